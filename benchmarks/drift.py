@@ -1,0 +1,185 @@
+"""Does the take hold? Diffusion Forcing against two baselines, at equal model calls per frame: ``python benchmarks/drift.py``.
+
+Three models of one architecture, trained alike (same data, steps, batch, seed; see models/README.md) but for the method, continue the
+same clips of the procedural world from 4 true frames to 160, ten times the trained length:
+
+* forcing: a noise level per frame; pyramid schedule, finished frames stabilised.
+* teacher: next frame given the past, trained on the true past; one frame after the other.
+* full: all frames at one level; a window of 8 known and 8 new frames, the known ones replaced by noised copies at every step.
+
+Prints one table and keeps it in ``benchmarks/drift.json``. Sampling seeds and test clips change with ``--seeds``.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from einops import rearrange  # noqa: E402
+from modules.noise import NoiseSchedule, broadcast, frame_noise  # noqa: E402
+from modules.samplers import Denoise, Stabilisation, move, rollout  # noqa: E402
+from modules.schedules import NoiseLevels  # noqa: E402
+from modules.train.shapes import Clips, clips  # noqa: E402
+from modules.train.shapes_metrics import quality  # noqa: E402
+from modules.video_model import clean_prediction, fold, load_video_model, unfold  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+KNOWN, FRAMES, WINDOW = 4, 160, 16
+MODELS = {name: ROOT / "benchmarks" / "baselines" / f"{name}.safetensors" for name in ("teacher", "full")}
+MODELS["forcing"] = ROOT / "models" / "longtake_shapes.safetensors"
+
+
+def replacement(denoise: Denoise, latent: Tensor, *, sigmas: Tensor, known: int, seed: int, new: int = 8) -> Tensor:
+    """Extend a clip chunk by chunk with a model of one level per clip, overwriting known frames by noised copies at every step.
+
+    Ho et al., arXiv:2204.03458, Section 3.1 (what they improve on). ``latent``: ``f c h w``; returns the same shape.
+    """
+    clip = latent.clone()
+    while known < len(clip):
+        low, high = max(0, known - (WINDOW - new)), min(len(clip), known + new)
+        ids = range(low, high)
+        start = frame_noise(clip.shape[1:], seed, ids, "start")
+        copies = frame_noise(clip.shape[1:], seed, ids, "replace")
+        x = start * (1 + sigmas[-1] ** 2).sqrt()
+        given = torch.arange(low, high) < known
+        for level in range(len(sigmas) - 1, 0, -1):
+            now, after = (sigmas[number].expand(len(x)) for number in (level, level - 1))
+            x = torch.where(broadcast(given, x).bool(), clip[low:high] + broadcast(now, x) * copies, x)
+            x = move(x, denoise(x, now, torch.arange(low, high)), now, after)
+        clip[known:high] = x[known - low :]
+        known = high
+    return clip
+
+
+@cache
+def model(name: str) -> tuple:
+    video = load_video_model(MODELS[name])
+    return video.info, *video.build()
+
+
+def denoiser(name: str, label: Tensor, counter: list[int]) -> Denoise:
+    info, unet, motion = model(name)
+    schedule = NoiseSchedule.named(info.noise_schedule)
+
+    def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
+        counter[0] += 1
+        with motion.during(motion.frames_for(ids)):
+            return clean_prediction(
+                lambda scaled, t, y: unet(scaled, t, None, y), x, sigma, schedule, info.prediction, y=label.expand(len(x), -1)
+            )
+
+    return denoise
+
+
+def by_rollout(denoise: Denoise, latent: Tensor, seed: int, table: Callable[[int], Tensor], *, schedule: str, steps: int, lag: float, sigma: float) -> Tensor:
+    levels = NoiseLevels.named(schedule, FRAMES, steps, lag=lag, known=KNOWN)
+    sampler = rollout(
+        denoise, latent, levels=levels, sigmas=table(steps), window=WINDOW, seed=seed, stabilisation=Stabilisation(sigma, "noise")
+    )
+    while True:
+        try:
+            next(sampler)
+        except StopIteration as end:
+            return end.value
+
+
+def by_replacement(denoise: Denoise, latent: Tensor, seed: int, table: Callable[[int], Tensor], *, steps: int) -> Tensor:
+    return replacement(denoise, latent, sigmas=table(steps), known=KNOWN, seed=seed)
+
+
+# name in the table: (model, sampler)
+ROWS: dict[str, tuple[str, Callable[..., Tensor]]] = {
+    "forcing 1": ("forcing", partial(by_rollout, schedule="pyramid", steps=8, lag=1, sigma=0.1)),
+    "teacher 1": ("teacher", partial(by_rollout, schedule="autoregressive", steps=1, lag=1, sigma=0.0)),
+    "full 1": ("full", partial(by_replacement, steps=8)),
+    "forcing 3": ("forcing", partial(by_rollout, schedule="pyramid", steps=12, lag=3, sigma=0.1)),
+    "teacher 3": ("teacher", partial(by_rollout, schedule="autoregressive", steps=3, lag=1, sigma=0.0)),
+    "full 3": ("full", partial(by_replacement, steps=24)),
+    "forcing 8": ("forcing", partial(by_rollout, schedule="pyramid", steps=16, lag=8, sigma=0.1)),
+    "teacher 8": ("teacher", partial(by_rollout, schedule="autoregressive", steps=8, lag=1, sigma=0.0)),
+    "full 8": ("full", partial(by_replacement, steps=64)),
+}
+
+
+@torch.inference_mode()
+def take(row: str, seed: int, index: int) -> tuple[Tensor, float]:
+    """One clip of one row: ``f 3 h w`` in -1..1 and model calls per new frame."""
+    torch.set_num_threads(1)
+    name, sampler = ROWS[row]
+    info = model(name)[0]
+    truth = clips(1, FRAMES, 10_000 + seed, index)
+    latent = fold(rearrange(truth.frames, "1 f c h w -> f h w c") / 2 + 0.5, info.patch)
+    latent[KNOWN:] = 0
+    counter = [0]
+    schedule = NoiseSchedule.named(info.noise_schedule)
+    clip = sampler(denoiser(name, truth.labels, counter), latent, seed * 1000 + index, schedule.levels)
+    return rearrange(unfold(clip, info.patch), "f h w c -> f c h w") * 2 - 1, counter[0] / (FRAMES - KNOWN)
+
+
+def test_clips(seed: int, count: int) -> Clips:
+    drawn = [clips(1, FRAMES, 10_000 + seed, index) for index in range(count)]
+    return Clips(**{name: torch.cat([getattr(clip, name) for clip in drawn]) for name in Clips.__dataclass_fields__})
+
+
+def collect(rows: list[str], seeds: int, count: int) -> dict:
+    """Per row and bucket: mean of each measure over seeds, and the spread between seeds."""
+    results: dict[str, dict] = {}
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = {(row, seed, i): pool.submit(take, row, seed, i) for row in rows for seed in range(seeds) for i in range(count)}
+        truths = {seed: test_clips(seed, count) for seed in range(seeds)}
+        results["truth"] = summary([quality(truth.frames, truth) for truth in truths.values()], 0.0)
+        for row in rows:
+            taken = {seed: [jobs[row, seed, i].result() for i in range(count)] for seed in range(seeds)}
+            measured = [quality(torch.stack([clip for clip, _ in taken[seed]]), truths[seed]) for seed in range(seeds)]
+            results[row] = summary(measured, taken[0][0][1])
+            show(row, results[row])
+    return results
+
+
+def summary(measured: list[dict], calls: float) -> dict:
+    buckets = {}
+    for bucket in measured[0]:
+        buckets[bucket] = {
+            name: (statistics.mean(m[bucket][name] for m in measured), statistics.pstdev([m[bucket][name] for m in measured]))
+            for name in measured[0][bucket]
+        }
+    return {"calls": calls, "buckets": buckets}
+
+
+def show(row: str, result: dict) -> None:
+    for bucket, values in result["buckets"].items():
+        cells = "  ".join(f"{mean:6.3f} ±{spread:.3f}" for mean, spread in values.values())
+        print(f"{row:10}  {result['calls']:5.2f}  {bucket:>7}  {cells}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=6, help="test clips per seed")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "drift.json")
+    given = parser.parse_args()
+    missing = [path for path in MODELS.values() if not path.is_file()]
+    if missing:
+        sys.exit(f"{missing[0]} is missing: models/README.md says how the three models are trained")
+    began = time.time()
+    print("row         calls   frames  valid          kept           speed          drift          contrast", flush=True)
+    results = collect(given.rows, given.seeds, given.clips)
+    show("truth", results["truth"])
+    about = {"seeds": given.seeds, "clips_per_seed": given.clips, "torch": torch.__version__, "machine": platform.machine(), "seconds": round(time.time() - began)}
+    given.out.write_text(json.dumps({"about": about, "rows": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Where nodes run: inside ComfyUI, or standalone. Both offer the same names, listed in ``PORT``.
+
+The host is chosen once, when the first of those names is asked for: ComfyUI when it is booted in this process, else standalone.
+Nothing else in this pack ever looks for ComfyUI. A choice at first use, not at import, lets ``host.find`` and the booting code be
+imported before there is anything to choose.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .standalone import (  # noqa: F401  what the type checker takes the port to be
+        ComfyExtension,
+        Interrupted,
+        Progress,
+        apply_motion,
+        check_interrupt,
+        file,
+        files,
+        input_directory,
+        io,
+        name,
+        noise_schedule,
+        output_directory,
+        sample,
+        temp_directory,
+        ui,
+        unet_of,
+        vae,
+        video_info,
+        video_model,
+    )
+
+PORT = frozenset(
+    {
+        "ComfyExtension",
+        "Interrupted",
+        "Progress",
+        "apply_motion",
+        "check_interrupt",
+        "file",
+        "files",
+        "input_directory",
+        "io",
+        "name",
+        "noise_schedule",
+        "output_directory",
+        "sample",
+        "temp_directory",
+        "ui",
+        "unet_of",
+        "vae",
+        "video_info",
+        "video_model",
+    }
+)
+
+
+def chosen() -> ModuleType:
+    """The module that implements the port in this process."""
+    return importlib.import_module(".comfyui" if "comfy" in sys.modules else ".standalone", __name__)
+
+
+def __getattr__(attribute: str) -> Any:
+    if attribute not in PORT:
+        raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
+    module = chosen()
+    globals().update({name: getattr(module, name) for name in PORT if hasattr(module, name)})
+    return getattr(module, attribute)

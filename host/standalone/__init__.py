@@ -1,0 +1,35 @@
+"""The port without ComfyUI: this pack's nodes and a few core ones, on this pack's own U-Net."""
+
+from . import schema as io
+from . import ui
+from .folders import file, files
+from .models import Model, Vae, apply_motion, noise_schedule, unet_of, vae, video_info, video_model
+from .sampling import sample
+from .schema import ComfyExtension
+from .session import Interrupted, Progress, check_interrupt, input_directory, output_directory, temp_directory
+
+name = "standalone"
+
+__all__ = [
+    "ComfyExtension",
+    "Interrupted",
+    "Model",
+    "Progress",
+    "Vae",
+    "apply_motion",
+    "check_interrupt",
+    "file",
+    "files",
+    "input_directory",
+    "io",
+    "name",
+    "noise_schedule",
+    "output_directory",
+    "sample",
+    "temp_directory",
+    "ui",
+    "unet_of",
+    "vae",
+    "video_info",
+    "video_model",
+]

@@ -1,0 +1,139 @@
+"""MODEL and VAE without ComfyUI.
+
+A ``Model`` is a value: networks that nobody changes, and which temporal modules go with them. The U-Net is kept with its slots empty;
+``ready`` fills them for the length of a call. So any number of models may share one U-Net and none can hear of another.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...modules.noise import NoiseSchedule
+from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.slots import empty, fill
+from ...modules.unet import UNet
+from ...modules.video_model import VideoModel, VideoModelInfo, fold, unfold
+
+if TYPE_CHECKING:
+    from ...modules.checkpoints.motion import MotionModule
+
+
+def device() -> torch.device:
+    """Where networks run."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A MODEL.
+
+    Attributes:
+        info: what the file says of itself.
+        unet: with empty slots.
+        motions: temporal modules; those of one slot work one after the other, in this order.
+        schedule: how much noise there is at which timestep.
+    """
+
+    info: VideoModelInfo
+    unet: UNet
+    motions: tuple[MotionModel, ...]
+    schedule: NoiseSchedule
+
+    def clone(self) -> "Model":
+        """Another model of the same networks."""
+        return replace(self)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """While open, the U-Net's slots hold this model's modules; afterwards they are empty, whatever happened."""
+        functions: dict[str, Callable[[Tensor], Tensor]] = {}
+        for motion in self.motions:
+            for name, function in motion.slot_functions().items():
+                functions[name] = _after(functions[name], function) if name in functions else function
+        try:
+            fill(self.unet, functions)
+            yield
+        finally:
+            empty(self.unet)
+
+    @contextmanager
+    def during(self, ids: Tensor) -> Iterator[None]:
+        """While open, the temporal modules work on clips of the frames ``ids``: ``n``."""
+        with ExitStack() as stack:
+            for motion in self.motions:
+                stack.enter_context(motion.during(motion.frames_for(ids)))
+            yield
+
+
+def _after(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: second(first(x))
+
+
+def video_model(video: VideoModel) -> Model:
+    """The MODEL of a video model file's contents."""
+    unet, motion = video.build()
+    empty(unet)
+    return Model(video.info, unet.to(device()), (motion.to(device()),), NoiseSchedule.named(video.info.noise_schedule))
+
+
+def video_info(model: object) -> VideoModelInfo | None:
+    """What the model's file says of itself, or None for a model of another kind."""
+    return model.info if isinstance(model, Model) else None
+
+
+def noise_schedule(model: Model) -> NoiseSchedule:
+    """How much noise there is at which of the model's timesteps."""
+    return model.schedule
+
+
+def unet_of(model: Model) -> UNet:
+    """The model's U-Net."""
+    return model.unet
+
+
+def apply_motion(model: Model, motion: "MotionModule") -> Model:
+    """The same model with a motion module after what its slots hold, and with the noise schedule the module was trained with.
+
+    Raises:
+        ValueError: the module is for U-Nets of another shape, or for norms that run over whole clips.
+    """
+    if motion.clip_norms:
+        raise ValueError(
+            f"{motion.name} is of AnimateDiff's first generation, which changes the U-Net's norms too: use it in ComfyUI, or a later one"
+        )
+    network = motion.build().to(device(), torch.float32)
+    joined = replace(model, motions=(*model.motions, network), schedule=NoiseSchedule.named(motion.noise_schedule))
+    with joined.ready():  # refuses slots that this U-Net does not have
+        return joined
+
+
+@dataclass(frozen=True)
+class Vae:
+    """The VAE of a model that works on pixels: it only folds them."""
+
+    patch: int
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """``pixels``: ``f h w c`` in 0..1. Returns latents, ``f l p q``."""
+        return fold(pixels, self.patch)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """``latents``: ``f l p q``. Returns ``f h w c`` in 0..1."""
+        return unfold(latents, self.patch)
+
+
+def vae(info: VideoModelInfo) -> Vae:
+    """The VAE of a video model that works on pixels.
+
+    Raises:
+        ValueError: the model works on the latents of a real VAE, which only ComfyUI can load.
+    """
+    if info.patch < 1:
+        raise ValueError(
+            "this video model works on the latents of a VAE, which the standalone host cannot load: use it in ComfyUI"
+        )
+    return Vae(info.patch)

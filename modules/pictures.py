@@ -1,0 +1,98 @@
+"""Pictures of what goes on: heat maps, contact sheets, curves. Everything is IMAGE, ``f h w c`` in 0..1."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+# Dark blue, teal, green, yellow: readable in grey and for colour-blind eyes.
+_RAMP = torch.tensor([[0.18, 0.08, 0.33], [0.19, 0.41, 0.56], [0.21, 0.72, 0.47], [0.99, 0.91, 0.14]])
+_INK = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#8a6d1b", "#444444")
+
+
+def heat_map(values: Tensor, *, top: float, cell: int = 8, longest: int = 2048) -> Tensor:
+    """A matrix as coloured cells: rows downwards, 0 dark and ``top`` bright.
+
+    Args:
+        values: ``m n``.
+        top: value of the brightest colour.
+        cell: side of a cell in pixels; made smaller where the picture would be longer than ``longest``.
+        longest: most pixels per side; where even one pixel per cell is too many, cells are skipped evenly.
+
+    Returns:
+        image: ``1 h w 3``.
+    """
+    cell = max(1, min(cell, longest // max(values.shape)))
+    rows, columns = (torch.linspace(0, n - 1, min(n, longest)).round().long() for n in values.shape)
+    place = (values[rows][:, columns].float() / max(top, 1e-9)).clamp(0, 1) * (len(_RAMP) - 1)
+    low = place.floor().long().clamp(max=len(_RAMP) - 2)
+    colours = torch.lerp(_RAMP[low], _RAMP[low + 1], (place - low)[..., None])
+    return colours.repeat_interleave(cell, 0).repeat_interleave(cell, 1)[None]
+
+
+def contact_sheet(images: Tensor, *, columns: int = 8, count: int = 40, gap: int = 2) -> Tensor:
+    """Frames evenly spread over a clip, first and last included, side by side.
+
+    Args:
+        images: ``f h w c`` in 0..1.
+        columns: pictures per row.
+        count: most pictures.
+        gap: white pixels between them.
+
+    Returns:
+        sheet: ``1 p q c``.
+    """
+    chosen = images[torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()]
+    columns = min(columns, len(chosen))
+    missing = -len(chosen) % columns
+    framed = torch.nn.functional.pad(chosen, (0, 0, 0, gap, 0, gap), value=1.0)
+    framed = torch.cat([framed, framed.new_ones(missing, *framed.shape[1:])])
+    return rearrange(framed, "(r n) h w c -> 1 (r h) (n w) c", n=columns)
+
+
+def curves(series: Mapping[str, Sequence[float]], *, title: str = "", logarithmic: bool = True, size: tuple[int, int] = (800, 480)) -> Tensor:
+    """Curves over their index, one colour each, named in the corner. Returns ``1 h w 3``."""
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = 64, 28, size[0] - 16, size[1] - 32
+    draw.rectangle((left, top, right, bottom), outline="#999999")
+    draw.text((left, 8), title, fill="black")
+    scale = (lambda value: math.log10(max(value, 1e-12))) if logarithmic else float
+    finite = [scale(value) for values in series.values() for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    high = high if high > low else low + 1
+    longest = max((len(values) for values in series.values()), default=1)
+    for place in range(5):
+        value = low + (high - low) * place / 4
+        y = bottom - (bottom - top) * place / 4
+        draw.line((left, y, right, y), fill="#e5e5e5")
+        draw.text((6, y - 6), f"{10**value if logarithmic else value:.3g}", fill="#444444")
+    draw.text((right - 50, bottom + 8), str(longest), fill="#444444")
+    for number, (name, values) in enumerate(series.items()):
+        ink = _INK[number % len(_INK)]
+        points = [
+            (left + (right - left) * index / max(1, longest - 1), bottom - (bottom - top) * (scale(value) - low) / (high - low))
+            for index, value in enumerate(values)
+            if math.isfinite(value)
+        ]
+        if len(points) > 1:
+            draw.line(points, fill=ink, width=2)
+        draw.text((left + 8, top + 6 + 14 * number), name, fill=ink)
+    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+
+
+def smoothed(values: Sequence[float], memory: float = 0.98) -> list[float]:
+    """An exponential moving average that starts unbiased.
+
+    >>> smoothed([1.0, 1.0, 1.0])
+    [1.0, 1.0, 1.0]
+    """
+    total, weight, out = 0.0, 0.0, []
+    for value in values:
+        total, weight = memory * total + value, memory * weight + 1
+        out.append(total / weight)
+    return out

@@ -1,0 +1,1 @@
+"""Temporal modules: what lets the frames of a clip see each other."""

@@ -1,0 +1,96 @@
+"""How a temporal module knows when a frame is: sinusoid, rotary, or Shaw's relative embeddings.
+
+Each kind is a class with two hooks: ``add`` changes the tokens before they are projected, ``attend`` changes queries, keys and the
+logits. To add a kind, write the class and name it in ``POSITIONS``.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoid(positions: Tensor, channels: int) -> Tensor:
+    """The table of Vaswani et al. (arXiv:1706.03762, Section 3.5), sines on even channels, at any real positions.
+
+    Args:
+        positions: ``f``, frame numbers.
+        channels: even.
+
+    Returns:
+        table: ``f channels``, float32.
+
+    >>> sinusoid(torch.tensor([0]), 4).tolist()
+    [[0.0, 1.0, 0.0, 1.0]]
+    """
+    rates = torch.exp(-math.log(10000.0) / channels * torch.arange(0, channels, 2, device=positions.device, dtype=torch.float32))
+    angles = positions[:, None].float() * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class Sinusoid(nn.Module):
+    """AnimateDiff's: a table added to the tokens. Frames beyond the trained length are the caller's to refuse."""
+
+    absolute = True
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.channels = channels
+
+    def add(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Add each frame's row to ``x``: ``b f c``, given ``positions``: ``f``. Returns ``b f c``."""
+        return x + sinusoid(positions, self.channels).to(x)
+
+    def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``q``: ``b heads f d``, ``k``: ``b heads f d``, ``positions``: ``f``; unchanged, and no bias."""
+        return q, k, None
+
+
+class Rotary(nn.Module):
+    """Rotate queries and keys by their time (Su et al., arXiv:2104.09864): only differences of time matter, so windows can slide."""
+
+    absolute = False
+
+    def __init__(self, channels: int, heads: int, base: float = 100.0):
+        super().__init__()
+        self.pairs, self.base = channels // heads // 2, base
+
+    def add(self, x: Tensor, positions: Tensor) -> Tensor:
+        """``x``: ``b f c`` as it is, whatever ``positions``: ``f``. Returns ``b f c``."""
+        return x
+
+    def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rotate ``q``: ``b heads f d`` and ``k``: ``b heads f d`` by ``positions``: ``f``; no bias."""
+        rates = self.base ** (-torch.arange(self.pairs, device=q.device, dtype=torch.float32) / self.pairs)
+        angles = positions[:, None].to(rates) * rates
+        return _rotate(q, angles), _rotate(k, angles), None
+
+
+def _rotate(x: Tensor, angles: Tensor) -> Tensor:
+    cos, sin = angles.cos().to(x), angles.sin().to(x)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([cos * first - sin * second, sin * first + cos * second], dim=-1)
+
+
+class Shaw(nn.Module):
+    """A learned vector per clipped time difference, dotted with the query (Shaw et al., arXiv:1803.02155, Equation 5)."""
+
+    absolute = False
+
+    def __init__(self, channels: int, heads: int, reach: int = 32):
+        super().__init__()
+        self.reach = reach
+        self.relative = nn.Parameter(torch.randn(2 * reach + 1, channels // heads) * 0.02)
+
+    def add(self, x: Tensor, positions: Tensor) -> Tensor:
+        """``x``: ``b f c`` as it is, whatever ``positions``: ``f``. Returns ``b f c``."""
+        return x
+
+    def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``q``: ``b heads f d`` and ``k``: ``b heads f d`` unchanged; a bias on the logits from ``positions``: ``f``."""
+        distance = (positions[None, :] - positions[:, None]).round().long().clamp(-self.reach, self.reach) + self.reach
+        table = self.relative[distance].to(q)
+        return q, k, torch.einsum("bhid,ijd->bhij", q, table) / math.sqrt(q.shape[-1])
+
+
+POSITIONS: dict[str, type[Sinusoid] | type[Rotary] | type[Shaw]] = {"sinusoid": Sinusoid, "rotary": Rotary, "shaw": Shaw}

@@ -1,0 +1,70 @@
+"""The base of every node: what makes ``SomeNode.execute(model=m)`` work from Python as it does in a workflow.
+
+A workflow always carries every value, a caller from Python does not want to. So each ``execute`` is wrapped once, when its class
+is made: what was not given takes the schema's default, and a name that the node does not have is refused.
+
+The host clones node classes before each run and forbids assignments on the clones. The wrapper lies in the class's own namespace,
+so clones carry it along; it is marked, so it is never wrapped again.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .. import host
+
+MARK = "_longtake_fills_defaults"
+
+
+class LongTakeNode(host.io.ComfyNode):
+    """Base class: write ``define_schema`` and ``execute``, both class methods; inputs and parameters have the same names."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls).get("execute")
+        if isinstance(own, classmethod) and not hasattr(own.__func__, MARK):
+            setattr(cls, "execute", classmethod(_with_defaults(own.__func__)))  # noqa: B010  narrower than what the host declares
+
+
+def _with_defaults(execute: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(execute)
+    known = list(signature.parameters)[1:]  # without cls
+
+    @functools.wraps(execute)
+    def wrapper(cls: type[LongTakeNode], *args: Any, **given: Any) -> Any:
+        name = cls.__name__
+        if len(args) > len(known):
+            raise ValueError(f"{name} got {len(args)} values and has {len(known)} inputs: {', '.join(known)}")
+        unknown = [key for key in given if key not in known]
+        if unknown:
+            raise ValueError(f"{name} has no input {unknown[0]!r}: it has {', '.join(known)}")
+        values = dict(zip(known, args, strict=False))
+        twice = [key for key in given if key in values]
+        if twice:
+            raise ValueError(f"{name} got {twice[0]!r} twice, by place and by name: give it once")
+        values |= given
+        if len(values) < len(known):
+            values = schema_defaults(cls) | values
+        needed = [key for key in known if key not in values and signature.parameters[key].default is inspect.Parameter.empty]
+        if needed:
+            raise ValueError(f"{name} needs {needed[0]!r} and there is no default for it: add {needed[0]}=... to the call")
+        return execute(cls, **values)
+
+    setattr(wrapper, MARK, True)
+    return wrapper
+
+
+def schema_defaults(cls: type[LongTakeNode]) -> dict[str, Any]:
+    """What a new node of this class is set to in the editor: defaults, a menu's first entry, and None where nothing is connected."""
+    defaults = {}
+    for item in cls.define_schema().inputs:
+        options = getattr(item, "options", None)
+        default = getattr(item, "default", None)
+        if default is not None:
+            defaults[item.id] = default
+        elif options:
+            defaults[item.id] = options[0]
+        elif item.optional:
+            defaults[item.id] = None
+    return defaults

@@ -1,0 +1,113 @@
+"""Being loaded costs ComfyUI's users next to nothing, and says nothing."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pack
+import pytest
+
+ROOT = Path(pack.__file__ or "").parent
+LIMIT = 0.2  # seconds
+
+
+def in_a_new_process(code, **environment):
+    """Run code in a fresh interpreter, away from the pack's folder, and give what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT.parent,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+LOAD = f"""
+import importlib.util, sys
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, {str(ROOT / "__init__.py")!r})
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+"""
+
+
+def test_the_entry_imports_nothing():
+    """Not even torch: ComfyUI, its web page's scanners and pytest all import the folder."""
+    out, _ = in_a_new_process(LOAD + "before = set(sys.modules)\nload('a')\nprint(*sorted(set(sys.modules) - before))")
+    assert out.split() == ["a"]
+
+
+def test_the_folder_may_have_any_name(tmp_path):
+    for name in ("ComfyUI-LongTake", "longtake.v1-beta", "0 long take"):
+        (tmp_path / name).symlink_to(ROOT)
+        path = str(tmp_path / name)
+        code = LOAD.replace(str(ROOT), path) + f"import asyncio\nmodule = load({path.replace('.', '_x_')!r})\n"
+        code += "print(len(asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())))"
+        out, _ = in_a_new_process(code, COMFYUI_PATH="")
+        assert int(out) == len(pack.nodes.node_classes())
+
+
+@pytest.mark.slow
+def test_loading_the_nodes_is_quick_and_silent():
+    """Beyond torch and the packages every ComfyUI has imported already; the best of three, since a machine may be busy."""
+    code = LOAD + (
+        "import asyncio, logging, time\n"
+        "logging.basicConfig(level=logging.DEBUG)\n"
+        "import torch, numpy, PIL.Image, einops, safetensors.torch, PIL.ImageDraw\n"
+        "sys.dont_write_bytecode = False\n"
+        "before = time.perf_counter()\n"
+        "nodes = asyncio.run(asyncio.run(load('pack').comfy_entrypoint()).get_node_list())\n"
+        "[node.GET_SCHEMA() for node in nodes]\n"
+        "print(time.perf_counter() - before)\n"
+    )
+    seconds = []
+    for _ in range(3):
+        out, err = in_a_new_process(code, COMFYUI_PATH="")
+        assert "longtake" not in err.lower()
+        seconds.append(float(out))
+    assert min(seconds) < LIMIT
+
+
+@pytest.mark.comfy
+def test_comfyui_loads_it_silently(caplog, monkeypatch):
+    import nodes
+
+    monkeypatch.setattr(nodes, "NODE_CLASS_MAPPINGS", dict(nodes.NODE_CLASS_MAPPINGS))
+    monkeypatch.setattr(nodes, "EXTENSION_WEB_DIRS", {})
+    with caplog.at_level(logging.INFO):
+        assert asyncio.run(nodes.load_custom_node(str(ROOT)))
+    said = [record.getMessage() for record in caplog.records if record.name == "longtake" or record.levelno > logging.INFO]
+    assert said == []
+    ours = {name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("LongTake")}
+    assert ours == {node.GET_SCHEMA().node_id for node in pack.nodes.node_classes()}
+    assert list(nodes.EXTENSION_WEB_DIRS.values()) == [str(ROOT / "web")]
+
+
+@pytest.mark.comfy
+@pytest.mark.slow
+def test_comfyui_loads_it_quickly(comfyui, tmp_path):
+    """In a process where ComfyUI is up, as at its start: the best of three."""
+    boot = ROOT / "host" / "comfyui" / "boot.py"
+    code = (
+        "import sys, time, asyncio, importlib.util\n"
+        "from pathlib import Path\n"
+        f"spec = importlib.util.spec_from_file_location('boot', {str(boot)!r})\n"
+        "boot = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(boot)\n"
+        f"boot.boot(Path({str(comfyui)!r}), base_directory=Path({str(tmp_path)!r}))\n"
+        "import nodes\n"
+        "sys.dont_write_bytecode = False\n"
+        "before = time.perf_counter()\n"
+        f"assert asyncio.run(nodes.load_custom_node({str(ROOT)!r}))\n"
+        "print('took', time.perf_counter() - before)\n"
+    )
+    runs = [in_a_new_process(code, PYTHONDONTWRITEBYTECODE="1")[0] for _ in range(3)]
+    assert min(float(out.rsplit("took", 1)[1]) for out in runs) < LIMIT
