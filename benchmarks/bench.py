@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from modules.schedules import NoiseLevels  # noqa: E402
-from modules.temporal.transformer import Frames, TemporalConfig, TemporalTransformer  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
+
+from modules.schedules import NoiseLevels  # noqa: E402
+from modules.temporal.transformer import Frames, TemporalConfig, TemporalTransformer  # noqa: E402
 
 Case = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 
@@ -42,7 +43,9 @@ def calls() -> Case:
     levels, window = NoiseLevels.named("pyramid", 2000, 12, lag=3), 16
 
     def ours() -> Tensor:
-        return torch.tensor([(call.low, call.high, int(call.before.sum()), int(call.after.sum())) for call in levels.calls(window)])
+        return torch.tensor(
+            [(call.low, call.high, int(call.before.sum()), int(call.after.sum())) for call in levels.calls(window)]
+        )
 
     def sliced() -> Tensor:
         states = levels.matrix()
@@ -85,7 +88,9 @@ def temporal() -> Case:
                 return ours_name + key.removeprefix(theirs_name)
         return key
 
-    theirs.load_state_dict({key: value if key.endswith("pos_embed.pe") else source[renamed(key)] for key, value in theirs.state_dict().items()})
+    theirs.load_state_dict(
+        {key: value if key.endswith("pos_embed.pe") else source[renamed(key)] for key, value in theirs.state_dict().items()}
+    )
     norm = theirs.norm
     theirs.norm = PerFrame(norm)
     x = torch.randn(frames, channels, size, size)
@@ -121,7 +126,10 @@ CASES: dict[str, Callable[[], Case]] = {case.__name__: case for case in (matrix,
 def measure(name: str) -> dict:
     ours, baseline = CASES[name]()
     torch.testing.assert_close(ours(), baseline(), rtol=1e-4, atol=1e-4)
-    times = [Timer("f()", globals={"f": f}, num_threads=torch.get_num_threads()).blocked_autorange(min_run_time=1).median for f in (ours, baseline)]
+    times = [
+        Timer("f()", globals={"f": f}, num_threads=torch.get_num_threads()).blocked_autorange(min_run_time=1).median
+        for f in (ours, baseline)
+    ]
     return {
         "case": name,
         "ratio": round(times[1] / times[0], 2),

@@ -27,13 +27,14 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from einops import rearrange  # noqa: E402
+from torch import Tensor  # noqa: E402
+
 from modules.noise import NoiseSchedule, broadcast, frame_noise  # noqa: E402
 from modules.samplers import Denoise, Stabilisation, move, rollout  # noqa: E402
 from modules.schedules import NoiseLevels  # noqa: E402
 from modules.train.shapes import Clips, clips  # noqa: E402
 from modules.train.shapes_metrics import quality  # noqa: E402
 from modules.video_model import clean_prediction, fold, load_video_model, unfold  # noqa: E402
-from torch import Tensor  # noqa: E402
 
 KNOWN, FRAMES, WINDOW = 4, 160, 16
 MODELS = {name: ROOT / "benchmarks" / "baselines" / f"{name}.safetensors" for name in ("teacher", "full")}
@@ -82,7 +83,17 @@ def denoiser(name: str, label: Tensor, counter: list[int]) -> Denoise:
     return denoise
 
 
-def by_rollout(denoise: Denoise, latent: Tensor, seed: int, table: Callable[[int], Tensor], *, schedule: str, steps: int, lag: float, sigma: float) -> Tensor:
+def by_rollout(
+    denoise: Denoise,
+    latent: Tensor,
+    seed: int,
+    table: Callable[[int], Tensor],
+    *,
+    schedule: str,
+    steps: int,
+    lag: float,
+    sigma: float,
+) -> Tensor:
     levels = NoiseLevels.named(schedule, FRAMES, steps, lag=lag, known=KNOWN)
     sampler = rollout(
         denoise, latent, levels=levels, sigmas=table(steps), window=WINDOW, seed=seed, stabilisation=Stabilisation(sigma, "noise")
@@ -177,7 +188,13 @@ def main() -> None:
     print("row         calls   frames  valid          kept           speed          drift          contrast", flush=True)
     results = collect(given.rows, given.seeds, given.clips)
     show("truth", results["truth"])
-    about = {"seeds": given.seeds, "clips_per_seed": given.clips, "torch": torch.__version__, "machine": platform.machine(), "seconds": round(time.time() - began)}
+    about = {
+        "seeds": given.seeds,
+        "clips_per_seed": given.clips,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "seconds": round(time.time() - began),
+    }
     given.out.write_text(json.dumps({"about": about, "rows": results}, indent=1) + "\n")
 
 

@@ -96,7 +96,7 @@ class NoiseSchedule:
         Returns:
             sigmas: ``l``, where ``l = steps + 1``.
         """
-        t = torch.linspace(0, len(self.sigmas) - 1, steps + 1)[1:].round().long()
+        t = torch.linspace(-1, len(self.sigmas) - 1, steps + 1)[1:].round().long()
         return torch.cat([torch.zeros(1), self.sigmas[t]])
 
 

@@ -54,7 +54,9 @@ def contact_sheet(images: Tensor, *, columns: int = 8, count: int = 40, gap: int
     return rearrange(framed, "(r n) h w c -> 1 (r h) (n w) c", n=columns)
 
 
-def curves(series: Mapping[str, Sequence[float]], *, title: str = "", logarithmic: bool = True, size: tuple[int, int] = (800, 480)) -> Tensor:
+def curves(
+    series: Mapping[str, Sequence[float]], *, title: str = "", logarithmic: bool = True, size: tuple[int, int] = (800, 480)
+) -> Tensor:
     """Curves over their index, one colour each, named in the corner. Returns ``1 h w 3``."""
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)

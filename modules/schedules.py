@@ -97,11 +97,19 @@ class NoiseLevels:
         """
         if name not in SCHEDULES:
             raise ValueError(f"the schedule {name!r} is not known: choose one of {', '.join(SCHEDULES)}")
-        for what, value, least in (("frames", frames, 1), ("steps", steps, 1), ("block", block, 1), ("lag", lag, 0), ("known", known, 0)):
+        for what, value, least in (
+            ("frames", frames, 1),
+            ("steps", steps, 1),
+            ("block", block, 1),
+            ("lag", lag, 0),
+            ("known", known, 0),
+        ):
             if not value >= least:
                 raise ValueError(f"{what} is {value}: it must be at least {least}")
         if known >= frames:
-            raise ValueError(f"{known} frames are known and the clip has {frames}: nothing is left to generate, ask for more frames")
+            raise ValueError(
+                f"{known} frames are known and the clip has {frames}: nothing is left to generate, ask for more frames"
+            )
         return cls(steps, SCHEDULES[name](frames - known, steps, lag, block), known)
 
     @property

@@ -80,7 +80,9 @@ class LongTakeRollout(LongTakeNode):
                 io.Model.Input("model", tooltip="A model trained with a noise level per frame."),
                 io.Conditioning.Input("positive", tooltip="What to show."),
                 io.Conditioning.Input("negative", optional=True, tooltip="What CFG moves away from; needed when cfg is not 1."),
-                io.Float.Input("cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale; 1 is off and twice as fast."),
+                io.Float.Input(
+                    "cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale; 1 is off and twice as fast."
+                ),
                 io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of all noise."),
                 io.Int.Input("frames", default=64, min=1, max=100000, tooltip="Length of the take, known frames included."),
                 *schedule_inputs(),
@@ -89,16 +91,20 @@ class LongTakeRollout(LongTakeNode):
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="Most frames that the model sees at once; 0 is the length it was trained with. Frames in flight must fit: about steps / lag.",
+                    tooltip="Most frames that the model sees at once; 0 is the length it was trained with. Frames in flight must fit: "
+                    "about steps / lag.",
                 ),
-                io.Float.Input("eta", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="Fresh noise per step: 0 none (DDIM), 1 ancestral."),
+                io.Float.Input(
+                    "eta", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="Fresh noise per step: 0 none (DDIM), 1 ancestral."
+                ),
                 io.Float.Input(
                     "stabilise",
                     default=0.1,
                     min=0.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="Finished frames are shown to the model as if they had noise of this sigma, so that small errors do not add up; 0 is off.",
+                    tooltip="Finished frames are shown to the model as if they had noise of this sigma, so that small errors do not "
+                    "add up; 0 is off.",
                 ),
                 io.Combo.Input(
                     "stabilise_with",
@@ -106,8 +112,14 @@ class LongTakeRollout(LongTakeNode):
                     default="noise",
                     tooltip="noise: they really get that noise, the same at every call. label: the model is only told so.",
                 ),
-                io.Latent.Input("known_frames", optional=True, tooltip="Frames that the take starts with; they come back unchanged."),
-                Levels.Input("noise_levels", optional=True, tooltip="A schedule from Noise Levels, used instead of frames, schedule, steps, lag and block here."),
+                io.Latent.Input(
+                    "known_frames", optional=True, tooltip="Frames that the take starts with; they come back unchanged."
+                ),
+                Levels.Input(
+                    "noise_levels",
+                    optional=True,
+                    tooltip="A schedule from Noise Levels, used instead of frames, schedule, steps, lag and block here.",
+                ),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
         )
@@ -162,10 +174,14 @@ def start_latent(model: Any, levels: NoiseLevels, known: torch.Tensor | None) ->
     """The known frames followed by zeros, ``f c h w``."""
     if known is None:
         if levels.known:
-            raise ValueError(f"the noise levels are for a take with {levels.known} known frames and none are connected: connect known_frames")
+            raise ValueError(
+                f"the noise levels are for a take with {levels.known} known frames and none are connected: connect known_frames"
+            )
         info = host.video_info(model)
         if info is None:
-            raise ValueError("this MODEL does not say how large its clips are: connect known_frames, or a model from Load Video Model")
+            raise ValueError(
+                "this MODEL does not say how large its clips are: connect known_frames, or a model from Load Video Model"
+            )
         return empty_clip(info, levels.frames)
     if known.ndim != 4:
         raise ValueError(f"known_frames has shape {list(known.shape)}: this sampler takes frames in the batch axis, f c h w")

@@ -24,7 +24,7 @@ class LongTakeLoadMotionModule(LongTakeNode):
                 io.Combo.Input(
                     "motion_module",
                     options=host.files("motion_modules"),
-                    tooltip="A file in models/animatediff_models, such as v3_sd15_mm.ckpt, mm_sd_v15_v2.ckpt or a safetensors version of one.",
+                    tooltip="A file in models/animatediff_models, such as v3_sd15_mm.ckpt or mm_sd_v15_v2.ckpt; safetensors too.",
                 )
             ],
             outputs=[MotionModuleType.Output(display_name="motion_module")],

@@ -28,12 +28,28 @@ class LongTakeTrainVideoModel(LongTakeNode):
                     "method",
                     options=list(METHODS),
                     default=DEFAULTS.method,
-                    tooltip="forcing: a noise level per frame (Diffusion Forcing). teacher: next frame given the true past. full: all frames at one level.",
+                    tooltip="forcing: a noise level per frame (Diffusion Forcing). teacher: next frame given the true past. "
+                    "full: all frames at one level.",
                 ),
                 io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=10_000_000, tooltip="Optimizer steps in all."),
                 io.Int.Input("batch", default=DEFAULTS.batch, min=1, max=4096, tooltip="Clips per step."),
-                io.Float.Input("learning_rate", default=DEFAULTS.learning_rate, min=1e-8, max=1.0, step=1e-5, round=False, tooltip="Highest learning rate."),
-                io.Int.Input("seed", default=DEFAULTS.seed, min=0, max=2**64 - 1, control_after_generate=False, tooltip="Of weights, data and noise."),
+                io.Float.Input(
+                    "learning_rate",
+                    default=DEFAULTS.learning_rate,
+                    min=1e-8,
+                    max=1.0,
+                    step=1e-5,
+                    round=False,
+                    tooltip="Highest learning rate.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=DEFAULTS.seed,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=False,
+                    tooltip="Of weights, data and noise.",
+                ),
                 io.Int.Input("save_every", default=250, min=1, max=100000, tooltip="Steps between checkpoints."),
             ],
             outputs=[io.String.Output(display_name="model_name"), io.Image.Output(display_name="loss_curve")],
@@ -41,7 +57,9 @@ class LongTakeTrainVideoModel(LongTakeNode):
         )
 
     @classmethod
-    def execute(cls, name: str, method: str, steps: int, batch: int, learning_rate: float, seed: int, save_every: int) -> "io.NodeOutput":
+    def execute(
+        cls, name: str, method: str, steps: int, batch: int, learning_rate: float, seed: int, save_every: int
+    ) -> "io.NodeOutput":
         if not name or any(mark in name for mark in "/\\:") or name.startswith("."):
             raise ValueError(f"the name {name!r} cannot be a file name: use letters, digits, - and _")
         folder = host.model_directory("video_models")

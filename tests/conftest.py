@@ -16,7 +16,9 @@ from types import ModuleType
 
 import pytest
 
-sys.modules.setdefault("conftest", sys.modules[__name__])  # a test that says ``from conftest import load`` must not run this file again
+sys.modules.setdefault(
+    "conftest", sys.modules[__name__]
+)  # a test that says ``from conftest import load`` must not run this file again
 ROOT = Path(__file__).resolve().parents[1]
 SCRATCH: list[Path] = []  # ComfyUI's base directory, when there is a ComfyUI: its checkout stays as it is
 

@@ -13,8 +13,8 @@ import torch
 from pack import host
 from pack.modules.noise import NoiseSchedule
 from pack.modules.samplers import Step
-from pack.modules.video_model import clean_prediction, fold, unfold
 from pack.modules.temporal.transformer import TemporalConfig
+from pack.modules.video_model import clean_prediction, fold, unfold
 from tiny import LABELS, config, video_model
 from tiny_motion import ksample
 
@@ -70,7 +70,10 @@ def standalone(video, x, sigma, y, ids=None):
 VARIANTS = {
     "v, causal rotary": {},
     "eps, full sinusoid": {"prediction": "eps", "noise_schedule": "linear", "temporal": TemporalConfig(heads=2, groups=8)},
-    "x0, Shaw": {"prediction": "x0", "temporal": TemporalConfig(heads=2, attentions=1, groups=4, positions="shaw", mask="causal")},
+    "x0, Shaw": {
+        "prediction": "x0",
+        "temporal": TemporalConfig(heads=2, attentions=1, groups=4, positions="shaw", mask="causal"),
+    },
     "scale and shift": {
         "unet": config(in_channels=48, out_channels=48, label_channels=len(LABELS), use_scale_shift_norm=True, groups=4),
     },
@@ -94,7 +97,9 @@ def model(video):
 
 
 def ask(model, positive, *, x, sigma, cfg=1.0, negative=None):
-    return host.sample(model, positive, negative or label(9), cfg=cfg, latent=torch.zeros_like(x), algorithm=once(sigma, x), seed=0)
+    return host.sample(
+        model, positive, negative or label(9), cfg=cfg, latent=torch.zeros_like(x), algorithm=once(sigma, x), seed=0
+    )
 
 
 def test_this_is_comfyui():
@@ -134,7 +139,9 @@ def test_a_label_vector_of_another_model_is_refused(model):
 
 def test_frame_numbers_and_labels_of_a_window_are_those_of_the_clip(video, model):
     """A window over frames 3 to 5 gets those frames' positions and, if there is one per frame, labels."""
-    positions = video_model(temporal=TemporalConfig(heads=2, attentions=1, groups=8, positions="rotary", mask="block_causal", mask_frames=2))
+    positions = video_model(
+        temporal=TemporalConfig(heads=2, attentions=1, groups=8, positions="rotary", mask="block_causal", mask_frames=2)
+    )
     ids, y = torch.tensor([3, 4, 5]), label(rows=FRAMES)
     x, sigma = noise(3), torch.full((3,), 2.0)
 
@@ -144,7 +151,15 @@ def test_frame_numbers_and_labels_of_a_window_are_those_of_the_clip(video, model
         return torch.cat([clean, clean])
 
     for cfg in (1.0, 2.0):
-        given = host.sample(host.video_model(positions), y, label(4, rows=FRAMES), cfg=cfg, latent=torch.zeros(FRAMES, 48, 4, 4), algorithm=algorithm, seed=0)[:3]
+        given = host.sample(
+            host.video_model(positions),
+            y,
+            label(4, rows=FRAMES),
+            cfg=cfg,
+            latent=torch.zeros(FRAMES, 48, 4, 4),
+            algorithm=algorithm,
+            seed=0,
+        )[:3]
         wanted = standalone(positions, x, sigma, y[0][1]["pooled_output"][3:], ids)
         if cfg != 1:
             other = standalone(positions, x, sigma, label(4, rows=FRAMES)[0][1]["pooled_output"][3:], ids)
@@ -176,7 +191,9 @@ def test_full_sequence_equals_comfyuis_euler(model, steps):
     levels = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     start = comfy.sample.prepare_noise(torch.zeros(FRAMES, 48, 4, 4), 1) * (1 + levels[0] ** 2).sqrt()
     theirs = ksample(model, steps=steps, latent=torch.zeros(FRAMES, 48, 4, 4), positive=label(1), negative=label(2))
-    ours = host.sample(model, label(1), label(2), cfg=2.0, latent=torch.zeros(FRAMES, 48, 4, 4), algorithm=euler(levels, start), seed=1)
+    ours = host.sample(
+        model, label(1), label(2), cfg=2.0, latent=torch.zeros(FRAMES, 48, 4, 4), algorithm=euler(levels, start), seed=1
+    )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
 
 
@@ -288,7 +305,9 @@ def test_progress_reaches_comfyuis_bar_with_a_picture_and_can_be_cancelled(monke
     import comfy.utils
 
     seen = []
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, preview, node_id=None: seen.append((value, total, preview)))
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, preview, node_id=None: seen.append((value, total, preview))
+    )
     progress = host.Progress(4)
     progress.update(1)
     picture = torch.zeros(2, 3, 3)
@@ -363,7 +382,9 @@ def test_the_executor_runs_a_workflow_and_says_what_it_saved(tmp_path):
 
     before = folder_paths.get_output_directory()
     results = run_workflow(TINY, tmp_path / "out")
-    assert [(item["node"], item["class_type"], item["kind"]) for item in results] == [("2", "SaveImage", "file")] * 2 + [("3", "PreviewImage", "file")] * 2
+    assert [(item["node"], item["class_type"], item["kind"]) for item in results] == [("2", "SaveImage", "file")] * 2 + [
+        ("3", "PreviewImage", "file")
+    ] * 2
     assert all(item["path"].is_file() for item in results)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [item["path"].name for item in results[:2]]
     assert Image.open(results[0]["path"]).getpixel((0, 0)) == (255, 0, 0)
@@ -398,7 +419,9 @@ def test_the_executor_runs_this_packs_nodes(tmp_path, module_folder):
     with pytest.raises(ValueError, match=r"node 4 \(LongTakeLoadMotionModule\), input motion_module: .*none\.ckpt") as error:
         run_workflow(loading("none.ckpt"), tmp_path)
     assert "\n" not in str(error.value)
-    with pytest.raises(RuntimeError, match=r"node 4 \(LongTakeLoadMotionModule\) failed: broken.safetensors cannot be read") as error:
+    with pytest.raises(
+        RuntimeError, match=r"node 4 \(LongTakeLoadMotionModule\) failed: broken.safetensors cannot be read"
+    ) as error:
         run_workflow(loading("broken.safetensors"), tmp_path)
     assert "\n" not in str(error.value)
 
@@ -410,12 +433,24 @@ def test_the_executor_runs_this_packs_nodes(tmp_path, module_folder):
         (changed(n1_width="wide"), r"node 1 \(EmptyImage\), input width: .*wide"),
         (changed(n2_images=["1"]), r"node 2 \(SaveImage\), input images"),
         (changed(n2_images=["9", 0]), r"9"),
-        ({**TINY, "1": {"class_type": "NoSuchNode", "inputs": {}}}, r"node 1 \(NoSuchNode\) is of a class that this ComfyUI does not have"),
+        (
+            {**TINY, "1": {"class_type": "NoSuchNode", "inputs": {}}},
+            r"node 1 \(NoSuchNode\) is of a class that this ComfyUI does not have",
+        ),
         ({**TINY, "1": {"inputs": {}}}, r"node 1 has no class_type"),
         ({"1": TINY["1"]}, r"no outputs"),
         ({**TINY, "2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}}, r"node 2 \(SaveImage\), input images"),
     ],
-    ids=["number out of range", "no number", "bad link", "link to nothing", "unknown class", "no class", "no outputs", "input left out"],
+    ids=[
+        "number out of range",
+        "no number",
+        "bad link",
+        "link to nothing",
+        "unknown class",
+        "no class",
+        "no outputs",
+        "input left out",
+    ],
 )
 def test_a_workflow_that_cannot_run_is_refused_by_node_class_and_input(tmp_path, graph, said):
     from pack.host.comfyui.executor import run_workflow
@@ -442,9 +477,8 @@ def test_a_cancel_inside_the_executor_is_an_interrupt(tmp_path, monkeypatch):
 
 def test_the_shipped_animatediff_workflow_is_valid_but_for_its_files(module_folder):
     """Its checkpoint and module are the user's to download, so those two inputs, and no others, are refused here."""
-    from pack.host.comfyui.executor import load_nodes, problems
-
     import execution
+    from pack.host.comfyui.executor import load_nodes, problems
 
     graph = json.loads((ROOT / "workflows" / "api" / "animatediff_text_to_video.json").read_text())
     nodes_only = {key: node for key, node in graph.items() if not key.startswith("_")}
@@ -497,7 +531,9 @@ def test_importing_the_pack_is_quick_and_silent(tmp_path, comfyui):
         )
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert run.returncode == 0, run.stderr[-2000:]
-        lines = dict(line.split(" ", 1) for line in run.stdout.splitlines() if line.split(" ", 1)[0] in ("SECONDS", "LOGGED", "NODES"))
+        lines = dict(
+            line.split(" ", 1) for line in run.stdout.splitlines() if line.split(" ", 1)[0] in ("SECONDS", "LOGGED", "NODES")
+        )
         assert lines["LOGGED"] == "[]" and "LongTakeApplyMotionModule" in lines["NODES"], run.stdout
         seconds.append(float(lines["SECONDS"]))
         if seconds[-1] < 0.2:

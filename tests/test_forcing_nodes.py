@@ -124,12 +124,22 @@ def test_full_sequence_equals_comfyui_s_own_euler(model, positive, negative):
 
     frames, steps = 6, 5
     ours, _ = roll(
-        model=model, positive=positive, negative=negative, cfg=1.7, frames=frames, steps=steps, schedule="full_sequence", stabilise=0.0, seed=11
+        model=model,
+        positive=positive,
+        negative=negative,
+        cfg=1.7,
+        frames=frames,
+        steps=steps,
+        schedule="full_sequence",
+        stabilise=0.0,
+        seed=11,
     )
     sigmas = host.noise_schedule(model).levels(steps).flip(0)
     noise = frame_noise((48, 4, 4), 11, range(frames))
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(1.7)
-    theirs = guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=11, disable_pbar=True)
+    theirs = guider.sample(
+        noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=11, disable_pbar=True
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

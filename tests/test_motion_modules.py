@@ -112,7 +112,13 @@ def test_a_module_is_diffusers_when_its_norm_sees_one_frame(module, clips):
         positional_embeddings="sinusoidal",
         num_positional_embeddings=32,
     ).eval()
-    renames = (".norms.0", ".norm1"), (".norms.1", ".norm2"), (".ff_norm", ".norm3"), ("attention_blocks.0", "attn1"), ("attention_blocks.1", "attn2")
+    renames = (
+        (".norms.0", ".norm1"),
+        (".norms.1", ".norm2"),
+        (".ff_norm", ".norm3"),
+        ("attention_blocks.0", "attn1"),
+        ("attention_blocks.1", "attn2"),
+    )
 
     def theirs_name(key):
         for old, new in renames:
@@ -209,7 +215,9 @@ def test_half_precision_files_stay_half_and_build(tmp_path):
 
 
 def test_positions_of_the_file_are_the_ones_computed():
-    table = motion_state(frames=24)["up_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"]
+    table = motion_state(frames=24)[
+        "up_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
+    ]
     torch.testing.assert_close(table[0], sinusoid(torch.arange(24), 64), rtol=0, atol=0)
 
 
@@ -249,7 +257,10 @@ BAD = {
     ),
     "a ControlNet": (lambda state: {"control_model.input_blocks.0.0.weight": torch.zeros(2)}, "a ControlNet"),
     "SparseCtrl": (lambda state: {**state, "controlnet_cond_embedding.conv_in.weight": torch.zeros(2)}, "SparseCtrl"),
-    "a checkpoint": (lambda state: {"model.diffusion_model.out.0.weight": torch.zeros(2)}, "a whole checkpoint of an image model"),
+    "a checkpoint": (
+        lambda state: {"model.diffusion_model.out.0.weight": torch.zeros(2)},
+        "a whole checkpoint of an image model",
+    ),
     "anything": (lambda state: {"weights": torch.zeros(2)}, "first keys are weights"),
     "nothing": (lambda state: {}, "first keys are none"),
     "SDXL": (_sdxl, "for SDXL"),
@@ -334,7 +345,9 @@ def test_another_base_is_refused_and_both_are_named(tmp_path):
     with torch.device("meta"):
         unet = UNet(UNET)
     motion = load_motion_module(motion_file(tmp_path, levels=(32, 64, 64)))
-    with pytest.raises(ValueError, match=r"levels of 32, 64, 64 channels and the model is a U-Net with levels of 32, 64 channels") as error:
+    with pytest.raises(
+        ValueError, match=r"levels of 32, 64, 64 channels and the model is a U-Net with levels of 32, 64 channels"
+    ) as error:
         check_base(motion, unet)
     one_sentence(error)
 

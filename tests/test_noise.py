@@ -61,7 +61,7 @@ def test_timesteps_round_trip(schedule):
     assert schedule.timestep(torch.tensor([0.0, 1e-30, 1e9])).tolist() == [0, 0, 999]
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7, 50, 999])
+@pytest.mark.parametrize("steps", [1, 2, 7, 50, 999, 1000])
 def test_levels_go_from_clean_to_the_noisiest(schedule, steps):
     levels = schedule.levels(steps)
     assert len(levels) == steps + 1

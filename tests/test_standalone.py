@@ -581,15 +581,17 @@ def test_cancel_closes_the_sampler(tiny_video_model):
     model, run, closed = models.video_model(tiny_video_model), session.Session(), []
     run.report = lambda report: run.cancel() if report.done == 2 else None
 
-    def algorithm(denoise, latent):
+    def rows():
         try:
             for row in range(1, 6):
                 yield Step(row, 5)
         finally:
             closed.append(row)
 
+    held = rows()  # so that nothing but an explicit close ends it
     with run.active(), pytest.raises(session.Interrupted):
-        sampling.sample(model, conditioning(None), None, cfg=1.0, latent=torch.zeros(3, 48, 4, 4), algorithm=algorithm, seed=0)
+        latent = torch.zeros(3, 48, 4, 4)
+        sampling.sample(model, conditioning(None), None, cfg=1.0, latent=latent, algorithm=lambda *_: held, seed=0)
     assert closed == [2]
 
 

@@ -75,7 +75,21 @@ def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(method, tmp_path):
 def test_kill_minus_nine_and_resume(tmp_path):
     """A process killed without warning resumes from its last checkpoint and ends with the weights of an unbroken run."""
     out = tmp_path / "killed.safetensors"
-    command = [sys.executable, "-m", "modules.train", "--out", str(out), "--steps", "8", "--batch", "1", "--every", "1", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "modules.train",
+        "--out",
+        str(out),
+        "--steps",
+        "8",
+        "--batch",
+        "1",
+        "--every",
+        "1",
+        "--threads",
+        "1",
+    ]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     checkpoint = out.with_suffix(".run.safetensors")
@@ -113,7 +127,11 @@ def test_divergence_stops_at_the_last_good_step(tmp_path, monkeypatch):
     steps = train(run, every=1)
     next(steps)
     good = weights(run)
-    monkeypatch.setattr(loop, "clip_loss", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True) * sum(p.sum() for p in run.parameters.values()))
+    monkeypatch.setattr(
+        loop,
+        "clip_loss",
+        lambda *a, **k: torch.tensor(float("nan"), requires_grad=True) * sum(p.sum() for p in run.parameters.values()),
+    )
     with pytest.raises(Diverged, match="diverged at step 2"):
         next(steps)
     assert Run(SMALL, SHORT, path).done == 1
@@ -183,7 +201,10 @@ def test_the_loss_is_zero_for_the_right_answer_and_weighted_as_stated(prediction
         return forward
 
     options = {"method": objective.METHODS["forcing"], "schedule": schedule, "prediction": prediction}
-    loss = lambda offset: objective.clip_loss(network(offset), run.motion, clips, None, g=torch.Generator().manual_seed(1), **options)  # noqa: E731
+
+    def loss(offset):
+        return objective.clip_loss(network(offset), run.motion, clips, None, g=torch.Generator().manual_seed(1), **options)
+
     # float32 loses digits where clean = x - sigma * eps cancels
     assert loss(0.0) < (1e-4 if prediction == "eps" else 1e-6)
     g = torch.Generator().manual_seed(1)
@@ -253,3 +274,42 @@ def test_the_measures_recognise_the_truth_and_refuse_what_is_not():
 def test_bad_settings_are_one_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         replace(SHORT, **change)
+
+
+def test_the_node_trains_resumes_and_leaves_a_model_that_loads(tmp_path, monkeypatch):
+    """As a queue runs it: under inference mode."""
+    from pack import host
+    from pack.nodes.train import LongTakeTrainVideoModel
+
+    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
+    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda: SMALL)
+    with torch.inference_mode():
+        name, picture = LongTakeTrainVideoModel.execute(name="mine", steps=2, batch=1).args
+    assert picture.ndim == 4
+    assert load_video_model(tmp_path / name).info.trained["steps_done"] == 2
+    with pytest.raises(ValueError, match="belongs to another run"):
+        LongTakeTrainVideoModel.execute(name="mine", steps=3, batch=1)
+    for bad in ("", "../up", "a/b", ".hidden"):
+        with pytest.raises(ValueError, match="cannot be a file name"):
+            LongTakeTrainVideoModel.execute(name=bad)
+
+
+def test_cancelling_the_node_keeps_what_was_trained(tmp_path, monkeypatch):
+    from pack import host
+    from pack.nodes.train import LongTakeTrainVideoModel
+
+    class Cancelled:
+        def __init__(self, total):
+            pass
+
+        def update(self, done, preview=None):
+            if done == 2:
+                raise host.Interrupted
+
+    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
+    monkeypatch.setattr(host, "Progress", Cancelled)
+    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda: SMALL)
+    with pytest.raises(host.Interrupted):
+        LongTakeTrainVideoModel.execute(name="mine", steps=5, batch=1, save_every=100)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.run.safetensors"]
+    assert Run(SMALL, TrainSettings(steps=5, batch=1), tmp_path / "mine.run.safetensors").done == 2

@@ -35,7 +35,9 @@ def randomized(module, seed=0):
 
 def slot_widths(levels=(32, 64), *, middle=False, per_level=2):
     """Channels by slot of a U-Net with these levels."""
-    down = {f"down_blocks.{level}.motion_modules.{index}": width for level, width in enumerate(levels) for index in range(per_level)}
+    down = {
+        f"down_blocks.{level}.motion_modules.{index}": width for level, width in enumerate(levels) for index in range(per_level)
+    }
     middles = {"mid_block.motion_modules.0": levels[-1]} if middle else {}
     up = {
         f"up_blocks.{level}.motion_modules.{index}": width
@@ -101,4 +103,6 @@ def ksample(model, *, frames=6, steps=3, cfg=2.0, seed=1, latent=None, positive=
         latent = torch.zeros(frames, model.model.latent_format.latent_channels, size, size)
     conditions = positive or text(3), negative or text(4)
     with torch.inference_mode():
-        return nodes.KSampler().sample(model, seed, steps, cfg, "euler", scheduler, *conditions, {"samples": latent})[0]["samples"]
+        return nodes.KSampler().sample(model, seed, steps, cfg, "euler", scheduler, *conditions, {"samples": latent})[0][
+            "samples"
+        ]

@@ -31,7 +31,7 @@ def boot(checkout: Path, *, base_directory: Path | None = None) -> None:
     if base_directory is not None:
         args.base_directory = str(base_directory)
     args.cpu = args.cpu or not _has_gpu()
-    importlib.import_module("utils.extra_config")  # ``nodes`` puts the folder ``comfy`` on the path, where a ``utils.py`` lies in wait
+    importlib.import_module("utils.extra_config")  # ``nodes`` puts the folder ``comfy`` on the path, and it has a ``utils.py``
     importlib.import_module("nodes")
     _read_extra_paths(checkout)
 
@@ -41,7 +41,9 @@ def _check_names(checkout: Path) -> None:
         module = sys.modules.get(name)
         if module is not None and not _lies_in(module, checkout):
             where = getattr(module, "__file__", None) or "nowhere"
-            raise ValueError(f"{name} is already imported from {where}, so the ComfyUI in {checkout} cannot be: start a new process for it")
+            raise ValueError(
+                f"{name} is already imported from {where}, so the ComfyUI in {checkout} cannot be: start a new process for it"
+            )
 
 
 def _lies_in(module: ModuleType, checkout: Path) -> bool:

@@ -126,7 +126,11 @@ def _raise_failure(messages: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _items(node: str, class_type: str, shown: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    folders = {"output": folder_paths.get_output_directory(), "temp": folder_paths.get_temp_directory(), "input": folder_paths.get_input_directory()}
+    folders = {
+        "output": folder_paths.get_output_directory(),
+        "temp": folder_paths.get_temp_directory(),
+        "input": folder_paths.get_input_directory(),
+    }
     items = []
     for values in shown.values():
         for value in values:

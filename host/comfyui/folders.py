@@ -41,8 +41,15 @@ def file(kind: str, name: str) -> Path:
     found = folder_paths.get_full_path(key, name)
     if found is None:
         there = ", ".join(files(kind)) or "none yet"
-        raise ValueError(f"there is no {name!r} in {' or '.join(folder_paths.get_folder_paths(key))}: put it there, or choose one of: {there}")
+        raise ValueError(
+            f"there is no {name!r} in {' or '.join(folder_paths.get_folder_paths(key))}: put it there, or choose one of: {there}"
+        )
     return Path(found)
+
+
+def model_directory(kind: str) -> Path:
+    """Where new files of a kind are written: its folder below ComfyUI's models."""
+    return Path(folder_paths.models_dir) / KINDS[kind][1]
 
 
 def output_directory() -> Path:

@@ -54,7 +54,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     rows = max(1, SDPA_ROWS // q.shape[1])
     if q.shape[0] <= rows:
         return F.scaled_dot_product_attention(q, k, v)
-    return torch.cat([F.scaled_dot_product_attention(*part) for part in zip(q.split(rows), k.split(rows), v.split(rows), strict=True)])
+    return torch.cat(
+        [F.scaled_dot_product_attention(*part) for part in zip(q.split(rows), k.split(rows), v.split(rows), strict=True)]
+    )
 
 
 def unet_of(model: ModelPatcher) -> nn.Module:
@@ -196,7 +198,7 @@ def before_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
 
 def around_call(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     """DIFFUSION_MODEL: tell the motion models how the batch of this call divides into frames, and forget it afterwards."""
-    options = kwargs["transformer_options"] if "transformer_options" in kwargs else args[4]  # x, timesteps, context, y, control, options
+    options = call_options(args, kwargs)
     held: tuple[Held, ...] = executor.class_obj.__dict__.get(HELD, ())
     count = x.shape[0] // max(1, len(options.get("cond_or_uncond", ())))
     check_frames(held, count)
@@ -205,6 +207,11 @@ def around_call(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         for item in held:
             stack.enter_context(item.model.during(item.model.frames_for(ids)))
         return executor(x, *args, **kwargs)
+
+
+def call_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The transformer options among what follows ``x`` in a call of the model or of its U-Net: the fifth in both."""
+    return kwargs["transformer_options"] if "transformer_options" in kwargs else args[4]
 
 
 def frame_numbers(options: dict[str, Any], count: int) -> Tensor:

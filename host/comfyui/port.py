@@ -3,7 +3,7 @@
 from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
-from .folders import file, files, input_directory, output_directory, temp_directory
+from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
 from .motion import apply_motion, unet_of
 from .progress import Progress, check_interrupt
 from .sampling import noise_schedule, sample
@@ -21,6 +21,7 @@ __all__ = [
     "files",
     "input_directory",
     "io",
+    "model_directory",
     "name",
     "noise_schedule",
     "output_directory",

@@ -94,12 +94,17 @@ class GeneratorSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """ComfyUI's signature; ``noise``: ``f c h w`` is not used, ``latent_image``: ``f c h w``. Returns ``f c h w``."""
         options = extra_args["model_options"]
-        held = tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in model_wrap.model_patcher.get_additional_models_with_key(KEY))
+        held = tuple(
+            Held(motion.model, motion.get_attachment(KEY))
+            for motion in model_wrap.model_patcher.get_additional_models_with_key(KEY)
+        )
 
         def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
             check_frames(held, x.shape[0])
             transformer = {**options.get("transformer_options", {}), IDS: ids}
-            return model_wrap(x, sigma.to(x), model_options={**options, "transformer_options": transformer}, seed=extra_args.get("seed"))
+            return model_wrap(
+                x, sigma.to(x), model_options={**options, "transformer_options": transformer}, seed=extra_args.get("seed")
+            )
 
         steps = self.algorithm(denoise, noise if latent_image is None else latent_image)
         progress: Progress | None = None

@@ -17,7 +17,7 @@ from ...modules.noise import NoiseSchedule
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import widths
 from ...modules.video_model import VideoModel, VideoModelInfo, fold, unfold
-from .motion import Traits, attach, attention, frame_numbers
+from .motion import Traits, attach, attention, call_options, frame_numbers
 
 INFO = "longtake_video_info"
 SAMPLING = {
@@ -93,7 +93,7 @@ class VideoBase(comfy.model_base.BaseModel):
     def _apply_model(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As ComfyUI's, with the label rows of the frames in this call."""
         if "y" in kwargs:
-            options = kwargs["transformer_options"] if "transformer_options" in kwargs else args[4]  # t, concat, context, control, options
+            options = call_options(args, kwargs)
             conds = max(1, len(options.get("cond_or_uncond", ())))
             kwargs["y"] = _rows(kwargs["y"], frame_numbers(options, x.shape[0] // conds), conds)
         return super()._apply_model(x, *args, **kwargs)
@@ -128,7 +128,9 @@ def video_model(video: VideoModel) -> ModelPatcher:
     base.diffusion_model.load_state_dict(video.unet)
     base.requires_grad_(False).eval()
     available = widths(base.diffusion_model)
-    motion = MotionModel({name: available[name] for name in video.info.slots}, video.info.temporal, comfy.ops.manual_cast, attention)
+    motion = MotionModel(
+        {name: available[name] for name in video.info.slots}, video.info.temporal, comfy.ops.manual_cast, attention
+    )
     motion.load_state_dict(video.temporal)
     plain = ModelPatcher(base, load_device=comfy.model_management.get_torch_device(), offload_device=device)
     patched = attach(plain, motion, Traits("the video model"))
@@ -157,7 +159,9 @@ class PixelVAE:
 
     def _patch(self) -> int:
         if not self.patch:
-            raise ValueError("this video model works on the latents of a VAE: connect that VAE (Load VAE) instead of the one from Load Video Model")
+            raise ValueError(
+                "this video model works on the latents of a VAE: connect that VAE (Load VAE) instead of the one from Load Video Model"
+            )
         return self.patch
 
 

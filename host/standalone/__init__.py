@@ -2,7 +2,7 @@
 
 from . import schema as io
 from . import ui
-from .folders import file, files
+from .folders import file, files, model_directory
 from .models import Model, Vae, apply_motion, noise_schedule, unet_of, vae, video_info, video_model
 from .sampling import sample
 from .schema import ComfyExtension
@@ -22,6 +22,7 @@ __all__ = [
     "files",
     "input_directory",
     "io",
+    "model_directory",
     "name",
     "noise_schedule",
     "output_directory",

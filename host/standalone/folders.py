@@ -67,3 +67,8 @@ def file(kind: str, name: str) -> Path:
         places = " or ".join(str(folder) for folder in _folders(row))
         raise ValueError(f"there is no {row.words} {name!r}: there is {there}; put the file into {places}")
     return found[name]
+
+
+def model_directory(kind: str) -> Path:
+    """Where new files of a kind are written: the last folder that ``LONGTAKE_MODELS`` lists, or the pack's own."""
+    return _folders(_kind(kind))[-1]

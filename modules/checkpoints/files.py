@@ -45,7 +45,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118  not a dict
     except SafetensorError as error:
-        raise ValueError(f"{path.name} cannot be read: it is cut short or no safetensors file ({error}); download it again") from error
+        raise ValueError(
+            f"{path.name} cannot be read: it is cut short or no safetensors file ({error}); download it again"
+        ) from error
 
 
 def _read_pickled(path: Path) -> Any:
@@ -53,7 +55,8 @@ def _read_pickled(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path.name} is damaged or holds Python objects beside its weights, which could run code and are not loaded: use a safetensors file"
+            f"{path.name} is damaged or holds Python objects beside its weights, which could run code and are not loaded:"
+            " use a safetensors file"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError) as error:
         raise ValueError(f"{path.name} cannot be read: it is cut short or no PyTorch file; download it again") from error

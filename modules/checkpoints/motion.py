@@ -63,8 +63,12 @@ class MotionFormat:
 _LATER = "which this version does not read yet"
 FORMATS: tuple[MotionFormat, ...] = (
     MotionFormat("HotshotXL", r"temporal_attentions\.\d+\.", unread=f"a HotshotXL module, {_LATER}"),
-    MotionFormat("diffusers", r"motion_modules\.\d+\.transformer_blocks\.", unread=f"a motion adapter in diffusers' layout, {_LATER}"),
-    MotionFormat("PIA", r"^conv_in\.weight$", unread=f"a PIA module (it has an input layer of its own), {_LATER}", unless=r"conv_out\."),
+    MotionFormat(
+        "diffusers", r"motion_modules\.\d+\.transformer_blocks\.", unread=f"a motion adapter in diffusers' layout, {_LATER}"
+    ),
+    MotionFormat(
+        "PIA", r"^conv_in\.weight$", unread=f"a PIA module (it has an input layer of its own), {_LATER}", unless=r"conv_out\."
+    ),
     MotionFormat("CameraCtrl", r"\.qkv_merge\.|\.cc_projection\.", unread=f"a module with camera control, {_LATER}"),
     MotionFormat("AnimateLCM-I2V", r"^img_encoder\.", unread=f"an AnimateLCM image-to-video module, {_LATER}"),
     MotionFormat("AnimateDiff", r"temporal_transformer\..*pos_encoder\.pe$", renames=((r"^module\.", ""),)),
@@ -175,12 +179,16 @@ def canonical_state(state: Mapping[str, Tensor], metadata: Mapping[str, str], na
 def _table_length(tables: Mapping[str, Tensor], name: str) -> int:
     shapes = {tuple(table.shape[:-1]) for table in tables.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise ValueError(f"the position tables in {name} have different shapes {sorted(shapes)}: the file is broken or not AnimateDiff's")
+        raise ValueError(
+            f"the position tables in {name} have different shapes {sorted(shapes)}: the file is broken or not AnimateDiff's"
+        )
     length = next(iter(shapes))[1]
     for key, table in tables.items():
         expected = sinusoid(torch.arange(length), table.shape[-1])
         if not torch.allclose(table[0].float(), expected, atol=PE_TOLERANCE):
-            raise ValueError(f"{key} in {name} is not AnimateDiff's sinusoid: a module with positions of its own cannot be used faithfully")
+            raise ValueError(
+                f"{key} in {name} is not AnimateDiff's sinusoid: a module with positions of its own cannot be used faithfully"
+            )
     return length
 
 
@@ -195,7 +203,9 @@ def _slot_widths(weights: Mapping[str, Tensor], name: str) -> dict[str, int]:
         expected += [f"{side}_blocks.{level}.motion_modules.{index}" for level in range(levels) for index in range(max(count, 1))]
     absent = [slot for slot in expected if slot not in found]
     if absent:
-        raise ValueError(f"{name} is not complete: {len(absent)} of {len(expected)} modules are missing, first {absent[0]}; download it again")
+        raise ValueError(
+            f"{name} is not complete: {len(absent)} of {len(expected)} modules are missing, first {absent[0]}; download it again"
+        )
     return {slot: found[slot] for slot in expected}
 
 
@@ -214,12 +224,16 @@ def _check_complete(weights: Mapping[str, Tensor], slots: Mapping[str, int], con
         raise ValueError(f"{name} is not complete: {len(missing)} weights are missing, first {missing[0]}; download it again")
     strange = sorted(key for key in given if given[key] != wanted.get(key))
     if strange:
-        raise ValueError(f"{name} holds {len(strange)} weights that AnimateDiff's modules do not have in that shape, first {strange[0]}")
+        raise ValueError(
+            f"{name} holds {len(strange)} weights that AnimateDiff's modules do not have in that shape, first {strange[0]}"
+        )
 
 
 def _check_readable_base(slots: Mapping[str, int], name: str) -> None:
     if base_of(slots) == "SDXL":
-        raise ValueError(f"{name} is a motion module for SDXL, {_LATER}: use an AnimateDiff v1, v2 or v3 module with an SD1.5 checkpoint")
+        raise ValueError(
+            f"{name} is a motion module for SDXL, {_LATER}: use an AnimateDiff v1, v2 or v3 module with an SD1.5 checkpoint"
+        )
 
 
 def levels(slots: Mapping[str, int]) -> tuple[int, ...]:
@@ -255,5 +269,6 @@ def check_base(motion: MotionModule, unet: BlockedUNet) -> None:
     same = levels(ours) == levels(there) and Counter(ours.values()) == Counter(there.values())
     detail = f" (they differ first at {first})" if same else ""
     raise ValueError(
-        f"{motion.name} is for {_described(ours)} and the model is {_described(there)}{detail}: load a checkpoint of the module's base model"
+        f"{motion.name} is for {_described(ours)} and the model is {_described(there)}{detail}:"
+        " load a checkpoint of the module's base model"
     )

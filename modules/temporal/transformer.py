@@ -2,7 +2,7 @@
 
 Guo et al., arXiv:2307.04725, Section 4.2. State-dict layout of the original release. The group norm sees one frame at a time (as the
 original's does, which folds frames into the batch first), so with a causal mask nothing leaks from later frames to earlier ones.
-``proj_out`` starts at zero: a new module changes nothing.
+Training starts with ``proj_out`` at zero (``MotionModel.zero``): the module then changes nothing.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,9 @@ def arguments() -> argparse.Namespace:
     defaults = TrainSettings()
     parser = argparse.ArgumentParser(prog="python -m modules.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="video model file to write when training ends")
-    parser.add_argument("--checkpoint", type=Path, help="resumed from if it exists; default: beside --out, ending in .run.safetensors")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="resumed from if it exists; default: beside --out, ending in .run.safetensors"
+    )
     parser.add_argument("--method", choices=list(METHODS), default=defaults.method)
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--batch", type=int, default=defaults.batch, help="clips per step")

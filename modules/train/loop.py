@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -58,7 +59,9 @@ class TrainSettings:
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step``, counted from 0."""
-        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup)) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        return (
+            self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup)) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def fresh(info: VideoModelInfo, seed: int) -> tuple[UNet, MotionModel]:
         torch.manual_seed(frame_seed(seed, 0, "weights"))
         unet, motion = new_networks(info)
     motion.zero()
-    last = [unet.out[2]]
+    last: list[Any] = [unet.out[2]]
     for module in unet.modules():
         if isinstance(module, ResBlock):
             last.append(module.out_layers[3])
@@ -177,7 +180,11 @@ class Run:
         """The averaged weights as a video model."""
         facts = {"data": "procedural shapes", "steps_done": self.done, **asdict(self.settings)}
         parts = {
-            part: {name.removeprefix(part + "."): value.clone() for name, value in self.average.items() if name.startswith(part + ".")}
+            part: {
+                name.removeprefix(part + "."): value.clone()
+                for name, value in self.average.items()
+                if name.startswith(part + ".")
+            }
             for part in ("unet", "temporal")
         }
         return VideoModel(with_training(self.info, **facts), parts["unet"], parts["temporal"])
@@ -215,7 +222,9 @@ class Run:
             raise ValueError(f"{path.name} is no training checkpoint: give another name, or the checkpoint of this run")
         differing = _differences(about, self.info, self.settings)
         if differing:
-            raise ValueError(f"{path.name} belongs to another run ({', '.join(differing)} differ): give this run a checkpoint of its own")
+            raise ValueError(
+                f"{path.name} belongs to another run ({', '.join(differing)} differ): give this run a checkpoint of its own"
+            )
         self._restore(state, about["done"])
 
     def _restore(self, state: Mapping[str, Tensor], done: int) -> None:

@@ -70,7 +70,7 @@ def clip_loss(
         g: source of all randomness.
 
     Returns:
-        loss: a scalar.
+        loss: ``()``.
     """
     count, frames = clips.shape[:2]
     t = LEVELS[method.levels](count, frames, len(schedule.sigmas), g)

@@ -103,9 +103,7 @@ def clips(count: int, frames: int, seed: int, index: int = 0) -> Clips:
     turning, growing = (motion == MOTIONS.index(name) for name in ("turning", "growing"))
     time = torch.arange(frames, dtype=torch.float32)
     size = uniform(4.5, 6.0)
-    swell = triangle_wave(
-        uniform(3.5, 7.0)[:, None] + uniform(0.15, 0.35)[:, None] * time, torch.tensor(3.5), torch.tensor(7.0)
-    )
+    swell = triangle_wave(uniform(3.5, 7.0)[:, None] + uniform(0.15, 0.35)[:, None] * time, torch.tensor(3.5), torch.tensor(7.0))
     radius = torch.where(growing[:, None], swell, size[:, None].expand(-1, frames))
 
     heading, speed = uniform(0, 2 * math.pi), torch.where(growing, uniform(0.2, 0.5), uniform(0.6, 1.5))

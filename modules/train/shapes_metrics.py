@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from .shapes import COLOURS, SHAPES, Clips, coverage
+from .shapes import COLOURS, Clips, coverage
 
 BUCKETS = ((4, 16), (16, 48), (48, 96), (96, 160))
 VALID_OVERLAP = 0.75
@@ -53,7 +53,9 @@ def recognise(frames: Tensor) -> Seen:
         radius = (mass / area).sqrt().clamp(2, 12)
         angles = [0.0] if turn == 0 else [turn * part / 10 for part in range(10)]
         kind = torch.full((len(flat),), shape)
-        fits = [_overlap(cover, coverage(kind, centre, radius, torch.full_like(radius, angle), frames.shape[-1])) for angle in angles]
+        fits = [
+            _overlap(cover, coverage(kind, centre, radius, torch.full_like(radius, angle), frames.shape[-1])) for angle in angles
+        ]
         overlaps.append(torch.stack(fits).amax(0))
     overlap, best = torch.stack(overlaps).max(0)
     palette = torch.tensor(list(COLOURS.values()))
