@@ -416,7 +416,8 @@ def loading(name):
 def test_the_executor_runs_this_packs_nodes(tmp_path, module_folder):
     from pack.host.comfyui.executor import run_workflow
 
-    with pytest.raises(ValueError, match=r"node 4 \(LongTakeLoadMotionModule\), input motion_module: .*none\.ckpt") as error:
+    # 0.3.64 does not compare the values of V3 menus with their options, so there it is the node that says so
+    with pytest.raises((ValueError, RuntimeError), match=r"node 4 \(LongTakeLoadMotionModule\).*none\.ckpt") as error:
         run_workflow(loading("none.ckpt"), tmp_path)
     assert "\n" not in str(error.value)
     with pytest.raises(
@@ -481,15 +482,16 @@ def test_the_shipped_animatediff_workflow_is_valid_but_for_its_files(module_fold
     from pack.host.comfyui.executor import load_nodes, problems
 
     graph = json.loads((ROOT / "workflows" / "api" / "animatediff_text_to_video.json").read_text())
-    nodes_only = {key: node for key, node in graph.items() if not key.startswith("_")}
-    assert graph["_note"] and all(node["_meta"]["title"] for node in nodes_only.values())
+    assert any("note" in node["_meta"] for node in graph.values()) and all(node["_meta"]["title"] for node in graph.values())
     asyncio.run(load_nodes())
-    _, error, _, node_errors = asyncio.run(execution.validate_prompt("id", nodes_only, None))
+    _, error, _, node_errors = asyncio.run(execution.validate_prompt("id", graph, None))
     said = problems(nodes_only, error, node_errors)
-    assert [sentence.partition(":")[0] for sentence in said] == [
+    places = {sentence.partition(":")[0] for sentence in said}
+    checkpoint, module = (
         "node 1 (CheckpointLoaderSimple), input ckpt_name",
         "node 2 (LongTakeLoadMotionModule), input motion_module",
-    ]
+    )
+    assert places - {module} == {checkpoint}, "0.3.64 does not check the menus of V3 nodes, newer ones do"
 
 
 def test_booting_another_checkout_in_the_same_process_is_refused(tmp_path, comfyui):

@@ -473,7 +473,8 @@ def test_drawings_say_the_same(drawing):
         "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
     }
     known = io_schemas(drawing)
-    drawn = drawing.Drawing(workflow | {"_note": "read me"}, known).json()
+    noted = workflow | {"3": workflow["3"] | {"_meta": {"note": "read me"}}}
+    drawn = drawing.Drawing(noted, known).json()
     assert read_back(drawn, known) == workflow
     assert [node["widgets_values"] for node in drawn["nodes"] if node["type"] == "Note"] == [["read me"]]
 

@@ -1,7 +1,8 @@
 """Draw the workflows of ``workflows/api`` for ComfyUI's editor: ``python workflows/api_to_ui.py [--check]``.
 
 The files in ``workflows/api`` are written by hand; those in ``workflows``, which ComfyUI lists as templates, are made here. Nodes stand
-in columns, each right of what it needs; the text under ``_note`` becomes a note. ``--check`` only says what is out of date.
+in columns, each right of what it needs; what stands under ``note`` in a node's ``_meta`` becomes a note. ``--check`` only says what is
+out of date.
 """
 
 import argparse
@@ -111,7 +112,8 @@ class Drawing:
     """
 
     def __init__(self, workflow: Mapping[str, Any], known: Mapping[str, Any]):
-        self.note = workflow.get("_note", "")
+        metas = [node.get("_meta", {}) for node in workflow.values() if isinstance(node, dict)]
+        self.note = "\n\n".join(meta["note"] for meta in metas if "note" in meta)
         self.nodes = {id: node for id, node in workflow.items() if not id.startswith("_")}
         strange = [f"{id} ({node['class_type']})" for id, node in self.nodes.items() if node["class_type"] not in known]
         if strange:

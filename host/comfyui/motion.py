@@ -59,7 +59,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     )
 
 
-def unet_of(model: ModelPatcher) -> nn.Module:
+def unet_of(model: ModelPatcher) -> Any:
     """The U-Net of a MODEL, whatever kind it is."""
     return model.model.diffusion_model
 
@@ -114,7 +114,7 @@ def _with_schedule(sampling: nn.Module, schedule: NoiseSchedule) -> nn.Module:
             f"the model samples with {type(sampling).__mro__[1].__name__}, and AnimateDiff's motion modules need the discrete timesteps of"
             " Stable Diffusion: use an SD1.5 checkpoint without such a patch"
         )
-    changed = copy.deepcopy(sampling)
+    changed: Any = copy.deepcopy(sampling)
     changed.set_sigmas(schedule.sigmas)
     return changed
 

@@ -27,6 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=defaults.batch, help="clips per step")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--start", default=defaults.start, help="video model file to start from instead of random weights")
     parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--half", action="store_true", help="store the weights in half precision")
@@ -38,7 +39,12 @@ def main() -> int:
     given = arguments()
     torch.set_num_threads(given.threads)
     settings = TrainSettings(
-        method=given.method, steps=given.steps, batch=given.batch, learning_rate=given.learning_rate, seed=given.seed
+        method=given.method,
+        steps=given.steps,
+        batch=given.batch,
+        learning_rate=given.learning_rate,
+        seed=given.seed,
+        start=given.start,
     )
     run = Run(shapes_model(), settings, given.checkpoint or given.out.with_suffix(".run.safetensors"))
     recent = 0.0

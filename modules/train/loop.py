@@ -23,7 +23,7 @@ from ..noise import NoiseSchedule, frame_seed
 from ..temporal.motion import MotionModel
 from ..temporal.slots import fill
 from ..unet import ResBlock, SpatialTransformer, UNet
-from ..video_model import VideoModel, VideoModelInfo, fold, new_networks, with_training
+from ..video_model import VideoModel, VideoModelInfo, fold, load_video_model, new_networks, with_training
 from . import shapes
 from .objective import METHODS, clip_loss
 
@@ -42,6 +42,7 @@ class TrainSettings:
     clip_norm: float = 1.0
     ema: float = 0.999
     seed: int = 0
+    start: str = ""  # a video model file whose weights the run starts from; empty: random weights
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -116,6 +117,8 @@ class Run:
         self.settings, self.checkpoint = settings, checkpoint
         self.schedule = NoiseSchedule.named(info.noise_schedule)
         self.unet, self.motion = fresh(self.info, settings.seed)
+        if settings.start:
+            self._start_from(Path(settings.start))
         self.parameters: dict[str, nn.Parameter] = {
             **{f"unet.{name}": p for name, p in self.unet.named_parameters()},
             **{f"temporal.{name}": p for name, p in self.motion.named_parameters()},
@@ -210,6 +213,14 @@ class Run:
             partial.replace(self.checkpoint)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _start_from(self, path: Path) -> None:
+        video = load_video_model(path)
+        wrong = [name for name in ("unet", "temporal", "slots") if getattr(video.info, name) != getattr(self.info, name)]
+        if wrong:
+            raise ValueError(f"{path.name} cannot start this run: its {' and '.join(wrong)} differ from the model to train")
+        self.unet.load_state_dict(video.unet)
+        self.motion.load_state_dict(video.temporal)
 
     def _resume(self, path: Path) -> None:
         try:
