@@ -7,7 +7,8 @@ commands) but for the method, continue the same clips of the procedural world fr
 * teacher: next frame given the past, trained on the true past; one frame after the other.
 * full: all frames at one level; a window of 8 known and 8 new frames, the known ones replaced by noised copies at every step.
 
-bundled is the model that comes with the pack: forcing, trained for longer. Prints one table and keeps it in ``benchmarks/drift.json``;
+bundled is the model that comes with the pack: forcing, trained for longer; guided is the same with classifier-free guidance of 2, whose
+second network call is counted. Prints one table and keeps it in ``benchmarks/drift.json``;
 with ``--rows`` only those rows are made anew. Every seed has its own test clips and noise.
 """
 
@@ -34,11 +35,11 @@ from modules.noise import NoiseSchedule, broadcast, frame_noise  # noqa: E402
 from modules.samplers import Denoise, Stabilisation, move, rollout  # noqa: E402
 from modules.schedules import NoiseLevels  # noqa: E402
 from modules.train.shapes import Clips, clips  # noqa: E402
-from modules.train.shapes_metrics import quality  # noqa: E402
+from modules.train.shapes_metrics import BUCKETS, quality  # noqa: E402
 from modules.video_model import clean_prediction, fold, load_video_model, unfold  # noqa: E402
 
 KNOWN, FRAMES, WINDOW = 4, 160, 16
-STABILISE = 0.2  # sigma
+STABILISE, CFG = 0.2, 2.0
 MODELS = {name: ROOT / "benchmarks" / "baselines" / f"{name}.safetensors" for name in ("forcing", "teacher", "full")}
 MODELS["bundled"] = ROOT / "models" / "longtake_shapes.safetensors"
 
@@ -69,6 +70,16 @@ def replacement(denoise: Denoise, latent: Tensor, *, sigmas: Tensor, known: int,
 def model(name: str) -> tuple:
     video = load_video_model(MODELS[name])
     return video.info, *video.build()
+
+
+def guided(conditional: Denoise, free: Denoise, cfg: float) -> Denoise:
+    """Classifier-free guidance; counts as two model calls."""
+
+    def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
+        base = free(x, sigma, ids)
+        return base + cfg * (conditional(x, sigma, ids) - base)
+
+    return denoise
 
 
 def denoiser(name: str, label: Tensor, counter: list[int]) -> Denoise:
@@ -116,6 +127,11 @@ ROWS: dict[str, tuple[str, Callable[..., Tensor]]] = {}
 for _calls, _steps, _lag in ((1, 8, 1), (3, 12, 3), (8, 16, 8)):
     for _name in ("bundled", "forcing"):
         ROWS[f"{_name} {_calls}"] = (_name, partial(by_rollout, schedule="pyramid", steps=_steps, lag=_lag, sigma=STABILISE))
+    if _calls > 1:
+        ROWS[f"guided {_calls}"] = (
+            "bundled",
+            partial(by_rollout, schedule="pyramid", steps=12, lag=_calls / 2, sigma=STABILISE),
+        )
     ROWS[f"teacher {_calls}"] = ("teacher", partial(by_rollout, schedule="autoregressive", steps=_calls, lag=1, sigma=0.0))
     ROWS[f"full {_calls}"] = ("full", partial(by_replacement, steps=8 * _calls))
 
@@ -131,7 +147,10 @@ def take(row: str, seed: int, index: int) -> tuple[Tensor, float]:
     latent[KNOWN:] = 0
     counter = [0]
     schedule = NoiseSchedule.named(info.noise_schedule)
-    clip = sampler(denoiser(name, truth.labels, counter), latent, seed * 1000 + index, schedule.levels)
+    denoise = denoiser(name, truth.labels, counter)
+    if row.startswith("guided"):
+        denoise = guided(denoise, denoiser(name, torch.zeros_like(truth.labels), counter), CFG)
+    clip = sampler(denoise, latent, seed * 1000 + index, schedule.levels)
     return rearrange(unfold(clip, info.patch), "f h w c -> f c h w") * 2 - 1, counter[0] / (FRAMES - KNOWN)
 
 
@@ -171,6 +190,21 @@ def show(row: str, result: dict) -> None:
         print(f"{row:10}  {result['calls']:5.2f}  {bucket:>7}  {cells}", flush=True)
 
 
+def markdown(results: dict) -> str:
+    """The README's table: the first and the last bucket of every row, mean over seeds."""
+    first, last = (f"{low}-{high}" for low, high in (BUCKETS[0], BUCKETS[-1]))
+    names = list(results["truth"]["buckets"][first])
+    lines = [
+        f"| model, calls per frame | {' | '.join(names)} |",
+        f"| --- {'| --: ' * len(names)}|",
+    ]
+    for row in ["truth", *(row for row in ROWS if row in results)]:
+        early, late = (results[row]["buckets"][bucket] for bucket in (first, last))
+        cells = " | ".join(f"{early[name][0]:.2f} → {late[name][0]:.2f}" for name in names)
+        lines.append(f"| {row} | {cells} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
@@ -178,7 +212,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "drift.json")
+    parser.add_argument("--markdown", action="store_true", help="only print the kept table for the README")
     given = parser.parse_args()
+    if given.markdown:
+        print(markdown(json.loads(given.out.read_text())["rows"]))
+        return
     missing = [MODELS[ROWS[row][0]] for row in given.rows if not MODELS[ROWS[row][0]].is_file()]
     if missing:
         sys.exit(f"{missing[0]} is missing: models/README.md says how the three models are trained")

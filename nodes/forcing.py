@@ -99,7 +99,7 @@ class LongTakeRollout(LongTakeNode):
                 ),
                 io.Float.Input(
                     "stabilise",
-                    default=0.1,
+                    default=0.2,
                     min=0.0,
                     max=10.0,
                     step=0.01,

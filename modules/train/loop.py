@@ -253,7 +253,11 @@ class Run:
 
 def _differences(about: Mapping, info: VideoModelInfo, settings: TrainSettings) -> list[str]:
     now = {**json.loads(info.json()), **asdict(settings)}
-    then = {**json.loads(about["info"]), **asdict(TrainSettings()), **about["settings"]}  # settings newer than the file: their defaults
+    then = {
+        **json.loads(about["info"]),
+        **asdict(TrainSettings()),
+        **about["settings"],
+    }  # settings newer than the file: their defaults
     return sorted(key for key in now if now[key] != then.get(key))
 
 
