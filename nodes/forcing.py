@@ -11,7 +11,7 @@ from .. import host
 from ..modules.pictures import heat_map
 from ..modules.samplers import STABILISATIONS, Stabilisation, rollout
 from ..modules.schedules import SCHEDULES, NoiseLevels
-from .models import empty_clip
+from .models import empty_clip, labelled
 from .node import LongTakeNode
 
 io = host.io
@@ -78,7 +78,7 @@ class LongTakeRollout(LongTakeNode):
             "a window slides over the take, finished frames are its context. Same seed, same frames, whatever the length.",
             inputs=[
                 io.Model.Input("model", tooltip="A model trained with a noise level per frame."),
-                io.Conditioning.Input("positive", tooltip="What to show."),
+                io.Conditioning.Input("positive", optional=True, tooltip="What to show; anything, where nothing is connected."),
                 io.Conditioning.Input("negative", optional=True, tooltip="What CFG moves away from; needed when cfg is not 1."),
                 io.Float.Input(
                     "cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale; 1 is off and twice as fast."
@@ -128,7 +128,6 @@ class LongTakeRollout(LongTakeNode):
     def execute(
         cls,
         model: Any,
-        positive: list,
         cfg: float,
         seed: int,
         frames: int,
@@ -140,12 +139,14 @@ class LongTakeRollout(LongTakeNode):
         eta: float,
         stabilise: float,
         stabilise_with: str,
+        positive: list | None = None,
         negative: list | None = None,
         known_frames: dict | None = None,
         noise_levels: NoiseLevels | None = None,
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
+        positive = labelled(model, "") if positive is None else positive
         known = None if known_frames is None else known_frames["samples"]
         levels = noise_levels or NoiseLevels.named(
             schedule, frames, steps, lag=lag, block=block, known=0 if known is None else len(known)

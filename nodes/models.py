@@ -75,8 +75,13 @@ class LongTakeLabelPrompt(LongTakeNode):
 
     @classmethod
     def execute(cls, model: object, prompt: str) -> "io.NodeOutput":
-        y = described(model).label_vector(prompt)
-        return io.NodeOutput([[torch.zeros(1, 1, 1), {"pooled_output": y[None]}]])
+        return io.NodeOutput(labelled(model, prompt))
+
+
+def labelled(model: object, prompt: str) -> list:
+    """CONDITIONING of a prompt in the model's words; empty for "anything"."""
+    y = described(model).label_vector(prompt)
+    return [[torch.zeros(1, 1, 1), {"pooled_output": y[None]}]]
 
 
 class LongTakeEmptyClip(LongTakeNode):

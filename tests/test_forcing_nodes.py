@@ -36,6 +36,12 @@ def test_defaults_are_the_schema_s(model, positive):
     assert report.startswith("seed 0, 6 frames, 32 model calls, ")
 
 
+def test_a_model_and_a_length_are_enough(model, negative):
+    alone = LongTakeRollout.execute(model=model, frames=5, steps=4).args[0]["samples"]
+    anything = LongTakeRollout.execute(model=model, frames=5, steps=4, positive=negative).args[0]["samples"]
+    assert torch.equal(alone, anything)
+
+
 def test_a_take_does_not_change_with_its_length_and_repeats(model, positive):
     short, _ = roll(model=model, positive=positive, frames=9)
     long, _ = roll(model=model, positive=positive, frames=15)
