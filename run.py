@@ -210,7 +210,7 @@ def run_standalone(workflow: Mapping[str, Any], settings: Sequence[str], output:
     kept, left_out = executor.without_classes(prompt, absent)
     if left_out:
         which = ", ".join(f"{id} ({prompt[id]['class_type']})" for id in left_out)
-        note(f"no video file this time: nodes {which} need the package av (python -m pip install av); the rest runs")
+        note(f"no MP4 this time: nodes {which} need the package av (python -m pip install av); the rest runs")
     results = executor.Executor(nodes, output).run(kept)
     return [item for result in results for item in result.items()]
 
