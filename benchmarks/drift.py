@@ -18,7 +18,6 @@ import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -220,7 +219,6 @@ def main() -> None:
     missing = [MODELS[ROWS[row][0]] for row in given.rows if not MODELS[ROWS[row][0]].is_file()]
     if missing:
         sys.exit(f"{missing[0]} is missing: models/README.md says how the three models are trained")
-    began = time.time()
     print("row         calls   frames  valid          kept           speed          drift          contrast", flush=True)
     results = collect(given.rows, given.seeds, given.clips, given.processes)
     show("truth", results["truth"])
@@ -229,7 +227,6 @@ def main() -> None:
         "clips_per_seed": given.clips,
         "torch": torch.__version__,
         "machine": platform.machine(),
-        "seconds": round(time.time() - began),
     }
     if given.out.is_file():
         kept = json.loads(given.out.read_text())

@@ -313,3 +313,15 @@ def test_cancelling_the_node_keeps_what_was_trained(tmp_path, monkeypatch):
         LongTakeTrainVideoModel.execute(name="mine", steps=5, batch=1, save_every=100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.run.safetensors"]
     assert Run(SMALL, TrainSettings(steps=5, batch=1), tmp_path / "mine.run.safetensors").done == 2
+
+
+def test_a_run_starts_from_a_file_of_its_own_architecture(tmp_path):
+    first = Run(SMALL, replace(SHORT, steps=2))
+    list(first.steps())
+    first.model().save(tmp_path / "first.safetensors")
+    second = Run(SMALL, replace(SHORT, seed=5, start=str(tmp_path / "first.safetensors")))
+    assert all(torch.equal(value, first.average[name]) for name, value in second.average.items())
+    with pytest.raises(ValueError, match="cannot start this run: its unet differ"):
+        Run(replace(shapes_model(64), frames=4), replace(SHORT, start=str(tmp_path / "first.safetensors")))
+    with pytest.raises(ValueError, match="there is no file"):
+        Run(SMALL, replace(SHORT, start=str(tmp_path / "none.safetensors")))
