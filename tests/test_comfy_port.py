@@ -277,8 +277,14 @@ def test_a_cancel_stops_the_generator_and_the_next_run_is_the_same(model):
             closed.append(True)
         return latent
 
+    held = []  # a reference from outside: it must be closed, not merely forgotten
+
+    def kept(denoise, latent):
+        held.append(algorithm(denoise, latent))
+        return held[0]
+
     with pytest.raises(host.Interrupted):
-        host.sample(model, label(), label(), cfg=1.0, latent=torch.zeros_like(x), algorithm=algorithm, seed=0)
+        host.sample(model, label(), label(), cfg=1.0, latent=torch.zeros_like(x), algorithm=kept, seed=0)
     assert calls == [1, 2, 3] and closed == [True]
     host.check_interrupt()  # the cancel was used up
     assert model.get_additional_models_with_key("longtake_motion")[0].model.frames is None
