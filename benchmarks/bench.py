@@ -19,7 +19,8 @@ from torch import Tensor  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
 
 from modules.schedules import NoiseLevels  # noqa: E402
-from modules.temporal.transformer import Frames, TemporalConfig, TemporalTransformer  # noqa: E402
+from modules.temporal.frames import Frames
+from modules.temporal.transformer import TemporalConfig, TemporalTransformer  # noqa: E402
 
 Case = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 

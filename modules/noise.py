@@ -27,7 +27,7 @@ def scaled_linear(start: float = 0.00085, end: float = 0.012) -> Tensor:
 
 
 def linear(start: float = 0.00085, end: float = 0.012) -> Tensor:
-    """AnimateDiff v1 to v3: the betas are evenly spaced (ComfyUI calls it "sqrt_linear"). Returns ``t``.
+    """AnimateDiff v1 to v3, PIA and AnimateLCM: the betas are evenly spaced (ComfyUI calls it "sqrt_linear"). Returns ``t``.
 
     >>> round(float(linear()[-1]), 3)
     25.146
@@ -40,7 +40,27 @@ def cosine(smallest: float = 0.01, largest: float = 80.0) -> Tensor:
     return torch.linspace(math.atan(smallest), math.atan(largest), STEPS, dtype=torch.float64).tan().float()
 
 
-NOISE_SCHEDULES: dict[str, Callable[[], Tensor]] = {f.__name__: f for f in (scaled_linear, linear, cosine)}
+def animatediff_sdxl() -> Tensor:
+    """AnimateDiff's SDXL beta: Stable Diffusion's, to a larger end (its authors' inference configuration). Returns ``t``.
+
+    >>> round(float(animatediff_sdxl()[-1]), 2)
+    65.93
+    """
+    return scaled_linear(end=0.020)
+
+
+def animatelcm_i2v() -> Tensor:
+    """AnimateLCM's image-to-video module: AnimateDiff's, to a larger end (its authors' inference configuration). Returns ``t``.
+
+    >>> round(float(animatelcm_i2v()[-1]), 2)
+    41.67
+    """
+    return linear(end=0.014)
+
+
+NOISE_SCHEDULES: dict[str, Callable[[], Tensor]] = {
+    f.__name__: f for f in (scaled_linear, linear, cosine, animatediff_sdxl, animatelcm_i2v)
+}
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:
@@ -89,6 +109,15 @@ class NoiseSchedule:
         """The timestep whose sigma is nearest in logarithm; 0 for clean frames. ``sigma``: ``n``. Returns ``n``, int64."""
         logs = self.sigmas.log().to(sigma.device)
         return (sigma.clamp_min(1e-10).log()[:, None] - logs).abs().argmin(dim=1)
+
+    def at_percent(self, percent: float) -> float:
+        """The sigma at a point of the sampling: infinite at 0, where it begins, 0 at 1, and falling in between, as ComfyUI has it."""
+        if percent <= 0 or percent >= 1:
+            return math.inf if percent <= 0 else 0.0
+        place = (1 - percent) * (len(self.sigmas) - 1)
+        low, part = int(place), place % 1
+        high = min(low + 1, len(self.sigmas) - 1)
+        return float(((1 - part) * self.sigmas[low].log() + part * self.sigmas[high].log()).exp())
 
     def levels(self, steps: int) -> Tensor:
         """The sigma of every level of ``steps`` steps: 0 first (clean), then evenly spaced timesteps up to the noisiest.

@@ -6,7 +6,7 @@ from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.noise import NoiseSchedule, linear
 from pack.modules.temporal.slots import MARK, empty
-from pack.modules.temporal.transformer import Frames
+from pack.modules.temporal.frames import Frames
 from pack.modules.unet import UNet, UNetConfig
 from tiny_motion import FAMILY_SHAPES, UNET, image_model, ksample, motion_file, text
 
@@ -202,7 +202,7 @@ def test_an_injection_that_fails_undoes_itself(monkeypatch, model, plain, animat
     """It fails after two slots are filled."""
     from pack.host.comfyui import motion as injection
 
-    def broken(unet, functions):
+    def broken(unet, functions, around, layers):
         for block in (1, 2):
             injection.swap(unet.input_blocks[block][1], lambda inner: lambda *args, **kwargs: inner(*args, **kwargs))
         raise Boom

@@ -21,7 +21,14 @@ def test_sigmas_rise(schedule):
 
 
 @pytest.mark.parametrize(
-    ("name", "smallest", "largest"), [("scaled_linear", 0.0292, 14.615), ("linear", 0.0292, 25.146), ("cosine", 0.01, 80)]
+    ("name", "smallest", "largest"),
+    [
+        ("scaled_linear", 0.0292, 14.615),
+        ("linear", 0.0292, 25.146),
+        ("cosine", 0.01, 80),
+        ("animatediff_sdxl", 0.0292, 65.93),
+        ("animatelcm_i2v", 0.0292, 41.67),
+    ],
 )
 def test_known_ends(name, smallest, largest):
     sigmas = NoiseSchedule.named(name).sigmas
@@ -43,15 +50,38 @@ def test_betas_by_brute_force(name):
     torch.testing.assert_close(NOISE_SCHEDULES[name](), torch.tensor(expected))
 
 
+# name of ours -> (its betas' shape in diffusers' words, their end)
+BETAS = {
+    "scaled_linear": ("scaled_linear", 0.012),
+    "linear": ("linear", 0.012),
+    "animatediff_sdxl": ("scaled_linear", 0.020),
+    "animatelcm_i2v": ("linear", 0.014),
+}
+
+
+@pytest.mark.parametrize("name", BETAS)
+def test_equals_diffusers(name):
+    diffusers = pytest.importorskip("diffusers")
+    shape, end = BETAS[name]
+    kept = diffusers.DDIMScheduler(beta_start=0.00085, beta_end=end, beta_schedule=shape).alphas_cumprod.double()
+    torch.testing.assert_close(NOISE_SCHEDULES[name]().double(), ((1 - kept) / kept).sqrt(), rtol=1e-4, atol=0)
+
+
 @pytest.mark.comfy
-@pytest.mark.parametrize(("ours", "theirs"), [("scaled_linear", "linear"), ("linear", "sqrt_linear")])
-def test_equals_comfyuis(ours, theirs):
+@pytest.mark.parametrize("name", BETAS)
+def test_equals_comfyuis(name):
     from comfy.model_sampling import ModelSamplingDiscrete
 
-    class Config:
-        sampling_settings = {"beta_schedule": theirs, "linear_start": 0.00085, "linear_end": 0.012}
+    shape, end = BETAS[name]
 
-    torch.testing.assert_close(NOISE_SCHEDULES[ours](), ModelSamplingDiscrete(Config()).sigmas, rtol=1e-5, atol=0)
+    class Config:
+        sampling_settings = {
+            "beta_schedule": {"scaled_linear": "linear", "linear": "sqrt_linear"}[shape],
+            "linear_start": 0.00085,
+            "linear_end": end,
+        }
+
+    torch.testing.assert_close(NOISE_SCHEDULES[name](), ModelSamplingDiscrete(Config()).sigmas, rtol=1e-5, atol=0)
 
 
 def test_timesteps_round_trip(schedule):

@@ -12,7 +12,7 @@ import pack
 import pytest
 import torch
 from pack.modules.noise import NoiseSchedule
-from pack.modules.temporal.transformer import Frames
+from pack.modules.temporal.frames import Frames
 from pack.modules.train import loop, objective, shapes
 from pack.modules.train.levels import LEVELS
 from pack.modules.train.loop import Diverged, Run, TrainSettings, train

@@ -3,33 +3,37 @@
 What ComfyUI's lifecycle asks of this (measured on 0.3.64 and 0.33.0): the U-Net object is shared by all clones of a MODEL and stays
 injected after sampling until another clone is loaded, and a clone may eject what it never injected. So injecting is idempotent and
 undoes itself when it fails, ejecting tolerates anything, and what is injected comes from the patcher in hand, never from a closure.
+
+What happens during a call is in ``motion_call.py``.
 """
 
-import copy
+import logging
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
 import comfy.ops
 import torch
-import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
-from comfy.model_sampling import ModelSamplingDiscrete
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...modules.checkpoints.motion import MotionModule, check_base
-from ...modules.noise import NoiseSchedule
+from ...modules.temporal.chunks import Chunks, spatial_layers
 from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill, norms, swap
+from ...modules.windows import WindowPlan
+from . import motion_call
+from .model_sampling import with_schedule
 
+log = logging.getLogger("longtake")
 KEY = "longtake_motion"
-IDS = "longtake_frame_ids"  # in transformer_options: ``n``, absolute frame numbers of this call
+WINDOWS = "longtake_windows"  # an attachment of the MODEL: (mode, WindowPlan)
 HELD = "_longtake_motion"  # on the U-Net while it is injected: what is in its slots
-SDPA_ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
+AUTHORS, MODELS = "authors", "model"  # whose noise schedule a model with motion samples with, unless one is named
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,14 @@ class Traits:
 
     name: str
     max_frames: int | None = None  # None: any number
-    clip_norms: bool = False  # v1: some of the U-Net's norms take their statistics over the whole clip
+    trained_frames: int | None = None  # None: any number
+    clip_norms: bool = False  # some of the U-Net's norms take their statistics over the whole clip
+    settings: MotionSettings = PLAIN
+
+    @property
+    def most(self) -> int | None:
+        """The most frames that it may see at once; None for any number, as where its positions are stretched or extended."""
+        return self.max_frames if self.settings.positions == "trained" else None
 
 
 @dataclass(frozen=True)
@@ -49,19 +60,22 @@ class Held:
     traits: Traits
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention in parts that every backend takes: ``q``: ``b heads n d``, ``k`` and ``v``: ``b heads m d``."""
-    rows = max(1, SDPA_ROWS // q.shape[1])
-    if q.shape[0] <= rows:
-        return F.scaled_dot_product_attention(q, k, v)
-    return torch.cat(
-        [F.scaled_dot_product_attention(*part) for part in zip(q.split(rows), k.split(rows), v.split(rows), strict=True)]
-    )
+@dataclass(frozen=True)
+class Injected:
+    """What is in a U-Net."""
+
+    held: tuple[Held, ...]
+    chunks: Chunks
 
 
 def unet_of(model: ModelPatcher) -> Any:
     """The U-Net of a MODEL, whatever kind it is."""
     return model.model.diffusion_model
+
+
+def held_by(model: ModelPatcher) -> tuple[Held, ...]:
+    """The motion models of a MODEL, in the order in which they were applied."""
+    return tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in model.get_additional_models_with_key(KEY))
 
 
 def attach(model: ModelPatcher, motion: MotionModel, traits: Traits) -> ModelPatcher:
@@ -82,22 +96,33 @@ def attach(model: ModelPatcher, motion: MotionModel, traits: Traits) -> ModelPat
     patched.set_additional_models(KEY, [*patched.get_additional_models_with_key(KEY), patcher])
     if not patched.get_injections(KEY):
         patched.set_injections(KEY, [PatcherInjection(inject, eject)])
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, before_sampling)
-        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, around_call)
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, motion_call.around_sampling)
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, motion_call.around_call)
     return patched
 
 
-def apply_motion(model: ModelPatcher, motion: MotionModule) -> ModelPatcher:
-    """A clone of ``model`` with the motion module in its slots and the noise schedule that the module was trained with.
+def apply_motion(
+    model: ModelPatcher, motion: MotionModule, settings: MotionSettings = PLAIN, noise_schedule: str = AUTHORS
+) -> ModelPatcher:
+    """A clone of ``model`` with the motion module in its slots, and the noise schedule that the module was trained with.
+
+    Args:
+        model: of the module's base model.
+        motion: what to apply.
+        settings: how strongly, where and when.
+        noise_schedule: ``authors``, ``model`` to leave the model's own, or a name in ``noise.NOISE_SCHEDULES``.
 
     Raises:
         ValueError: the module is for another base model, or the model is of a kind that has no such schedule.
     """
     check_base(motion, unet_of(model))
-    built = motion.build(comfy.ops.manual_cast, attention)
-    patched = attach(model, built.to(_dtype()), Traits(motion.name, motion.max_frames, motion.clip_norms))
-    sampling = model.get_model_object("model_sampling")
-    patched.add_object_patch("model_sampling", _with_schedule(sampling, NoiseSchedule.named(motion.noise_schedule)))
+    traits = Traits(motion.name, motion.max_frames, motion.trained_frames, motion.clip_norms, settings)
+    patched = attach(model, motion.build(comfy.ops.manual_cast).to(_dtype()), traits)
+    if noise_schedule != MODELS:
+        named = motion.noise_schedule if noise_schedule == AUTHORS else noise_schedule
+        distilled = motion.lcm_steps if noise_schedule == AUTHORS else None
+        sampling = model.get_model_object("model_sampling")
+        patched.add_object_patch("model_sampling", with_schedule(sampling, named, distilled))
     return patched
 
 
@@ -107,30 +132,60 @@ def _dtype() -> torch.dtype:
     return dtype if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float16
 
 
-def _with_schedule(sampling: nn.Module, schedule: NoiseSchedule) -> nn.Module:
-    """The same sampling object (prediction type and all) over other sigmas."""
-    if not isinstance(sampling, ModelSamplingDiscrete):
+def temporal_windows(model: ModelPatcher, plan: WindowPlan, mode: str) -> ModelPatcher:
+    """A clone of ``model`` whose motion modules see the clip through windows, while everything else sees it whole.
+
+    Raises:
+        ValueError: the model has no motion module, or the windows do not fit one of them.
+    """
+    held = held_by(model)
+    if not held:
         raise ValueError(
-            f"the model samples with {type(sampling).__mro__[1].__name__}, and AnimateDiff's motion modules need the discrete timesteps of"
-            " Stable Diffusion: use an SD1.5 checkpoint without such a patch"
+            "the model has no motion module whose windows could slide: put Apply Motion Module before Context Windows, or use mode whole"
         )
-    changed: Any = copy.deepcopy(sampling)
-    changed.set_sigmas(schedule.sigmas)
-    return changed
+    for item in held:
+        plan.resolved(item.traits.trained_frames or 16, item.traits.most)
+    patched = model.clone()
+    patched.model_options.pop("context_handler", None)  # windows of the whole model, from an earlier node
+    patched.set_attachments(WINDOWS, (mode, plan))
+    return patched
+
+
+def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
+    """(mode, plan) of the windows on a MODEL, or None."""
+    return model.get_attachment(WINDOWS)
+
+
+def window_plan(model: ModelPatcher) -> tuple[WindowPlan | None, str, int, int | None]:
+    """(plan, mode, trained frames, most frames) of a MODEL, as ``Show Plan`` wants them."""
+    held = held_by(model)
+    trained = min((item.traits.trained_frames for item in held if item.traits.trained_frames), default=16)
+    most = min((item.traits.most for item in held if item.traits.most), default=None)
+    mode, plan = windows_of(model) or ("temporal", None)
+    return plan, mode, trained, most
+
+
+def with_settings(model: ModelPatcher, settings: MotionSettings) -> ModelPatcher:
+    """A clone of ``model`` with other settings for its last motion module."""
+    patched = model.clone()
+    motion = patched.get_additional_models_with_key(KEY)[-1]
+    motion.set_attachments(KEY, replace(motion.get_attachment(KEY), settings=settings))
+    return patched
 
 
 def inject(patcher: ModelPatcher) -> None:
     """Put every motion model of ``patcher`` into the slots of its U-Net."""
-    unet = unet_of(patcher)
-    held = tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in patcher.get_additional_models_with_key(KEY))
+    unet, held = unet_of(patcher), held_by(patcher)
+    across = any(item.traits.clip_norms for item in held)
+    chunks = Chunks(_say_halved)
     eject(patcher)
     try:
-        fill(unet, _functions(held))
+        fill(unet, _functions(held), chunks.around, spatial_layers(unet, clip_norms=across))
         scope = next((item.model for item in held if item.traits.clip_norms), None)
         if scope is not None:
             for norm in norms(unet):
                 swap(norm, over_the_clip(scope))
-        unet.__dict__[HELD] = held
+        unet.__dict__[HELD] = Injected(held, chunks)
     except BaseException:
         eject(patcher)
         raise
@@ -141,6 +196,11 @@ def eject(patcher: ModelPatcher) -> None:
     unet = unet_of(patcher)
     empty(unet)
     unet.__dict__.pop(HELD, None)
+
+
+def _say_halved(size: int) -> None:
+    comfy.model_management.soft_empty_cache()
+    log.warning("memory ran out: from here on %d frames go through each layer at once", size)
 
 
 def _functions(held: tuple[Held, ...]) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -170,54 +230,3 @@ def over_the_clip(motion: MotionModel) -> Callable[[Callable[..., Tensor]], Call
         return forward
 
     return around
-
-
-def check_frames(held: tuple[Held, ...], count: int) -> None:
-    """Refuse more frames in one call than a motion model knows times for."""
-    for item in held:
-        _check_frames(item.traits, count)
-
-
-def _check_frames(traits: Traits, count: int) -> None:
-    if traits.max_frames is not None and count > traits.max_frames:
-        raise ValueError(
-            f"{traits.name} was trained on clips of at most {traits.max_frames} frames and got {count}: use at most {traits.max_frames}"
-            " frames, or a sampler that slides a window over the clip"
-        )
-
-
-def before_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, *args: Any, **kwargs: Any) -> Any:
-    """OUTER_SAMPLE: refuse what cannot work before anything is loaded or computed."""
-    guider = executor.class_obj
-    windowed = getattr(sampler, "slides_windows", False) or guider.model_options.get("context_handler") is not None
-    if not windowed:
-        for motion in guider.model_patcher.get_additional_models_with_key(KEY):
-            _check_frames(motion.get_attachment(KEY), noise.shape[0])
-    return executor(noise, latent_image, sampler, *args, **kwargs)
-
-
-def around_call(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """DIFFUSION_MODEL: tell the motion models how the batch of this call divides into frames, and forget it afterwards."""
-    options = call_options(args, kwargs)
-    held: tuple[Held, ...] = executor.class_obj.__dict__.get(HELD, ())
-    count = x.shape[0] // max(1, len(options.get("cond_or_uncond", ())))
-    check_frames(held, count)
-    ids = frame_numbers(options, count).to(x.device)
-    with ExitStack() as stack:
-        for item in held:
-            stack.enter_context(item.model.during(item.model.frames_for(ids)))
-        return executor(x, *args, **kwargs)
-
-
-def call_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The transformer options among what follows ``x`` in a call of the model or of its U-Net: the fifth in both."""
-    return kwargs["transformer_options"] if "transformer_options" in kwargs else args[4]
-
-
-def frame_numbers(options: dict[str, Any], count: int) -> Tensor:
-    """Which frames of the clip a call of ``count`` frames is about: ``n``, int64, from its transformer options."""
-    ids, window = options.get(IDS), options.get("context_window")
-    if window is not None and getattr(window, "dim", None) == 0:  # ComfyUI's own context windows, over the batch axis
-        index = torch.tensor(list(window.index_list))
-        return index if ids is None else ids.cpu()[index]
-    return torch.arange(count) if ids is None else ids

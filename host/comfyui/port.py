@@ -3,8 +3,12 @@
 from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
+from .context import context_windows
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
-from .motion import apply_motion, unet_of
+from .memory import memory_text
+from .motion import apply_motion, unet_of, window_plan
+from .motion_lora import apply_motion_lora
+from .noise import add_clip_noise, add_freeinit
 from .progress import Progress, check_interrupt
 from .sampling import noise_schedule, sample
 from .video import vae, video_info, video_model
@@ -15,12 +19,17 @@ __all__ = [
     "ComfyExtension",
     "Interrupted",
     "Progress",
+    "add_clip_noise",
+    "add_freeinit",
     "apply_motion",
+    "apply_motion_lora",
     "check_interrupt",
+    "context_windows",
     "file",
     "files",
     "input_directory",
     "io",
+    "memory_text",
     "model_directory",
     "name",
     "noise_schedule",
@@ -32,4 +41,5 @@ __all__ = [
     "vae",
     "video_info",
     "video_model",
+    "window_plan",
 ]

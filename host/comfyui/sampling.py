@@ -14,7 +14,8 @@ from torch import Tensor
 from ...modules.noise import NoiseSchedule
 from ...modules.samplers import Step
 from ...modules.video_model import unfold
-from .motion import IDS, KEY, Held, check_frames
+from .motion import held_by
+from .motion_call import IDS, check_frames
 from .progress import Progress
 from .video import video_info
 
@@ -94,10 +95,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """ComfyUI's signature; ``noise``: ``f c h w`` is not used, ``latent_image``: ``f c h w``. Returns ``f c h w``."""
         options = extra_args["model_options"]
-        held = tuple(
-            Held(motion.model, motion.get_attachment(KEY))
-            for motion in model_wrap.model_patcher.get_additional_models_with_key(KEY)
-        )
+        held = held_by(model_wrap.model_patcher)
 
         def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
             check_frames(held, x.shape[0])

@@ -17,7 +17,8 @@ from ...modules.noise import NoiseSchedule
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import widths
 from ...modules.video_model import VideoModel, VideoModelInfo, fold, unfold
-from .motion import Traits, attach, attention, call_options, frame_numbers
+from .motion import Traits, attach
+from .motion_call import call_options, frame_numbers
 
 INFO = "longtake_video_info"
 SAMPLING = {
@@ -128,9 +129,7 @@ def video_model(video: VideoModel) -> ModelPatcher:
     base.diffusion_model.load_state_dict(video.unet)
     base.requires_grad_(False).eval()
     available = widths(base.diffusion_model)
-    motion = MotionModel(
-        {name: available[name] for name in video.info.slots}, video.info.temporal, comfy.ops.manual_cast, attention
-    )
+    motion = MotionModel({name: available[name] for name in video.info.slots}, video.info.temporal, comfy.ops.manual_cast)
     motion.load_state_dict(video.temporal)
     plain = ModelPatcher(base, load_device=comfy.model_management.get_torch_device(), offload_device=device)
     patched = attach(plain, motion, Traits("the video model"))

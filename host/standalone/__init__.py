@@ -2,8 +2,10 @@
 
 from . import schema as io
 from . import ui
+from .elsewhere import add_clip_noise, add_freeinit, context_windows, memory_text, window_plan
 from .folders import file, files, model_directory
 from .models import Model, Vae, apply_motion, noise_schedule, unet_of, vae, video_info, video_model
+from .motion_lora import apply_motion_lora
 from .sampling import sample
 from .schema import ComfyExtension
 from .session import Interrupted, Progress, check_interrupt, input_directory, output_directory, temp_directory
@@ -16,12 +18,17 @@ __all__ = [
     "Model",
     "Progress",
     "Vae",
+    "add_clip_noise",
+    "add_freeinit",
     "apply_motion",
+    "apply_motion_lora",
     "check_interrupt",
+    "context_windows",
     "file",
     "files",
     "input_directory",
     "io",
+    "memory_text",
     "model_directory",
     "name",
     "noise_schedule",
@@ -33,4 +40,5 @@ __all__ = [
     "vae",
     "video_info",
     "video_model",
+    "window_plan",
 ]

@@ -7,13 +7,16 @@ A ``Model`` is a value: networks that nobody changes, and which temporal modules
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ...modules.checkpoints.motion import check_base
 from ...modules.noise import NoiseSchedule
 from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill
 from ...modules.unet import UNet
 from ...modules.video_model import VideoModel, VideoModelInfo, fold, unfold
@@ -36,12 +39,14 @@ class Model:
         unet: with empty slots.
         motions: temporal modules; those of one slot work one after the other, in this order.
         schedule: how much noise there is at which timestep.
+        settings: how strongly each of ``motions`` acts; those that it is too short for act plainly.
     """
 
     info: VideoModelInfo
     unet: UNet
     motions: tuple[MotionModel, ...]
     schedule: NoiseSchedule
+    settings: tuple[MotionSettings, ...] = ()
 
     def clone(self) -> "Model":
         """Another model of the same networks."""
@@ -61,11 +66,13 @@ class Model:
             empty(self.unet)
 
     @contextmanager
-    def during(self, ids: Tensor) -> Iterator[None]:
-        """While open, the temporal modules work on clips of the frames ``ids``: ``n``."""
+    def during(self, ids: Tensor, sigma: Tensor) -> Iterator[None]:
+        """While open, the temporal modules work on clips of the frames ``ids``: ``n``, at noise levels ``sigma``: ``n``."""
         with ExitStack() as stack:
-            for motion in self.motions:
-                stack.enter_context(motion.during(motion.frames_for(ids)))
+            for motion, settings in zip_longest(self.motions, self.settings, fillvalue=PLAIN):
+                attentions = motion.config.attentions
+                gains = settings.gains(motion.names, attentions, ids, sigma, self.schedule.at_percent)
+                stack.enter_context(motion.during(motion.frames_for(ids), gains))
             yield
 
 
@@ -95,20 +102,34 @@ def unet_of(model: Model) -> UNet:
     return model.unet
 
 
-def apply_motion(model: Model, motion: "MotionModule") -> Model:
+def apply_motion(
+    model: Model, motion: "MotionModule", settings: MotionSettings = PLAIN, noise_schedule: str = "authors"
+) -> Model:
     """The same model with a motion module after what its slots hold, and with the noise schedule the module was trained with.
+
+    Args:
+        model: with a U-Net of the module's shape.
+        motion: what to apply.
+        settings: how strongly, where and when.
+        noise_schedule: ``authors``, ``model`` to leave the model's own, or a name in ``noise.NOISE_SCHEDULES``.
 
     Raises:
         ValueError: the module is for U-Nets of another shape, or for norms that run over whole clips.
     """
     if motion.clip_norms:
         raise ValueError(
-            f"{motion.name} is of AnimateDiff's first generation, which changes the U-Net's norms too: use it in ComfyUI, or a later one"
+            f"{motion.name} changes the U-Net's norms too, as AnimateDiff's first generation did: use it in ComfyUI, or a later one"
         )
+    check_base(motion, model.unet)
     network = motion.build().to(device(), torch.float32)
-    joined = replace(model, motions=(*model.motions, network), schedule=NoiseSchedule.named(motion.noise_schedule))
-    with joined.ready():  # refuses slots that this U-Net does not have
-        return joined
+    named = motion.noise_schedule if noise_schedule == "authors" else noise_schedule
+    before = (*model.settings, *[PLAIN] * (len(model.motions) - len(model.settings)))
+    return replace(
+        model,
+        motions=(*model.motions, network),
+        settings=(*before, settings),
+        schedule=model.schedule if noise_schedule == "model" else NoiseSchedule.named(named),
+    )
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def denoiser(model: Model, conditions: Sequence[Mapping[str, Tensor | None]], cf
             y, context = item["y"], item["context"]
             labels.append(None if y is None else (y.expand(len(ids), -1) if len(y) == 1 else y[ids.to(y.device)]))
             contexts.append(None if context is None else context[:1].expand(len(ids), -1, -1))
-        with model.during(ids):
+        with model.during(ids, sigma):
             clean = clean_prediction(
                 model.unet,
                 x.repeat(count, 1, 1, 1),

@@ -1,12 +1,13 @@
 """Read a state dict from any file the community uses, and say what a file is when it is not what was asked for.
 
 safetensors, and PyTorch's own format through ``weights_only``: nothing in a file is ever executed. To teach this pack another kind of
-file, add a row to ``KINDS``.
+file, add a row to ``KINDS`` whose signature matches no other kind's files: the order of the rows then does not matter.
 """
 
 import pickle
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,84 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+# where trainers put the weights in their files: AnimateDiff, CameraCtrl's image of it, CameraCtrl itself
+WRAPPERS = ("state_dict", "motion_module_state_dict", "pose_encoder_state_dict", "attention_processor_state_dict")
+PARALLEL = "module."  # what torch's data-parallel wrapper writes before each key
 
-# (a pattern that some key matches, what the file then is); the first row that matches counts
-KINDS: tuple[tuple[str, str], ...] = (
-    (r"controlnet_cond_embedding\.|^controlnet_mid_block", "a SparseCtrl or ControlNet encoder"),
-    (r"motion_modules\..*(_lora\.|\.lora_)", "a MotionLoRA, which goes on top of a motion module"),
-    (r"(_lora\.|\.lora_|lora_unet|lora_te)|\.(lora_up|lora_A|hada_w1_a)\.", "a LoRA of an image model"),
-    (r"^(control_model\.|input_hint_block\.)", "a ControlNet"),
-    (r"^model\.diffusion_model\.", "a whole checkpoint of an image model"),
-    (r"^(first_stage_model|encoder\.down|decoder\.up)", "a VAE"),
-    (r"^(text_model|cond_stage_model|transformer\.text_model)\.", "a text encoder"),
-    (r"^image_proj\.|^ip_adapter\.", "an IP-Adapter"),
+
+@dataclass(frozen=True)
+class Signature:
+    """How the keys of a file tell what it is.
+
+    Attributes:
+        needs: patterns, each of which some key matches.
+        unless: patterns that no key matches.
+    """
+
+    needs: tuple[str, ...]
+    unless: tuple[str, ...] = ()
+
+    def matches(self, keys: Iterable[str]) -> bool:
+        keys = list(keys)
+        return all(_found(pattern, keys) for pattern in self.needs) and not any(_found(pattern, keys) for pattern in self.unless)
+
+
+def _found(pattern: str, keys: list[str]) -> bool:
+    search = re.compile(pattern).search
+    return any(search(key) for key in keys)
+
+
+MOTION_MODULE = "a motion module, for Load Motion Module"
+_MOTION = r"motion_modules|temporal_transformer|temporal_attentions"
+_LORA = r"lora_(unet|te|up|down|A|B)|_lora\.|\.lora\.|\.hada_w1_a$"
+_CONTROL = r"(^|\.)controlnet_(cond_embedding|down_blocks|mid_block)|^control_model\.|^input_hint_block\."
+_CHECKPOINT = r"^model\.diffusion_model\."
+_CAMERACTRL = r"\.qkv_merge\.|^encoder_down_conv_blocks\."
+_MOTIONCTRL = r"\.cc_projection\."
+_FANCYVIDEO = r"^(fps_embedding|motion_embedding)\."
+_SEEING = r"^(vision_model|visual)\."
+
+# (what a file is and which node takes it, how it is known)
+KINDS: tuple[tuple[str, Signature], ...] = (
+    (
+        MOTION_MODULE,
+        Signature(
+            (rf"({_MOTION})(\.\d+)?(\.temporal_transformer)?\.(norm|proj_in|proj_out)\.(weight|bias)$",),
+            (_LORA, _CONTROL, _CHECKPOINT, _CAMERACTRL, _MOTIONCTRL, _FANCYVIDEO),
+        ),
+    ),
+    ("a MotionLoRA, for Apply Motion LoRA", Signature((rf"^(?=.*({_MOTION}))(?=.*({_LORA}))",))),
+    ("a LoRA of an image model, for Apply Motion LoRA or ComfyUI's LoRA loader", Signature((_LORA,), (_MOTION,))),
+    (
+        "a CameraCtrl camera module, which is grafted onto a motion module such as v3_sd15_mm.ckpt",
+        Signature((_CAMERACTRL,), (_LORA, _CONTROL)),
+    ),
+    ("a MotionCtrl camera module, which this pack does not read", Signature((_MOTIONCTRL,), (_LORA, _CONTROL))),
+    ("a FancyVideo module, which this pack does not read", Signature((_FANCYVIDEO,), (_LORA, _CONTROL))),
+    ("a SparseCtrl encoder, which guides a motion module and is none itself", Signature((_CONTROL, _MOTION), (_LORA,))),
+    ("a ControlNet, for Load ControlNet Model", Signature((_CONTROL,), (_LORA, _MOTION))),
+    ("a whole checkpoint of an image model, for Load Checkpoint", Signature((_CHECKPOINT,))),
+    (
+        "the U-Net of an image model, for Load Diffusion Model",
+        Signature((r"^(input_blocks\.\d+\.0\.in_layers|down_blocks\.\d+\.resnets)\.",), (_MOTION, _CONTROL, _LORA)),
+    ),
+    (
+        "a VAE, for Load VAE",
+        Signature((r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|down|down_blocks|up|up_blocks)\.",), (_CHECKPOINT,)),
+    ),
+    (
+        "a text encoder, for Load CLIP",
+        Signature((r"^(text_model|cond_stage_model|conditioner|transformer\.text_model)\.",), (_CHECKPOINT, _SEEING, _LORA)),
+    ),
+    ("an image encoder, for Load CLIP Vision", Signature((_SEEING,), (_CHECKPOINT, _LORA))),
+    ("an IP-Adapter, for the nodes of the IP-Adapter pack", Signature((r"^(image_proj|ip_adapter)\.",))),
 )
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file by key, and its metadata; whatever else is in it is left out.
 
-    Files that wrap their tensors in ``state_dict`` are unwrapped.
+    Files that wrap their tensors in ``state_dict`` and the like are unwrapped; a ``module.`` before the keys is dropped.
 
     Raises:
         ValueError: there is no such file, or it cannot be read. One sentence.
@@ -40,10 +101,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if path.suffix.lower() in PICKLED:
-        return _tensors(_read_pickled(path)), {}
+        return _bare(_tensors(_read_pickled(path))), {}
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118  not a dict
+            return _bare({key: file.get_tensor(key) for key in file.keys()}), file.metadata() or {}  # noqa: SIM118  not a dict
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} cannot be read: it is cut short or no safetensors file ({error}); download it again"
@@ -63,19 +124,48 @@ def _read_pickled(path: Path) -> Any:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    items = content.items() if isinstance(content, Mapping) else ()
+    if not isinstance(content, Mapping):
+        return {}
+    wrapped = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+    items = (item for part in wrapped or [content] for item in part.items())
     return {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
 
 
-def kind(keys: Iterable[str], metadata: Mapping[str, str]) -> str | None:
-    """What a file with these keys is, in words; None if this pack cannot tell.
+def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(PARALLEL): value for key, value in state.items()}
 
-    >>> kind(["lora_unet_mid_block.lora_up.weight"], {})
-    'a LoRA of an image model'
+
+def kind(keys: Iterable[str], metadata: Mapping[str, str]) -> str | None:
+    """What a file with these keys is and which node takes it, in words; None if this pack cannot tell.
+
+    >>> kind(["control_model.time_embed.0.weight"], {})
+    'a ControlNet, for Load ControlNet Model'
     """
     if "longtake" in metadata:
         return "a LongTake video model, for Load Video Model"
     keys = list(keys)
-    return next((name for pattern, name in KINDS if any(re.search(pattern, key) for key in keys)), None)
+    return next((words for words, signature in KINDS if signature.matches(keys)), None)
+
+
+def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Refuse weights that are not exactly the ones a network has.
+
+    Args:
+        given: by key.
+        wanted: the shape of every weight of the network, by key.
+        name: of the file.
+
+    Raises:
+        ValueError: weights are missing, or are unknown or of another shape. Names the first ones.
+    """
+    missing = sorted(set(wanted) - set(given))
+    if missing:
+        raise ValueError(f"{name} is not complete: {_listed(missing, 'missing')}; download it again")
+    strange = sorted(key for key, value in given.items() if tuple(value.shape) != wanted.get(key))
+    if strange:
+        raise ValueError(f"{name} is not what its other keys say: {_listed(strange, 'unknown or of another shape')}")
+
+
+def _listed(keys: list[str], what: str) -> str:
+    verb = "weight is" if len(keys) == 1 else "weights are"
+    return f"{len(keys)} {verb} {what} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"

@@ -1,17 +1,13 @@
-"""Motion modules: AnimateDiff's files, whatever their wrapping, as one canonical thing.
+"""Motion modules: whatever layout and generation a file is of, read as one canonical thing.
 
-Layouts are rows of ``FORMATS`` (how keys are spelt) and generations are rows of ``FAMILIES`` (what the same keys mean: noise schedule,
-norms). To add a format, append a row that names its signature and the renames that lead to AnimateDiff's own keys; one with
-``unread`` is recognised and refused with that sentence.
-
-Positions: a file's ``pos_encoder.pe`` is the sinusoid of Vaswani et al. and nothing else, so it is not loaded but computed. Its length
-is kept as the most frames the module knows; a table with other contents is refused, since ignoring it would change the motion.
+How keys are spelt is a row of ``formats.FORMATS``, what the weights mean is a row of ``families.FAMILIES``. Everything that a file holds
+is either checked and kept, or named in the error that refuses it.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,92 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..temporal.motion import MotionModel
-from ..temporal.positions import sinusoid
 from ..temporal.slots import BlockedUNet, widths
 from ..temporal.transformer import TemporalConfig
-from .files import kind, read_state
+from .camera import Camera
+from .encoders import image_encoder_shapes
+from .families import PIA_CHANNELS, Contents, family_of
+from .files import check_weights, read_state
+from .formats import POSITIONS, SLOT, canonical_state, format_of
+from .positions import table_length
+from .slots import MIDDLE, described, in_order, levels
 
-POSITIONS = re.compile(r"\.pos_encoder\.pe$")
-SLOT = re.compile(r"^((?:(down|up)_blocks\.(\d+)|mid_block)\.motion_modules\.(\d+))\.temporal_transformer\.(.+)$")
-PE_TOLERANCE = 0.01  # bfloat16 rounds 1 by at most 0.004
-
-
-@dataclass(frozen=True)
-class MotionFormat:
-    """How one way of spelling the keys is recognised, and how it becomes AnimateDiff's own.
-
-    Attributes:
-        name: of the format.
-        signature: a pattern that some key matches in this format and in none of those after it.
-        renames: (pattern, replacement), each applied to every key.
-        unread: why this version does not read it; empty if it does.
-        unless: a pattern that no key may match; empty for none.
-    """
-
-    name: str
-    signature: str
-    renames: tuple[tuple[str, str], ...] = ()
-    unread: str = ""
-    unless: str = ""
-
-    def owns(self, keys: Iterable[str]) -> bool:
-        keys = list(keys)
-        other = bool(self.unless) and any(re.search(self.unless, key) for key in keys)
-        return not other and any(re.search(self.signature, key) for key in keys)
-
-    def canonical(self, key: str) -> str:
-        """One key in AnimateDiff's spelling."""
-        for pattern, replacement in self.renames:
-            key = re.sub(pattern, replacement, key)
-        return key
-
-
-_LATER = "which this version does not read yet"
-FORMATS: tuple[MotionFormat, ...] = (
-    MotionFormat("HotshotXL", r"temporal_attentions\.\d+\.", unread=f"a HotshotXL module, {_LATER}"),
-    MotionFormat(
-        "diffusers", r"motion_modules\.\d+\.transformer_blocks\.", unread=f"a motion adapter in diffusers' layout, {_LATER}"
-    ),
-    MotionFormat(
-        "PIA", r"^conv_in\.weight$", unread=f"a PIA module (it has an input layer of its own), {_LATER}", unless=r"conv_out\."
-    ),
-    MotionFormat("CameraCtrl", r"\.qkv_merge\.|\.cc_projection\.", unread=f"a module with camera control, {_LATER}"),
-    MotionFormat("AnimateLCM-I2V", r"^img_encoder\.", unread=f"an AnimateLCM image-to-video module, {_LATER}"),
-    MotionFormat("AnimateDiff", r"temporal_transformer\..*pos_encoder\.pe$", renames=((r"^module\.", ""),)),
-    MotionFormat("AnimateLCM", r"temporal_transformer\.", unread=f"a module without a position table (AnimateLCM), {_LATER}"),
-)
-
-
-@dataclass(frozen=True)
-class Family:
-    """What one generation of AnimateDiff's modules means beside its weights.
-
-    Attributes:
-        name: of the generation.
-        middle: whether there is a module in the middle block.
-        frames: length of the position table; None for any.
-        clip_norms: whether the U-Net's residual norms and its last one ran over all frames of a clip in training.
-        noise_schedule: a name in ``noise.NOISE_SCHEDULES``.
-    """
-
-    name: str
-    middle: bool
-    frames: int | None = None
-    clip_norms: bool = False
-    noise_schedule: str = "linear"
-
-    def fits(self, middle: bool, frames: int) -> bool:
-        return self.middle == middle and self.frames in (None, frames)
-
-
-FAMILIES: tuple[Family, ...] = (
-    Family("v2", middle=True),
-    Family("v1", middle=False, frames=24, clip_norms=True),
-    Family("v3", middle=False),  # 32 frames as released; retrained ones of other lengths are per frame as well
-)
-
-# base model -> widths of its levels, finest first
-BASES: dict[str, tuple[int, ...]] = {"SD1.5": (320, 640, 1280, 1280), "SDXL": (320, 640, 1280)}
+CONV_IN, IMAGE_ENCODER = "conv_in.", "img_encoder."
 
 
 @dataclass(frozen=True)
@@ -121,6 +42,12 @@ class MotionModule:
         noise_schedule: what it was trained with, a name in ``noise.NOISE_SCHEDULES``.
         clip_norms: whether the U-Net's residual norms and its last one must run over all frames of a clip.
         max_frames: the most frames it knows times for.
+        trained_frames: length of the clips it was trained on.
+        lcm_steps: steps of the schedule it was distilled from (AnimateLCM); None where it was not.
+        module_norms: whether the norm inside each motion module must run over all frames of a clip.
+        conv_in: PIA's input layer for latent, mask and latent of the picture, as its ``weight`` and ``bias``; None for the U-Net's own.
+        image_encoder: AnimateLCM-I2V's encoder of the reference picture, by its authors' keys without ``img_encoder.``; None for none.
+        camera: a CameraCtrl module grafted on; None for none.
     """
 
     name: str
@@ -131,6 +58,12 @@ class MotionModule:
     noise_schedule: str
     clip_norms: bool
     max_frames: int
+    trained_frames: int = 16
+    lcm_steps: int | None = None
+    module_norms: bool = False
+    conv_in: Mapping[str, Tensor] | None = None
+    image_encoder: Mapping[str, Tensor] | None = None
+    camera: Camera | None = None
 
     def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> MotionModel:
         """The network with these weights; it shares their memory."""
@@ -141,72 +74,47 @@ class MotionModule:
 
 
 def load_motion_module(path: Path) -> MotionModule:
-    """Read a motion module of AnimateDiff v1, v2 or v3.
+    """Read a motion module of any family in ``families.FAMILIES`` and any layout in ``formats.FORMATS``.
 
     Raises:
         ValueError: it cannot be read, is something else, or is not complete. One sentence each.
     """
     state, metadata = read_state(path)
-    canonical = canonical_state(state, metadata, path.name)
-    tables = {key: value for key, value in canonical.items() if POSITIONS.search(key)}
-    weights = {key: value for key, value in canonical.items() if key not in tables}
-    frames = _table_length(tables, path.name)
+    layout = format_of(state, metadata, path.name)
+    weights = canonical_state(state, layout)
+    tables = {key: weights.pop(key) for key in list(weights) if POSITIONS.search(key)}
     slots = _slot_widths(weights, path.name)
-    _check_readable_base(slots, path.name)
     config = _config(weights)
-    _check_complete(weights, slots, config, path.name)
-    family = next(family for family in FAMILIES if family.fits("mid_block.motion_modules.0" in slots, frames))
-    return MotionModule(path.name, family.name, slots, config, weights, family.noise_schedule, family.clip_norms, frames)
-
-
-def canonical_state(state: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> dict[str, Tensor]:
-    """The temporal transformers' tensors under AnimateDiff's own keys; a U-Net saved along with them is left out.
-
-    Raises:
-        ValueError: there are none, or they are in a format that is not read.
-    """
-    other = kind(state, metadata)
-    layout = next((layout for layout in FORMATS if layout.owns(state)), None)
-    if layout is None or (other is not None and "checkpoint" not in other):
-        what = f"it is {other}" if other else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
-        raise ValueError(f"{name} is no motion module: {what}; use an AnimateDiff v1, v2 or v3 module such as v3_sd15_mm.ckpt")
-    if layout.unread:
-        raise ValueError(f"{name} is {layout.unread}: use an AnimateDiff v1, v2 or v3 module for SD1.5")
-    renamed = {layout.canonical(key): value for key, value in state.items()}
-    return {key: value for key, value in renamed.items() if SLOT.match(key)}
-
-
-def _table_length(tables: Mapping[str, Tensor], name: str) -> int:
-    shapes = {tuple(table.shape[:-1]) for table in tables.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise ValueError(
-            f"the position tables in {name} have different shapes {sorted(shapes)}: the file is broken or not AnimateDiff's"
-        )
-    length = next(iter(shapes))[1]
-    for key, table in tables.items():
-        expected = sinusoid(torch.arange(length), table.shape[-1])
-        if not torch.allclose(table[0].float(), expected, atol=PE_TOLERANCE):
-            raise ValueError(
-                f"{key} in {name} is not AnimateDiff's sinusoid: a module with positions of its own cannot be used faithfully"
-            )
-    return length
+    with torch.device("meta"):
+        network = MotionModel(slots, config)
+    check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
+    length = table_length(tables, path.name)
+    conv_in, image_encoder = _conv_in(state, levels(slots)[0], path.name), _image_encoder(state, levels(slots), path.name)
+    contents = Contents(layout.name, len(levels(slots)), MIDDLE in slots, length, bool(conv_in), bool(image_encoder))
+    family = family_of(contents, path.name)
+    return MotionModule(
+        path.name,
+        family.name,
+        slots,
+        config,
+        weights,
+        family.noise_schedule,
+        family.clip_norms,
+        length or family.max_frames,
+        family.trained_frames,
+        family.lcm_steps,
+        family.module_norms,
+        conv_in,
+        image_encoder,
+    )
 
 
 def _slot_widths(weights: Mapping[str, Tensor], name: str) -> dict[str, int]:
-    """Channels by slot, with every hole in the numbering refused."""
-    matches = [match for match in map(SLOT.match, weights) if match]
-    found = {match[1]: len(weights[match[0]]) for match in matches if match[5] == "norm.weight"}
-    levels = 1 + max((int(match[3]) for match in matches if match[2]), default=-1)
-    expected = ["mid_block.motion_modules.0"] if any(match[2] is None for match in matches) else []
-    for side in ("down", "up"):
-        count = 1 + max((int(match[4]) for match in matches if match[2] == side), default=-1)
-        expected += [f"{side}_blocks.{level}.motion_modules.{index}" for level in range(levels) for index in range(max(count, 1))]
-    absent = [slot for slot in expected if slot not in found]
-    if absent:
-        raise ValueError(
-            f"{name} is not complete: {len(absent)} of {len(expected)} modules are missing, first {absent[0]}; download it again"
-        )
-    return {slot: found[slot] for slot in expected}
+    named = {match[1] for match in map(SLOT.match, weights) if match}
+    norms = {slot: f"{slot}.temporal_transformer.norm.weight" for slot in in_order(named, name)}
+    present = {key: weights[key] for key in norms.values() if key in weights}
+    check_weights(present, {key: tuple(present[key].shape) if key in present else () for key in norms.values()}, name)
+    return {slot: len(weights[key]) for slot, key in norms.items()}
 
 
 def _config(weights: Mapping[str, Tensor]) -> TemporalConfig:
@@ -215,42 +123,39 @@ def _config(weights: Mapping[str, Tensor]) -> TemporalConfig:
     return TemporalConfig(attentions=max(len(blocks), 1), ff_mult=int(hidden))
 
 
-def _check_complete(weights: Mapping[str, Tensor], slots: Mapping[str, int], config: TemporalConfig, name: str) -> None:
-    with torch.device("meta"):
-        wanted = {key: tuple(value.shape) for key, value in MotionModel(slots, config).state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in weights.items()}
-    missing = sorted(set(wanted) - set(given))
-    if missing:
-        raise ValueError(f"{name} is not complete: {len(missing)} weights are missing, first {missing[0]}; download it again")
-    strange = sorted(key for key in given if given[key] != wanted.get(key))
-    if strange:
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _conv_in(state: Mapping[str, Tensor], width: int, name: str) -> dict[str, Tensor] | None:
+    """PIA's input layer; None where the file has none, or only that of a whole U-Net saved along."""
+    part = _part(state, CONV_IN)
+    if "weight" not in part or part["weight"].shape[1] != PIA_CHANNELS:
+        return None
+    check_weights(part, {"weight": (width, PIA_CHANNELS, 3, 3), "bias": (width,)}, f"the conv_in of {name}")
+    return part
+
+
+def _image_encoder(state: Mapping[str, Tensor], widths: tuple[int, ...], name: str) -> dict[str, Tensor] | None:
+    part = _part(state, IMAGE_ENCODER)
+    if part:
+        check_weights(part, image_encoder_shapes(widths), f"the img_encoder of {name}")
+    return part or None
+
+
+def graft_camera(motion: MotionModule, camera: Camera) -> MotionModule:
+    """The motion module with a CameraCtrl module on it, in place of any that it had.
+
+    Raises:
+        ValueError: they are for different base models.
+    """
+    ours = {slot: width for slot, width in motion.widths.items() if slot != MIDDLE}
+    if ours != camera.widths:
         raise ValueError(
-            f"{name} holds {len(strange)} weights that AnimateDiff's modules do not have in that shape, first {strange[0]}"
+            f"{camera.name} is for {described(camera.widths)} and {motion.name} is for {described(ours)}:"
+            " put it onto the module it was trained with, such as v3_sd15_mm.ckpt"
         )
-
-
-def _check_readable_base(slots: Mapping[str, int], name: str) -> None:
-    if base_of(slots) == "SDXL":
-        raise ValueError(
-            f"{name} is a motion module for SDXL, {_LATER}: use an AnimateDiff v1, v2 or v3 module with an SD1.5 checkpoint"
-        )
-
-
-def levels(slots: Mapping[str, int]) -> tuple[int, ...]:
-    """Widths of the levels on the way down, finest first."""
-    found = {int(name.split(".")[1]): width for name, width in slots.items() if name.startswith("down_blocks.")}
-    return tuple(found[level] for level in sorted(found))
-
-
-def base_of(slots: Mapping[str, int]) -> str | None:
-    """Which base model has such slots: a name in ``BASES``, or None."""
-    return next((name for name, wanted in BASES.items() if levels(slots) == wanted), None)
-
-
-def _described(slots: Mapping[str, int]) -> str:
-    base = base_of(slots)
-    channels = f"levels of {', '.join(map(str, levels(slots)))} channels"
-    return f"{base} ({channels})" if base else f"a U-Net with {channels}"
+    return replace(motion, camera=camera)
 
 
 def check_base(motion: MotionModule, unet: BlockedUNet) -> None:
@@ -261,14 +166,14 @@ def check_base(motion: MotionModule, unet: BlockedUNet) -> None:
     """
     there = widths(unet)
     ours = dict(motion.widths)
-    if "mid_block.motion_modules.0" not in ours:
-        there.pop("mid_block.motion_modules.0", None)
+    if MIDDLE not in ours:
+        there.pop(MIDDLE, None)
     if ours == there:
         return
     first = next(iter(sorted(set(ours.items()) ^ set(there.items()))))[0]
     same = levels(ours) == levels(there) and Counter(ours.values()) == Counter(there.values())
     detail = f" (they differ first at {first})" if same else ""
     raise ValueError(
-        f"{motion.name} is for {_described(ours)} and the model is {_described(there)}{detail}:"
+        f"{motion.name} is for {described(ours)} and the model is {described(there)}{detail}:"
         " load a checkpoint of the module's base model"
     )

@@ -4,8 +4,9 @@ The modules live outside the U-Net's tree, so a host can load and move them on t
 (``slots.py``), and each learns from ``during`` how the batch axis of the present call divides into frames.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..unet import Attention
+from ..windows import Windows
+from .frames import Frames, Gain, Group, way_back
 from .masks import MASKS, anchored
 from .positions import POSITIONS
-from .transformer import Frames, TemporalConfig, TemporalTransformer
+from .transformer import TemporalConfig, TemporalTransformer
 
 
 class MotionModel(nn.Module):
@@ -39,6 +42,8 @@ class MotionModel(nn.Module):
         self.config = config
         self.names = tuple(widths)
         self.frames: Frames | None = None
+        self.gains: Mapping[str, Gain | None] = {}
+        self.ran: Tensor | None = None
         for name, channels in widths.items():
             module = TemporalTransformer(channels, config, ops, attention)
             _grow(self, f"{name}.temporal_transformer", module)
@@ -58,16 +63,30 @@ class MotionModel(nn.Module):
 
     def slot_functions(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What ``slots.fill`` wants: for each slot a function of its features; the identity while no call is under way."""
-        return {name: self._function(self.at(name)) for name in self.names}
+        return {name: self._function(self.at(name), place) for place, name in enumerate(self.names)}
 
-    def _function(self, module: TemporalTransformer) -> Callable[[Tensor], Tensor]:
+    def _function(self, module: TemporalTransformer, place: int) -> Callable[[Tensor], Tensor]:
+        name = self.names[place]
+
         def run(x: Tensor) -> Tensor:
-            return x if self.frames is None else module(x, self.frames)
+            if self.frames is None:
+                return x
+            gain = self.gains.get(name, FULL)
+            if self.ran is not None:
+                self.ran[place] += 1  # a tensor, not a number: compiled code would be made anew for every count
+            return x if gain is None else module(x, self.frames, gain)
 
         return run
 
-    def frames_for(self, ids: Tensor, anchors: Tensor | None = None) -> Frames:
-        """What these frames are to this model: their times and who sees whom.
+    def frames_for(
+        self,
+        ids: Tensor,
+        anchors: Tensor | None = None,
+        windows: Windows | None = None,
+        positions: str = "trained",
+        most: int = 0,
+    ) -> Frames:
+        """What these frames are to this model: their times, who sees whom, and in which windows.
 
         Absolute position tables count from the first frame of the window, since that is what they were trained on; relative
         encodings take the frame numbers themselves.
@@ -75,22 +94,77 @@ class MotionModel(nn.Module):
         Args:
             ids: ``f``, absolute frame numbers, in the order of the batch axis.
             anchors: ``k``, frame numbers that every frame may see whatever the mask says.
+            windows: over the ``f`` frames of this call; None for one that holds them all.
+            positions: a name in ``STRETCHES``, what happens to absolute times beyond those that were trained.
+            most: how many times were trained, for ``positions``; 0 for any number.
         """
-        config = self.config
-        mask = None if config.mask == "full" else MASKS[config.mask](ids, config.mask_frames)
-        if anchors is not None and mask is not None:
-            mask = anchored(mask, ids, anchors)
-        absolute = POSITIONS[config.positions].absolute
-        return Frames(len(ids), torch.arange(len(ids), device=ids.device) if absolute else ids, mask)
+        whole = Frames(len(ids), self._times(ids, positions, most), self._mask(ids, anchors))
+        if windows is None:
+            return whole
+        groups = [
+            Group(index, self._times(_unrolled(index[0], ids), positions, most), self._masks(ids[index], anchors))
+            for index, _ in _alike(windows.groups, len(ids), ids.device)
+        ]
+        places, weights = way_back(_alike(windows.groups, len(ids), ids.device), len(ids))
+        return replace(whole, groups=tuple(groups), places=places, weights=weights, fuse_at=windows.fuse_at)
+
+    def _times(self, ids: Tensor, positions: str, most: int) -> Tensor:
+        if not POSITIONS[self.config.positions].absolute:
+            return ids
+        return STRETCHES[positions](torch.arange(len(ids), device=ids.device), most)
+
+    def _mask(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
+        mask = None if self.config.mask == "full" else MASKS[self.config.mask](ids, self.config.mask_frames)
+        return mask if anchors is None or mask is None else anchored(mask, ids, anchors)
+
+    def _masks(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
+        """``ids``: ``w l``. Returns ``w l l``."""
+        if self.config.mask == "full":
+            return None
+        return torch.stack([mask for row in ids if (mask := self._mask(row, anchors)) is not None])
 
     @contextmanager
-    def during(self, frames: Frames) -> Iterator[None]:
-        """While open, the modules work on clips of these frames; afterwards they are as before, whatever happened."""
-        before, self.frames = self.frames, frames
+    def during(self, frames: Frames, gains: Mapping[str, Gain | None] | None = None, ran: Tensor | None = None) -> Iterator[None]:
+        """While open, the modules work on clips of these frames; afterwards they are as before, whatever happened.
+
+        Args:
+            frames: of the clips.
+            gains: by slot how strongly its module acts, fully where it is not named; None rests it.
+            ran: ``m``, one entry per slot in the order of ``names``, to which every run of a slot's module adds 1.
+        """
+        before = self.frames, self.gains, self.ran
+        self.frames, self.gains, self.ran = frames, gains or {}, ran
         try:
             yield
         finally:
-            self.frames = before
+            self.frames, self.gains, self.ran = before
+
+
+FULL = Gain()
+
+# what becomes of absolute times, (0, 1, 2 ... and how many were trained) -> times
+STRETCHES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "trained": lambda times, most: times,  # the caller refuses what lies beyond
+    "stretch": lambda times, most: times * min(1.0, (most - 1) / max(1, len(times) - 1)) if most else times,
+    "extend": lambda times, most: times,  # the sinusoid goes on; the model has not seen such times
+}
+
+
+def _alike(groups: Sequence[tuple[Tensor, Tensor]], count: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """The same windows (index and weight, ``w l`` each), divided further so that those of one group step through time alike."""
+    divided: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+    for index, weight in groups:
+        for row, worth in zip(index, weight, strict=True):
+            divided.setdefault(tuple((row.diff() % count).tolist()), []).append((row, worth))
+    return [
+        (torch.stack([row for row, _ in rows]).to(device), torch.stack([worth for _, worth in rows]).to(device))
+        for rows in divided.values()
+    ]
+
+
+def _unrolled(index: Tensor, ids: Tensor) -> Tensor:
+    """Times along a window that may run past the clip's end into its beginning: ``index``: ``l``, ``ids``: ``f``. Returns ``l``."""
+    return ids[index[0]] + torch.cat([index.new_zeros(1), (index.diff() % len(ids)).cumsum(0)])
 
 
 def _grow(root: nn.Module, path: str, leaf: nn.Module) -> None:

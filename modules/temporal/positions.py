@@ -1,7 +1,7 @@
 """How a temporal module knows when a frame is: sinusoid, rotary, or Shaw's relative embeddings.
 
-Each kind is a class with two hooks: ``add`` changes the tokens before they are projected, ``attend`` changes queries, keys and the
-logits. To add a kind, write the class and name it in ``POSITIONS``.
+Each kind is a class with three hooks: ``add`` changes the tokens before they are projected, ``table`` says what it adds, ``attend``
+changes queries, keys and the logits. To add a kind, write the class and name it in ``POSITIONS``.
 """
 
 import math
@@ -39,7 +39,11 @@ class Sinusoid(nn.Module):
 
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
         """Add each frame's row to ``x``: ``b f c``, given ``positions``: ``f``. Returns ``b f c``."""
-        return x + sinusoid(positions, self.channels).to(x)
+        return x + self.table(positions, x)
+
+    def table(self, positions: Tensor, like: Tensor) -> Tensor:
+        """What is added at ``positions``: ``f``, in the precision of ``like``. Returns ``f c``."""
+        return sinusoid(positions, self.channels).to(like)
 
     def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """``q``: ``b heads f d``, ``k``: ``b heads f d``, ``positions``: ``f``; unchanged, and no bias."""
@@ -58,6 +62,9 @@ class Rotary(nn.Module):
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
         """``x``: ``b f c`` as it is, whatever ``positions``: ``f``. Returns ``b f c``."""
         return x
+
+    def table(self, positions: Tensor, like: Tensor) -> None:
+        """Nothing is added, whatever ``positions``: ``f``."""
 
     def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rotate ``q``: ``b heads f d`` and ``k``: ``b heads f d`` by ``positions``: ``f``; no bias."""
@@ -85,6 +92,9 @@ class Shaw(nn.Module):
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
         """``x``: ``b f c`` as it is, whatever ``positions``: ``f``. Returns ``b f c``."""
         return x
+
+    def table(self, positions: Tensor, like: Tensor) -> None:
+        """Nothing is added, whatever ``positions``: ``f``."""
 
     def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """``q``: ``b heads f d`` and ``k``: ``b heads f d`` unchanged; a bias on the logits from ``positions``: ``f``."""

@@ -7,7 +7,7 @@ Nothing is inserted into the U-Net. The anchor layer's ``forward`` is shadowed o
 and other packs' references to it stay as they are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -93,8 +93,19 @@ def widths(unet: BlockedUNet) -> dict[str, int]:
     return {name: width for name, _, width in _slots(unet)}
 
 
-def fill(unet: BlockedUNet, modules: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+def fill(
+    unet: BlockedUNet,
+    modules: Mapping[str, Callable[[Tensor], Tensor]],
+    around: Callable[[Callable[..., Tensor]], Callable[..., Tensor]] | None = None,
+    layers: Iterable[nn.Module] = (),
+) -> None:
     """Let each slot's output pass through the module of its name; emptied first, and emptied again if anything goes wrong.
+
+    Args:
+        unet: whose slots.
+        modules: by slot.
+        around: what ``layers`` are wrapped in besides, below the modules.
+        layers: of the U-Net.
 
     Raises:
         ValueError: a module names a slot that this U-Net does not have.
@@ -107,6 +118,8 @@ def fill(unet: BlockedUNet, modules: Mapping[str, Callable[[Tensor], Tensor]]) -
             f"this U-Net has no slot for {missing[0]} ({len(missing)} of {len(modules)} modules fit nowhere): wrong base model?"
         )
     try:
+        for layer in layers if around is not None else ():
+            swap(layer, around)  # type: ignore[arg-type]
         for name, module in modules.items():
             swap(places[name], _followed_by(module))
     except BaseException:
@@ -118,7 +131,7 @@ def swap(layer: nn.Module, around: Callable[[Callable[..., Tensor]], Callable[..
     """Shadow ``layer.forward`` with ``around(layer.forward)`` until ``empty``; nothing else about the layer changes."""
     inner = layer.forward
     layer.__dict__["forward"] = around(inner)
-    layer.__dict__[MARK] = inner
+    layer.__dict__.setdefault(MARK, inner)  # of several swaps the first knows what was there before
 
 
 def _followed_by(module: Callable[[Tensor], Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:

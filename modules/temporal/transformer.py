@@ -3,8 +3,12 @@
 Guo et al., arXiv:2307.04725, Section 4.2. State-dict layout of the original release. The group norm sees one frame at a time (as the
 original's does, which folds frames into the batch first), so with a causal mask nothing leaks from later frames to earlier ones.
 Training starts with ``proj_out`` at zero (``MotionModel.zero``): the module then changes nothing.
+
+Pixels do not see each other here, so the module works through them in parts that fit a cache or a memory plan; the result does not
+depend on the parts.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +18,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..unet import Attention, FeedForward
+from .frames import Frames, Gain, resized
 from .masks import MASKS
 from .positions import POSITIONS
+
+ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
+WORKSPACE = {"cpu": 24 * 2**20}  # bytes that one part's tensors may take; on a CPU what its caches hold
+ANYWHERE = 512 * 2**20
+COPIES = 14  # how many times a token's features exist at once, at the widest place of the feed-forward
 
 
 @dataclass(frozen=True)
@@ -29,38 +39,13 @@ class TemporalConfig:
     positions: str = "sinusoid"
     mask: str = "full"
     mask_frames: int = 0  # frames per block of ``block_causal``, frames to either side of ``local``
+    clip_norm: bool = False  # the module's first norm runs over all frames of a clip, as in AnimateDiff's SDXL beta
 
     def __post_init__(self) -> None:
         if self.mask not in MASKS:
             raise ValueError(f"mask is {self.mask!r}: choose one of {', '.join(MASKS)}")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions is {self.positions!r}: choose one of {', '.join(POSITIONS)}")
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What one model call is about: how the batch axis divides into frames, when each frame is, who sees whom.
-
-    Attributes:
-        count: frames per clip; the batch axis is ``(b count)``.
-        positions: ``f``, frame times as the position encoding wants them.
-        mask: ``f f``, True where a frame (row) may see another (column); None for all.
-    """
-
-    count: int
-    positions: Tensor
-    mask: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or len(self.positions) != self.count:
-            raise ValueError(
-                f"{self.count} frames were announced and {len(self.positions)} positions given: they must agree, at least 1"
-            )
-
-    @classmethod
-    def of(cls, count: int, device: torch.device | str = "cpu") -> "Frames":
-        """``count`` frames in order, everyone sees everyone."""
-        return cls(count, torch.arange(count, device=device))
 
 
 class TemporalAttention(nn.Module):
@@ -75,19 +60,51 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.Sequential(ops.Linear(channels, channels), nn.Dropout(0.0))
         self.pos_encoder = POSITIONS[config.positions](channels, config.heads)
 
-    def forward(self, x: Tensor, frames: Frames) -> Tensor:
-        """Mix ``x``: ``n f c`` over ``f``. Returns ``n f c``."""
+    def forward(self, x: Tensor, frames: Frames, scale: Tensor | None = None) -> Tensor:
+        """Mix frames.
+
+        Args:
+            x: ``n f c``.
+            frames: who sees whom; with windows, each window is mixed by itself and a frame's results are averaged.
+            scale: what the keys are multiplied with, ``f`` or ``n f``; None for 1.
+
+        Returns:
+            x: ``n f c``.
+        """
+        if frames.groups:
+            return self.to_out(self._over_windows(x, frames, scale))
         x = self.pos_encoder.add(x, frames.positions)
-        q, k, v = (
-            rearrange(projection, "n f (heads d) -> n heads f d", heads=self.heads)
-            for projection in (self.to_q(x), self.to_k(x), self.to_v(x))
-        )
-        q, k, bias = self.pos_encoder.attend(q, k, frames.positions)
-        mask = frames.mask
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        return self.to_out(self._mixed(q, _scaled(k, scale), v, frames.positions, frames.mask))
+
+    def _over_windows(self, x: Tensor, frames: Frames, scale: Tensor | None) -> Tensor:
+        """Each frame is projected once, however many windows it is in: what its place in a window adds is added afterwards."""
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        parts = []
+        for group in frames.groups:
+            terms = self._terms(group.positions, x)
+            wq, wk, wv = (group.taken(y) if t is None else group.taken(y) + t for y, t in zip((q, k, v), terms, strict=True))
+            wk = _scaled(wk, None if scale is None else group.taken(scale.expand(len(x), -1)[..., None])[..., 0])
+            mask = None if group.mask is None else group.mask.repeat(len(x), 1, 1)[:, None]
+            parts.append(group.returned(self._mixed(wq, wk, wv, group.positions, mask), len(x)))
+        return frames.fused(parts)
+
+    def _terms(self, positions: Tensor, like: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What times add to queries, keys and values: projections are linear, so an added table can be projected by itself."""
+        table = self.pos_encoder.table(positions, like)
+        return (None, None, None) if table is None else (self.to_q(table), self.to_k(table), self.to_v(table))
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = (rearrange(y, "n f (heads d) -> n heads f d", heads=self.heads) for y in (q, k, v))
+        q, k, bias = self.pos_encoder.attend(q, k, positions)
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
         mixed = self.attention(q, k, v) if mask is None else F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.to_out(rearrange(mixed, "n heads f d -> n f (heads d)"))
+        return rearrange(mixed, "n heads f d -> n f (heads d)")
+
+
+def _scaled(k: Tensor, scale: Tensor | None) -> Tensor:
+    return k if scale is None else k * scale[..., None].to(k)
 
 
 class TemporalBlock(nn.Module):
@@ -102,11 +119,35 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels, ops, config.ff_mult)
         self.ff_norm = ops.LayerNorm(channels)
 
-    def forward(self, x: Tensor, frames: Frames) -> Tensor:
-        """Transform ``x``: ``n f c``. Returns ``n f c``."""
-        for attend, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attend(norm(x), frames)
+    def forward(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...] = ()) -> Tensor:
+        """Transform.
+
+        Args:
+            x: ``n f c``.
+            frames: who sees whom.
+            scales: for each attention what its keys are multiplied with, ``f`` or ``n f``, or None; empty for all None.
+
+        Returns:
+            x: ``n f c``.
+        """
+        scales = scales or (None,) * len(self.attention_blocks)
+        x = self._viewed(x, frames, scales) if frames.groups and frames.fuse_at == "module" else self._attended(x, frames, scales)
         return x + self.ff(self.ff_norm(x))
+
+    def _attended(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...]) -> Tensor:
+        for attend, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
+            x = x + attend(norm(x), frames, scale)
+        return x
+
+    def _viewed(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...]) -> Tensor:
+        """Each window goes through all attentions by itself, as FreeNoise (arXiv:2310.15169, Section 3.3) has it."""
+        parts = []
+        for group in frames.groups:
+            inside = tuple(None if s is None else group.taken(s.expand(len(x), -1)[..., None])[..., 0] for s in scales)
+            mask = None if group.mask is None else group.mask.repeat(len(x), 1, 1)[:, None]
+            window = Frames(group.index.shape[1], group.positions, mask)
+            parts.append(group.returned(self._attended(group.taken(x), window, inside), len(x)))
+        return frames.fused(parts)
 
 
 class TemporalTransformer(nn.Module):
@@ -116,17 +157,19 @@ class TemporalTransformer(nn.Module):
         self, channels: int, config: TemporalConfig, ops: Any = nn, attention: Attention = F.scaled_dot_product_attention
     ):
         super().__init__()
+        self.clip_norm = config.clip_norm
         self.norm = ops.GroupNorm(config.groups, channels, eps=1e-6)
         self.proj_in = ops.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, config, ops, attention)])
         self.proj_out = ops.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+    def forward(self, x: Tensor, frames: Frames, gain: Gain | None = None) -> Tensor:
         """Let the frames of each clip see each other.
 
         Args:
             x: ``n c h w``, where ``n`` is ``(b f)``.
             frames: how ``n`` divides.
+            gain: how strongly; None for all 1.
 
         Returns:
             x: ``n c h w``.
@@ -134,13 +177,73 @@ class TemporalTransformer(nn.Module):
         Raises:
             ValueError: ``n`` is no multiple of the frame count.
         """
-        clips, rest = divmod(x.shape[0], frames.count)
+        rest = x.shape[0] % frames.count
         if rest:
             raise ValueError(f"{x.shape[0]} images came to a motion module that was told of clips of {frames.count} frames")
+        gain = gain or Gain()
         height, width = x.shape[-2:]
-        tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames.count)
-        tokens = self.proj_in(tokens)
-        for block in self.transformer_blocks:
-            tokens = block(tokens, frames)
-        tokens = self.proj_out(tokens)
-        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", b=clips, h=height, w=width)
+        scales = tuple(None if scale is None else resized(scale, height, width).flatten(1) for scale in gain.scales)
+        pixels = rearrange(self._normed(x, frames.count), "(b f) c h w -> b f c (h w)", f=frames.count)
+        mixed = self._mixed_over_time(pixels, frames, scales)
+        change = rearrange(mixed, "b f c (h w) -> (b f) c h w", h=height)
+        if gain.effect is not None:
+            change = change * resized(gain.effect, height, width)[:, None].repeat(len(x) // frames.count, 1, 1, 1).to(change)
+        return x + change
+
+    def _normed(self, x: Tensor, frames: int) -> Tensor:
+        if not self.clip_norm:
+            return self.norm(x)
+        return rearrange(self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames)), "b c f h w -> (b f) c h w")
+
+    def _mixed_over_time(self, pixels: Tensor, frames: Frames, scales: tuple[Tensor | None, ...]) -> Tensor:
+        """``pixels``: ``b f c p``. Returns ``b f c p``; without gradients in the same memory: no second copy of all frames is held."""
+        in_place = not (torch.is_grad_enabled() and (pixels.requires_grad or self.proj_out.weight.requires_grad))
+        done: list[Tensor] = []
+        for clips, part in self._parts(pixels, frames):
+            taken = pixels[clips, :, :, part]
+            tokens = self.proj_in(rearrange(taken, "b f c p -> (b p) f c").contiguous())
+            for block in self.transformer_blocks:
+                tokens = block(tokens, frames, tuple(_of_pixels(scale, part, len(taken)) for scale in scales))
+            piece = rearrange(self.proj_out(tokens), "(b p) f c -> b f c p", b=len(taken))
+            if in_place:
+                taken.copy_(piece)
+            else:
+                done.append(piece)
+        return pixels if in_place else rejoined(done, len(pixels))
+
+    def _parts(self, pixels: Tensor, frames: Frames) -> Iterator[tuple[slice, slice]]:
+        """All clips and pixels if they fit, else clip by clip and so many pixels at once as do."""
+        clips, count, channels, area = pixels.shape
+        attend: Any = self.transformer_blocks[0].attention_blocks[0]  # type: ignore[index]
+        size = part_pixels(pixels.device.type, pixels.element_size() * channels, count, frames.rows, attend.heads)
+        if clips * area <= size:
+            yield slice(None), slice(None)
+            return
+        for clip in range(clips):
+            for start in range(0, area, size):
+                yield slice(clip, clip + 1), slice(start, start + size)
+
+
+def part_pixels(device: str, token_bytes: int, frames: int, rows: int, heads: int) -> int:
+    """How many pixels a temporal transformer takes at once.
+
+    Args:
+        device: where it runs, a torch device type.
+        token_bytes: of one token's features.
+        frames: of the clip.
+        rows: windows per clip, 1 without.
+        heads: of the attention.
+    """
+    return max(1, min(WORKSPACE.get(device, ANYWHERE) // (frames * token_bytes * COPIES), ROWS // (heads * rows)))
+
+
+def rejoined(pieces: list[Tensor], clips: int) -> Tensor:
+    """Parts of ``clips`` clips, ``b f c p`` each, in order. Returns ``b f c p``."""
+    return pieces[0] if len(pieces) == 1 else rearrange(torch.cat(pieces, dim=-1), "1 f c (b p) -> b f c p", b=clips)
+
+
+def _of_pixels(scale: Tensor | None, part: slice, clips: int) -> Tensor | None:
+    """``scale``: ``f p``, with one pixel if it is the same everywhere. Returns ``... f``, one for all pixels or ``n f``."""
+    if scale is None:
+        return None
+    return scale[:, 0] if scale.shape[1] == 1 else scale[:, part].T.repeat(clips, 1)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..noise import PREDICTIONS, NoiseSchedule, broadcast
+from ..temporal.frames import Frames
 from ..temporal.masks import causal
 from ..temporal.motion import MotionModel
-from ..temporal.transformer import Frames
 from ..unet import UNet
 from .levels import LEVELS
 

@@ -1,0 +1,38 @@
+"""What only ComfyUI can do: each of these says so, in one sentence. They work on image models, which the standalone host cannot load."""
+
+from typing import Any, NoReturn
+
+from ...modules.windows import WindowPlan
+from .models import Model
+
+
+def _only_in_comfyui(node: str) -> NoReturn:
+    raise ValueError(
+        f"{node} works on image models, which the standalone host cannot load: use it in ComfyUI; a LongTake video model makes long clips"
+        " with Rollout"
+    )
+
+
+def context_windows(model: Model, plan: WindowPlan, mode: str) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Context Windows")
+
+
+def window_plan(model: Model) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Show Plan")
+
+
+def memory_text(model: Model, latent: dict[str, Any]) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Show Plan")
+
+
+def add_clip_noise(model: Model, layer: Any, noise: Any = None) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Clip Noise")
+
+
+def add_freeinit(model: Model, settings: Any) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("FreeInit")

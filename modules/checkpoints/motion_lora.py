@@ -1,0 +1,267 @@
+"""MotionLoRA files, however their keys are spelt, as one canonical thing: low-rank changes by ``MotionModel``'s own weight keys.
+
+Four layouts are in use: AnimateDiff's release (``attention_blocks.0.processor.to_q_lora.down.weight``), MotionDirector's (which also
+reaches feed-forwards, and puts the middle of a name first: ``to_out.processor.0_lora.up.weight``), diffusers' old one
+(``unet.`` in front, ``attn1`` for the first attention) and PEFT's (``attn1.to_q.lora_A.weight``). They differ in names only, so each
+difference is a row of ``RENAMES``; to read another spelling, add a row.
+
+A change is ``factor * up @ down``. The factor is 1 where a file names no alpha (AnimateDiff, MotionDirector) and else alpha / rank
+(Hu et al., arXiv:2106.09685, Section 4.1), or alpha / sqrt(rank) where PEFT's metadata says so (arXiv:2312.03732).
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..temporal.settings import block_factor, parse_blocks
+from .files import kind, read_state
+
+PEFT_METADATA = "lora_adapter_metadata"  # where diffusers writes PEFT's settings, as JSON
+
+# each applied to every key, in this order
+RENAMES: tuple[tuple[str, str], ...] = (
+    (r"^(?:module\.|unet\.|base_model\.model\.)+", ""),
+    (r"\.processor\.", "."),
+    (r"(\.motion_modules\.\d+\.)(?!temporal_transformer\.)", r"\1temporal_transformer."),
+    (r"\.attn1\.", ".attention_blocks.0."),
+    (r"\.attn2\.", ".attention_blocks.1."),
+    (r"(?:\.lora_[AB](?:\.\w+)?\.weight|(?:_lora|\.lora)?(?:\.(?:up|down)\.weight)?)\.alpha$", ".alpha"),
+    (r"\.lora_A(?:\.\w+)?\.weight$", ".down"),
+    (r"\.lora_B(?:\.\w+)?\.weight$", ".up"),
+    (r"(?:_lora|\.lora|\.lora_linear_layer)[._](up|down)\.weight$", r".\1"),
+    (r"\.to_out\.(up|down|alpha)$", r".to_out.0.\1"),
+)
+MOTION = re.compile(r"(?:^|\.)(?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.")
+PART = re.compile(r"^(((?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.temporal_transformer\..+)\.(up|down|alpha)$")
+LORA = re.compile(r"lora|\.alpha$")
+SLOT = re.compile(r"^(.+?\.motion_modules\.\d+)\.")
+
+
+class LowRank(NamedTuple):
+    """The change of one weight: ``factor * up @ down``.
+
+    Attributes:
+        up: ``d r``.
+        down: ``r c``.
+        factor: what the file scales it with, times any strength.
+    """
+
+    up: Tensor
+    down: Tensor
+    factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class MotionLora:
+    """A LoRA file's contents.
+
+    Attributes:
+        name: of the file.
+        deltas: changes of a motion module, by ``MotionModel``'s weight keys, in the precision of the file.
+        spatial: what the same file holds for the image model, under the file's own keys: all of it for a domain adapter.
+    """
+
+    name: str
+    deltas: Mapping[str, LowRank]
+    spatial: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def at(self, strength: float, block_strength: Callable[[str], float] = lambda slot: 1.0) -> "MotionLora":
+        """The same at another strength, which may be negative.
+
+        Args:
+            strength: of everything; 1 as it was trained.
+            block_strength: a further one for each slot, such as ``down_blocks.0.motion_modules.0``.
+        """
+        scaled = {
+            key: delta._replace(factor=delta.factor * strength * block_strength(slot_of(key)))
+            for key, delta in self.deltas.items()
+        }
+        return replace(self, deltas=scaled)
+
+
+def slot_of(key: str) -> str:
+    """Which slot a weight of a motion model belongs to.
+
+    >>> slot_of("mid_block.motion_modules.0.temporal_transformer.proj_in.weight")
+    'mid_block.motion_modules.0'
+    """
+    match = SLOT.match(key)
+    assert match is not None, key
+    return match[1]
+
+
+def block_strength(text: str) -> Callable[[str], float] | None:
+    """Strength by slot from rules such as ``up 0.5; mid 0``, in the words of a motion module's blocks; None where there are no rules.
+
+    Raises:
+        ValueError: a rule does not read so, or sets a scale, which a LoRA does not have.
+
+    >>> strength = block_strength("up 0.5; up.1.0 -1")
+    >>> strength("up_blocks.1.motion_modules.0"), strength("up_blocks.1.motion_modules.1"), strength("mid_block.motion_modules.0")
+    (-1.0, 0.5, 1.0)
+    """
+    rules = parse_blocks(text)
+    scaled = next((rule.place for rule in rules if rule.scales), None)
+    if scaled is not None:
+        raise ValueError(
+            f"the rule for {scaled} sets a scale, which only motion modules have: a LoRA takes one number, as in {scaled} 0.5"
+        )
+    return (lambda slot: block_factor(rules, slot)) if rules else None
+
+
+def load_motion_lora(path: Path) -> MotionLora:
+    """Read a MotionLoRA, or a LoRA that was trained beside a motion module for the image model (a domain adapter).
+
+    Raises:
+        ValueError: it cannot be read, is something else, or is not complete. One sentence each.
+    """
+    state, metadata = read_state(path)
+    motion = {key: value for key, value in state.items() if MOTION.search(key)}
+    spatial = {key: value for key, value in state.items() if key not in motion and LORA.search(key)}
+    if not any(LORA.search(key) for key in motion) and not spatial:
+        raise ValueError(f"{path.name} is no LoRA: {_other(state, motion, metadata)}")
+    return MotionLora(path.name, _deltas(motion, _peft(metadata, path.name), path.name), spatial)
+
+
+def _other(state: Mapping[str, Tensor], motion: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    what = kind(state, metadata)
+    if what is None and motion:
+        what = "a motion module, for Load Motion Module"
+    found = f"it is {what}" if what else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
+    return f"{found}; use a MotionLoRA such as v2_lora_ZoomIn.ckpt, or the domain adapter v3_sd15_adapter.ckpt"
+
+
+def canonical(key: str) -> str:
+    """A key in the one spelling that the others are brought to.
+
+    >>> canonical("unet.mid_block.motion_modules.0.transformer_blocks.0.attn2.to_out.0.lora_B.weight")
+    'mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.1.to_out.0.up'
+    """
+    for pattern, replacement in RENAMES:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _deltas(state: Mapping[str, Tensor], peft: "Peft", name: str) -> dict[str, LowRank]:
+    layers: dict[str, dict[str, Tensor]] = {}
+    modules: dict[str, str] = {}
+    for key, value in state.items():
+        match = PART.match(canonical(key))
+        if match is None:
+            raise ValueError(
+                f"{name} holds {key}, which is no part of a plain LoRA: only those with an up, a down and an alpha are read"
+            )
+        parts = layers.setdefault(match[1], {})
+        if match[3] in parts:
+            raise ValueError(
+                f"{name} holds {match[1]} twice, in two spellings: it was put together from two files; use one of them"
+            )
+        parts[match[3]] = value
+        modules[match[1]] = key
+    return {f"{layer}.weight": _low_rank(layer, parts, peft, modules[layer], name) for layer, parts in layers.items()}
+
+
+def _low_rank(layer: str, parts: Mapping[str, Tensor], peft: "Peft", key: str, name: str) -> LowRank:
+    absent = [part for part in ("up", "down") if part not in parts]
+    if absent:
+        raise ValueError(f"{name} is not complete: {layer} has no {absent[0]} matrix; download it again")
+    up, down = _matrix(parts["up"]), _matrix(parts["down"])
+    if up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0]:
+        raise ValueError(
+            f"the two matrices of {layer} in {name} do not fit each other: {list(parts['up'].shape)} and {list(parts['down'].shape)};"
+            " download it again"
+        )
+    if not (up.isfinite().all() and down.isfinite().all()):
+        raise ValueError(f"{layer} in {name} is not finite: its training went wrong, or the file is broken; download it again")
+    alpha = float(parts["alpha"]) if "alpha" in parts else peft.alpha(key)
+    return LowRank(up, down, 1.0 if alpha is None else alpha / peft.divisor(len(down)))
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """A linear layer kept as a 1x1 convolution is a matrix, and anything else stays as it is."""
+    return weight.flatten(1) if weight.ndim > 2 and weight.shape[2:].numel() == 1 else weight
+
+
+@dataclass(frozen=True)
+class Peft:
+    """What PEFT's settings in a file's metadata say about scale; nothing, for files without.
+
+    Attributes:
+        lora_alpha: of every layer that ``patterns`` does not name.
+        patterns: (the end of a layer's path, its alpha).
+        by_root: whether alpha is divided by the root of the rank.
+    """
+
+    lora_alpha: float | None = None
+    patterns: tuple[tuple[re.Pattern[str], float], ...] = ()
+    by_root: bool = False
+
+    def alpha(self, key: str) -> float | None:
+        """Of the layer that ``key`` belongs to."""
+        layer = re.sub(r"^unet\.|\.lora_.*$", "", key)
+        return next((alpha for pattern, alpha in self.patterns if pattern.match(layer)), self.lora_alpha)
+
+    def divisor(self, rank: int) -> float:
+        return math.sqrt(rank) if self.by_root else rank
+
+
+def _peft(metadata: Mapping[str, str], name: str) -> Peft:
+    try:
+        settings = {key.removeprefix("unet."): value for key, value in json.loads(metadata.get(PEFT_METADATA, "{}")).items()}
+        alphas = settings.get("alpha_pattern") or {}
+        patterns = tuple((re.compile(rf"(.*\.)?({pattern})$"), float(alpha)) for pattern, alpha in alphas.items())
+        alpha = settings.get("lora_alpha")
+        return Peft(None if alpha is None else float(alpha), patterns, bool(settings.get("use_rslora")))
+    except (ValueError, TypeError, AttributeError, re.error) as error:
+        raise ValueError(
+            f"the metadata {PEFT_METADATA!r} of {name} is not what diffusers writes ({error}): save the LoRA again with diffusers"
+        ) from error
+
+
+def fitting(lora: MotionLora, shapes: Mapping[str, tuple[int, ...]], name: str) -> MotionLora:
+    """What of a LoRA has a place in a motion module: camera LoRAs of v2 bring a middle block that v3 modules do not have.
+
+    Args:
+        lora: any.
+        shapes: of the module's weights, by key.
+        name: of the module, for the sentence.
+
+    Raises:
+        ValueError: nothing has, or a weight is of another size: the LoRA is for another base model.
+    """
+    fits = {key: delta for key, delta in lora.deltas.items() if key in shapes}
+    for key, delta in fits.items():
+        shape = (len(delta.up), delta.down.shape[1])
+        if shape != tuple(shapes[key]):
+            raise ValueError(
+                f"{lora.name} is a MotionLoRA for another base model than {name}: {key} is {list(shapes[key])} there and"
+                f" {list(shape)} in the LoRA; use one that was trained on such a module"
+            )
+    if not fits:
+        raise ValueError(
+            f"none of the {len(lora.deltas)} weights of {lora.name} are in {name} (first: {next(iter(lora.deltas), 'none')}):"
+            " use a LoRA that was trained on such a module"
+        )
+    return replace(lora, deltas=fits)
+
+
+def merged(state: Mapping[str, Tensor], loras: Iterable[MotionLora]) -> dict[str, Tensor]:
+    """A motion model's weights with LoRAs added; summed in float32, given back in each weight's own precision.
+
+    Weights that no LoRA changes are the same tensors as before.
+
+    Raises:
+        KeyError: a LoRA changes a weight that is not in ``state``; ``fitting`` leaves such out.
+    """
+    changed: dict[str, Tensor] = {}
+    for lora in loras:
+        for key, delta in lora.deltas.items():
+            weight = changed.get(key, state[key].float())
+            changed[key] = weight + delta.factor * (delta.up.float() @ delta.down.float()).to(weight.device)
+    return dict(state) | {key: weight.to(state[key].dtype) for key, weight in changed.items()}

@@ -1,0 +1,141 @@
+"""What one call of the network is about: which frames, at which times, in which windows, and how strongly each is moved."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Windows of one length, whose frames are at the same times within the window.
+
+    Attributes:
+        index: ``w l``, int64, places in the call's clip.
+        positions: ``l``, frame times as the position encoding wants them.
+        mask: ``w l l``, True where a frame (row) may see another; None for all.
+    """
+
+    index: Tensor
+    positions: Tensor
+    mask: Tensor | None = None
+
+    def taken(self, x: Tensor) -> Tensor:
+        """The windows' frames: ``x``: ``n f c``. Returns ``m l c``, where ``m`` is ``(n w)``."""
+        return x.index_select(1, self.index.flatten()).reshape(-1, self.index.shape[1], x.shape[-1])
+
+    def returned(self, x: Tensor, count: int) -> Tensor:
+        """Windows beside each other again: ``x``: ``m l c``, ``count`` is ``n``. Returns ``n k c``, where ``k`` is ``(w l)``."""
+        return x.reshape(count, -1, x.shape[-1])
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How the batch axis divides into frames, when each frame is, who sees whom.
+
+    Attributes:
+        count: frames per clip; the batch axis is ``(b count)``.
+        positions: ``f``, frame times as the position encoding wants them.
+        mask: ``f f``, True where a frame (row) may see another (column); or one per sequence, ``n 1 f f``; None for all.
+        groups: windows; empty where every frame may see every other.
+        places: ``r f``, for each frame where the windows hold it, counted over all groups' frames in order.
+        weights: ``r f``, what each of those counts; the sum over ``r`` is 1.
+        fuse_at: where windows are averaged: after each "attention", or after all attentions of a "module".
+    """
+
+    count: int
+    positions: Tensor
+    mask: Tensor | None = None
+    groups: tuple[Group, ...] = ()
+    places: Tensor | None = None
+    weights: Tensor | None = None
+    fuse_at: str = "attention"
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or len(self.positions) != self.count:
+            raise ValueError(
+                f"{self.count} frames were announced and {len(self.positions)} positions given: they must agree, at least 1"
+            )
+
+    @classmethod
+    def of(cls, count: int, device: torch.device | str = "cpu") -> "Frames":
+        """``count`` frames in order, everyone sees everyone."""
+        return cls(count, torch.arange(count, device=device))
+
+    @property
+    def rows(self) -> int:
+        """Windows per clip; 1 without."""
+        return sum(len(group.index) for group in self.groups) or 1
+
+    def fused(self, parts: list[Tensor]) -> Tensor:
+        """Average what the windows made of each frame.
+
+        A gather, not a scatter: the sum of a frame's windows has one order on every device.
+
+        Args:
+            parts: one per group, ``n k c`` each.
+
+        Returns:
+            x: ``n f c``.
+        """
+        together = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        assert self.places is not None and self.weights is not None, "windows come with their way back"
+        fused = together.index_select(1, self.places[0]) * self.weights[0][:, None].to(together)
+        for place, weight in zip(self.places[1:], self.weights[1:], strict=True):
+            fused = fused.addcmul(together.index_select(1, place), weight[:, None].to(together))
+        return fused
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How strongly one slot's module acts in a call.
+
+    Attributes:
+        effect: what the module's change is multiplied with: ``f``, or ``f h w`` of any size; None for 1.
+        scales: for each of its attentions what the keys are multiplied with, a temperature: ``f`` or ``f h w``, or None for 1.
+    """
+
+    effect: Tensor | None = None
+    scales: tuple[Tensor | None, ...] = ()
+
+
+def resized(values: Tensor, height: int, width: int) -> Tensor:
+    """A value per frame, or a mask per frame, at a feature map's size.
+
+    Args:
+        values: ``f ...``, one number per frame or ``f h w``.
+        height: of the feature map.
+        width: of the feature map.
+
+    Returns:
+        values: ``f p q``, bilinear; ``p`` and ``q`` are 1 where there is one number per frame.
+    """
+    if values.ndim == 1:
+        return values[:, None, None]
+    if values.shape[1:] == (height, width):
+        return values
+    return F.interpolate(values[:, None].float(), size=(height, width), mode="bilinear")[:, 0]
+
+
+def way_back(groups: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+    """Where each frame is in the windows, and what each place counts.
+
+    Args:
+        groups: (index, weight), ``w l`` each; every frame's weights sum to 1 over all windows.
+        count: frames of the clip, ``f``.
+
+    Returns:
+        places: ``r f``, int64, and weights: ``r f``, float32; where a frame is in fewer windows than others its row has weight 0.
+    """
+    index = torch.cat([index.flatten() for index, _ in groups])
+    weight = torch.cat([weight.flatten() for _, weight in groups]).float()
+    order = torch.argsort(index, stable=True)
+    times = torch.bincount(index, minlength=count)
+    first = times.cumsum(0) - times
+    rank = torch.arange(len(index), device=index.device) - first[index[order]]
+    shape = (int(times.max()), count)
+    places, weights = torch.zeros(shape, dtype=torch.int64, device=index.device), torch.zeros(shape, device=index.device)
+    places[rank, index[order]] = order
+    weights[rank, index[order]] = weight[order]
+    return places, weights
