@@ -1,17 +1,17 @@
-"""This pack's frames against AnimateDiff-Evolved's, on the same weights, seeds and settings: ``python benchmarks/parity_ade.py --ade PATH``.
+"""This pack's frames against AnimateDiff-Evolved's: ``python benchmarks/parity_ade.py --ade PATH``.
 
-Both packs' own nodes run in one process inside ComfyUI (0.3.68 or newer, which AnimateDiff-Evolved asks for; run with ComfyUI's Python).
-Models are random, of SD1.5's and SDXL's block structure; a row of the table is a row of ``parity_cases.CASES``. A difference is
-``max|ours - theirs| / max|theirs|`` over the final latents and has to be at most 1e-4.
+Both packs' own nodes run in one process inside ComfyUI (0.3.68 or newer, which AnimateDiff-Evolved asks for; run with ComfyUI's
+Python), on the same weights, seeds and settings. Models are random, of SD1.5's and SDXL's block structure; a row of the table is a row
+of ``parity_cases.CASES``. A difference is ``max|ours - theirs| / max|theirs|`` over the final latents and has to be at most 1e-4.
 
-Where AnimateDiff-Evolved departs from the authors of a module, it is set right by hand for the comparison, and the table says so:
+Where AnimateDiff-Evolved departs from the authors of a module, it is set right by hand; rows called "as shipped" show by how much:
 
-- norms: for AnimateDiff v1, SDXL beta, HotshotXL and PIA it lets every norm of the model see all frames; the releases do so in the residual blocks
-  and the last norm only, or nowhere. Here its replacement is confined to the norms that this pack gives the whole clip.
-- AnimateLCM: its schedule is a scaled-linear one with 50 steps; the authors' is linear with 100. It gets theirs through its own nodes.
+- norms: for AnimateDiff v1, its SDXL beta, HotshotXL and PIA it lets every norm of the model see all frames. In the releases only some do
+  (``parity_models.FAMILIES``), so here its replacement is confined to those.
+- AnimateLCM: its schedule is scaled linear with 50 steps, the authors' is linear with 100. It gets theirs through its own nodes.
 
 Its motion modules come in the real widths only (320 channels and up). So that all rows take minutes, widths are divided where it
-constructs them; ``--width 320`` runs the real widths, without that.
+constructs them; ``--width 320`` runs the real ones, without that.
 """
 
 import argparse
@@ -34,7 +34,12 @@ from torch import Tensor, nn  # noqa: E402
 
 LIMIT = 1e-4
 REAL_WIDTH = 320
-CONTEXTS = {"standard_static": "StandardStatic", "standard_uniform": "StandardUniform", "looped_uniform": "LoopedUniform", "batched": "Batched"}
+CONTEXTS = {
+    "standard_static": "StandardStatic",
+    "standard_uniform": "StandardUniform",
+    "looped_uniform": "LoopedUniform",
+    "batched": "Batched",
+}
 
 
 class Theirs:
@@ -48,7 +53,8 @@ class Theirs:
         self._confine_norms()
         if models.width != REAL_WIDTH:
             self._divide_widths(models.width)
-        logging.getLogger("AnimateDiffEvo").setLevel(logging.WARNING)
+        for name in ("AnimateDiffEvo", "longtake"):  # which warns of clips shorter than those of training
+            logging.getLogger(name).setLevel(logging.ERROR)
 
     def _divide_widths(self, width: int) -> None:
         file = self.peer.module("animatediff.motion_module_ad")
@@ -102,7 +108,11 @@ class Theirs:
 
     def _strengths(self, case: Case) -> dict[str, Any]:
         call = self.peer.call
-        inputs: dict[str, Any] = {"start_percent": case.span[0], "end_percent": case.span[1], **self._multivals(case.strength, case.frames)}
+        inputs: dict[str, Any] = {
+            "start_percent": case.span[0],
+            "end_percent": case.span[1],
+            **self._multivals(case.strength, case.frames),
+        }
         for percent, strength in case.later.items():
             values = self._multivals(strength, case.frames)
             inputs["ad_keyframes"] = call(
@@ -164,7 +174,12 @@ class Theirs:
             )
         kind = "FreeNoise" if case.free_noise else "default"
         return self.peer.call(
-            "ADE_AnimateDiffSamplingSettings", batch_offset=0, noise_type=kind, seed_gen="comfy", seed_offset=0, sigma_schedule=schedule
+            "ADE_AnimateDiffSamplingSettings",
+            batch_offset=0,
+            noise_type=kind,
+            seed_gen="comfy",
+            seed_offset=0,
+            sigma_schedule=schedule,
         )
 
 
@@ -182,7 +197,12 @@ def compared(case: Case, theirs: Theirs, models: Models) -> tuple[float, str]:
 def write(path: Path, theirs: Theirs, comfyui: str) -> None:
     """Store theirs for the cases that our tests repeat, in their small form."""
     frames = {case.name: theirs.frames(case.small()).contiguous() for case in CASES if case.golden}
-    about = {"made by": "benchmarks/parity_ade.py --write", "width": str(theirs.models.width), "torch": torch.__version__, "ComfyUI": comfyui}
+    about = {
+        "made by": "benchmarks/parity_ade.py --write",
+        "width": str(theirs.models.width),
+        "torch": torch.__version__,
+        "ComfyUI": comfyui,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(frames, path, about)
 
@@ -191,7 +211,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--ade", type=Path, required=True, help="AnimateDiff-Evolved's checkout")
     parser.add_argument("--comfyui", type=Path, help="ComfyUI's checkout; without it, the one that the tests use")
-    parser.add_argument("--width", type=int, default=32, help="channels at the finest level, a multiple of 32; the real models have 320")
+    parser.add_argument(
+        "--width", type=int, default=32, help="channels at the finest level, a multiple of 32; the real models have 320"
+    )
     parser.add_argument("--only", default="", help="only rows with this in their names")
     parser.add_argument("--small", action="store_true", help="half as many frames, as in the stored file")
     parser.add_argument("--write", type=Path, help="store their frames of the rows that our tests repeat, in this file")

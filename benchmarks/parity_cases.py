@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from parity_models import FAMILIES, core_lora, drawn, image_model, motion_file, motion_lora_file, text
+from parity_models import FAMILIES, core_lora, image_model, motion_file, motion_lora_file, text
 from torch import Tensor
 
 SIZE = 8  # of a latent
@@ -125,7 +125,12 @@ class Case:
 def _windowed(mode: str) -> list[Case]:
     """Every schedule and fuse method in one mode, over a clip that the windows do not divide."""
     kinds = [("standard_static", fuse, 1) for fuse in ("pyramid", "flat", "overlap-linear")]
-    kinds += [("standard_uniform", "pyramid", 1), ("standard_uniform", "flat", 2), ("looped_uniform", "flat", 1), ("looped_uniform", "pyramid", 2)]
+    kinds += [
+        ("standard_uniform", "pyramid", 1),
+        ("standard_uniform", "flat", 2),
+        ("looped_uniform", "flat", 1),
+        ("looped_uniform", "pyramid", 2),
+    ]
     if mode == "whole":  # theirs know these for context options only
         kinds += [("standard_static", "relative", 1), ("batched", "flat", 1)]
     golden = {("standard_static", "pyramid", 1), ("looped_uniform", "flat", 1), ("standard_uniform", "pyramid", 1)}
@@ -149,6 +154,8 @@ CASES: tuple[Case, ...] = (
     Case("SDXL beta, one window", ("SDXL-beta",)),
     Case("HotshotXL, one window", ("HotshotXL",), frames=8),
     Case("AnimateLCM, one window", ("AnimateLCM",), cfg=1.5, steps=4, sampler=("lcm", "sgm_uniform")),
+    # kept in the file, for what the sampler lcm draws between steps depends on ComfyUI's version
+    Case("AnimateLCM, euler", ("AnimateLCM",), cfg=1.5, steps=4, sampler=("euler", "sgm_uniform"), golden=True),
     *_windowed("whole"),
     Case("v1 as shipped", ("v1",), shipped=True, information="theirs gives every norm the whole clip"),
     Case("SDXL beta as shipped", ("SDXL-beta",), shipped=True, information="theirs gives every norm the whole clip"),
@@ -170,7 +177,12 @@ CASES: tuple[Case, ...] = (
     Case("views: SDXL beta", ("SDXL-beta",), frames=42, context=Context("views")),
     Case("views: effect and scale as masks", frames=42, context=Context("views"), strength=Strength(Mask(0.2), Mask(0.6))),
     Case("whole: effect and scale as masks", frames=42, context=Context(), strength=Strength(Mask(0.2), Mask(0.6))),
-    Case("temporal against views", frames=42, context=Context("temporal"), information="temporal averages after each attention, views after both"),
+    Case(
+        "temporal against views",
+        frames=42,
+        context=Context("temporal"),
+        information="temporal averages after each attention, views after both",
+    ),
     Case("effect 0.7", strength=Strength(0.7), golden=True),
     Case("effect per frame", strength=Strength(PerFrame(0.2))),
     Case("effect as a mask", strength=Strength(Mask(0.2)), golden=True),
@@ -188,7 +200,10 @@ CASES: tuple[Case, ...] = (
     Case("LoRA on the image model 0.7", core_lora=0.7, golden=True),
     Case("v3, then v2", ("v3", "v2"), golden=True),
     Case("v2, then v3, views", ("v2", "v3"), frames=42, context=Context("views")),
-    Case("FreeNoise, whole windows", frames=42, context=Context(), free_noise=True),
+    Case("FreeNoise, whole windows", frames=42, context=Context(), free_noise=True, golden=True),
+    Case("FreeNoise, views", frames=42, context=Context("views"), free_noise=True),
+    Case("heun, whole looped_uniform", frames=42, sampler=("heun", "normal"), context=Context(schedule="looped_uniform")),
+    Case("dpm_2, views looped_uniform", frames=42, sampler=("dpm_2", "karras"), context=Context("views", "looped_uniform")),
 )
 
 
@@ -250,27 +265,26 @@ def relative_difference(given: Tensor, wanted: Tensor) -> float:
 def ours(case: Case, models: Models) -> Tensor:
     """This pack's frames, by its own nodes."""
     from pack.nodes.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
+    from pack.nodes.motion_lora import LongTakeApplyMotionLora
     from pack.nodes.noise import LongTakeClipNoise
     from pack.nodes.windows import LongTakeContextWindows
 
-    model, strengths = models.styled(case), {"keyframes": keyframes(case), "start_percent": case.span[0], "end_percent": case.span[1]}
+    model, strengths = (
+        models.styled(case),
+        {"keyframes": keyframes(case), "start_percent": case.span[0], "end_percent": case.span[1]},
+    )
     for family in case.modules:
         motion = LongTakeLoadMotionModule.execute(motion_module=models.module(family)).result[0]
         model = LongTakeApplyMotionModule.execute(model=model, motion_module=motion, **strengths).result[0]
         if case.motion_lora:
-            model = with_motion_lora(model, models.loras / models.motion_lora(family), case.motion_lora)
+            file = models.motion_lora(family)
+            model = LongTakeApplyMotionLora.execute(model=model, lora_name=file, strength=case.motion_lora).result[0]
     if case.context is not None:
         model = LongTakeContextWindows.execute(model=model, **vars(case.context)).result[0]
     if case.free_noise and case.context is not None:
         window = {"length": case.context.length, "overlap": case.context.overlap}
         model = LongTakeClipNoise.execute(model=model, kind="freenoise", **window).result[0]
     return sampled(model, case)
-
-
-def with_motion_lora(model: Any, file: Path, strength: float) -> Any:
-    from pack import host
-    from pack.modules.checkpoints.motion_lora import load_motion_lora
-    return host.apply_motion_lora(model, load_motion_lora(file), strength)
 
 
 def keyframes(case: Case) -> Any:

@@ -96,7 +96,10 @@ def transformer_shapes(channels: int) -> dict[str, tuple[int, ...]]:
     shapes |= {f"{norm}.{key}": vector for norm in norms for key in ("weight", "bias")}
     for name in ("proj_in", "proj_out"):
         shapes |= {f"temporal_transformer.{name}.weight": square, f"temporal_transformer.{name}.bias": vector}
-    shapes |= {f"{TRANSFORMER}.ff.net.0.proj.weight": (8 * channels, channels), f"{TRANSFORMER}.ff.net.0.proj.bias": (8 * channels,)}
+    shapes |= {
+        f"{TRANSFORMER}.ff.net.0.proj.weight": (8 * channels, channels),
+        f"{TRANSFORMER}.ff.net.0.proj.bias": (8 * channels,),
+    }
     return shapes | {f"{TRANSFORMER}.ff.net.2.weight": (channels, 4 * channels), f"{TRANSFORMER}.ff.net.2.bias": vector}
 
 
@@ -130,7 +133,9 @@ def motion_file(folder: Path, name: str, width: int, seed: int = 0) -> str:
 def hotshot_key(key: str) -> str:
     """AnimateDiff's spelling of a key in HotshotXL's."""
     return (
-        key.replace(".motion_modules.", ".temporal_attentions.").replace(".temporal_transformer.", ".").replace(".pe", ".positional_encoding")
+        key.replace(".motion_modules.", ".temporal_attentions.")
+        .replace(".temporal_transformer.", ".")
+        .replace(".pe", ".positional_encoding")
     )
 
 
@@ -202,4 +207,9 @@ def image_model(base: str, width: int, seed: int = 0) -> Any:
 
 def text(seed: int, prompts: int = 1) -> list[Any]:
     """A CONDITIONING: one prompt for the whole clip, or one for each frame."""
-    return [[drawn(f"text {seed}", (prompts, TOKENS, CONTEXT), 0) * math.sqrt(TOKENS * CONTEXT), {"pooled_output": drawn(f"pooled {seed}", (1, POOLED), 0)}]]
+    return [
+        [
+            drawn(f"text {seed}", (prompts, TOKENS, CONTEXT), 0) * math.sqrt(TOKENS * CONTEXT),
+            {"pooled_output": drawn(f"pooled {seed}", (1, POOLED), 0)},
+        ]
+    ]

@@ -143,7 +143,7 @@ def per_frame(clip: Clip, layer: Layer, order: Order, seed: int, purpose: str) -
     return frame_noise(clip.own.shape[1:], seed, distinct.tolist(), purpose)[back].to(clip.own)
 
 
-def comfyui(clip: Clip, layer: Layer, order: Order, seed: int, purpose: str) -> Tensor:  # noqa: ARG001  rows of one table
+def comfyui(clip: Clip, layer: Layer, order: Order, seed: int, purpose: str) -> Tensor:
     """The sampler's own noise; with a seed offset, what ComfyUI would draw for that seed. Returns ``f ...``."""
     own = clip.own if layer.seed_offset == 0 else joint_noise(clip.own, seed)
     return own[order(len(own)).to(own.device)]

@@ -11,19 +11,16 @@ needs its result and nothing else. Not counted are the weights, and what a GPU's
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from torch import nn
 
+from .temporal.frames import Frames
 from .temporal.slots import BlockedUNet, is_attention, is_residual, slots
 from .temporal.transformer import part_pixels
-from .windows import Windows
 
 LATENTS = 8  # float32 copies of a call's latents that sampler, guidance and network hold between them
 TOKENS = 20  # copies of an attention layer's tokens at its widest: the gated feed-forward, 8 + 4 + 4, and what waits for its result
-MIXED = 4  # copies of the tokens that a motion module keeps while it attends over windows: before, after, normed, and the last part's
-PROJECTED = 3  # copies that queries, keys and values are
 CHUNKS = tuple(2**n for n in range(10, -1, -1))
 
 
@@ -39,7 +36,7 @@ class Call:
         element: bytes of a feature's number, 2 in half precision.
         channels: of the latent.
         context: numbers of one frame's text, tokens times channels.
-        windows: of the motion modules, or None.
+        windows: what the motion modules see of the clip, where they have windows; else None.
         heads: of the motion modules' attention.
         controlled: whether a ControlNet adds to the skip connections.
         clip_norms: whether residual blocks take statistics over the whole clip, and with it all its frames at once.
@@ -53,7 +50,7 @@ class Call:
     element: int = 2
     channels: int = 4
     context: int = 77 * 768
-    windows: Windows | None = None
+    windows: Frames | None = None
     heads: int = 8
     controlled: bool = False
     clip_norms: bool = False
@@ -226,21 +223,23 @@ def _bytes(moment: Moment, call: Call, chunk: int | None) -> tuple[int, int, int
 def _workspace(features: Map, call: Call) -> int:
     """Bytes of what a motion module makes on its way, for as many pixels as it takes at once."""
     token = features.channels * call.element
-    rows = sum(len(index) for index, _ in call.windows.groups) if call.windows else 1
+    rows = call.windows.rows if call.windows else 1
     size = part_pixels(call.device, token, call.frames, rows, call.heads)
     pixels = call.conds * features.area if call.conds * features.area <= size else min(size, features.area)
     return int(pixels * call.frames * token * max(TOKENS, _window_copies(call)))
 
 
 def _window_copies(call: Call) -> float:
-    """Copies of a clip's tokens that attention over windows holds; a frame counts as often as windows show it."""
-    if call.windows is None:
+    """Copies of a clip's tokens that attention over windows holds at its widest; a frame counts as often as windows show it."""
+    if call.windows is None or not call.windows.groups:
         return 0
-    shown = [index.numel() / call.frames for index, _ in call.windows.groups]
-    if call.windows.fuse_at == "module":
-        return MIXED + sum(shown) + (2 * PROJECTED + 2) * max(shown)
-    joined = sum(shown) * (2 if len(shown) > 1 else 1)
-    return MIXED + PROJECTED + PROJECTED * max(shown) + joined + 3
+    shown = [group.index.numel() / call.frames for group in call.windows.groups]
+    earlier = [sum(shown[:place]) for place in range(len(shown))]
+    if call.windows.fuse_at == "module":  # whole attentions in each window: normed, placed in time, projected, mixed
+        return 2 + max(done + 8 * now for done, now in zip(earlier, shown, strict=True))
+    attended = max(done + 4 * now for done, now in zip(earlier, shown, strict=True))
+    fused = 3 * shown[-1] + sum(shown) * (2 if len(shown) > 1 else 1) + 3
+    return 7 + max(attended, fused)  # before and after, normed, projected, and the last part's
 
 
 def _moments(unet: BlockedUNet, filled: Collection[str], call: Call) -> Iterator[Moment]:
@@ -256,7 +255,8 @@ def _moments(unet: BlockedUNet, filled: Collection[str], call: Call) -> Iterator
     yield from walk.block("middle block", unet.middle_block, features, held)
     for number, block in enumerate(unet.output_blocks):
         place = f"output block {number}"
-        skip, held = skips.pop(), held - (2 if call.controlled else 1) * skips[-1].size
+        skip = skips.pop()
+        held -= skip.size * (2 if call.controlled else 1)
         joined = Map(features.channels + skip.channels, skip.height, skip.width)
         yield Moment(place, held + 2 * joined.size)
         yield from walk.block(place, block, joined, held + joined.size, skips[-1] if skips else skip)

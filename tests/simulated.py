@@ -6,12 +6,14 @@ and the workspaces of its libraries. Attention is taken to need its result and n
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pack.modules.memory import Call, MemoryPlan, estimate
 from pack.modules.temporal.chunks import Chunks, spatial_layers
 from pack.modules.temporal.frames import Frames
 from pack.modules.temporal.motion import MotionModel
@@ -39,12 +41,16 @@ ARCHITECTURES = {"SD1.5": UNetConfig(context_dim=768), "SDXL": SDXL}
 
 
 class Tracker(TorchDispatchMode):
-    """While open, bytes of the storages that operations make: those alive ``now``, and the most that ever were."""
+    """While open, bytes of the storages that operations make: those alive ``now``, and the most that ever were.
 
-    def __init__(self) -> None:
+    Args:
+        weights: what exists already; an operation that gives a view of it makes nothing.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self.known: set[int] = set()
+        self.known = {weight.untyped_storage()._cdata for weight in weights}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -75,69 +81,104 @@ class FusedAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def peak_of(run: Callable[[], Any]) -> int:
-    """Bytes beyond what exists already."""
-    tracker = Tracker()
+def peak_of(run: Callable[[], Any], weights: Iterable[Tensor]) -> int:
+    """Bytes beyond the weights, which exist already."""
+    tracker = Tracker(weights)
     with torch.no_grad(), FusedAttention(), tracker:
         run()
     return tracker.peak
 
 
-def on_meta(frames: Frames) -> Frames:
-    """The same without contents."""
-    changed = {name: getattr(frames, name).to(META) for name in ("positions", "places", "weights") if getattr(frames, name) is not None}
-    groups = tuple(replace(group, index=group.index.to(META), positions=group.positions.to(META)) for group in frames.groups)
-    return replace(frames, **changed, groups=groups)
+def measured(run: Callable[[], Any], device: torch.device) -> int:
+    """Bytes beyond what is allocated already on a CUDA device, of a second run: the first sets its libraries up."""
+    for _ in range(2):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        with torch.no_grad():
+            run()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def moved(frames: Frames, device: torch.device) -> Frames:
+    """The same on another device."""
+    groups = tuple(
+        replace(group, index=group.index.to(device), positions=group.positions.to(device)) for group in frames.groups
+    )
+    places, weights = (None if x is None else x.to(device) for x in (frames.places, frames.weights))
+    return replace(frames, positions=frames.positions.to(device), groups=groups, places=places, weights=weights)
 
 
 class Rig:
-    """A U-Net of full size with a motion model in all its slots, both without contents.
+    """A U-Net of full size with a motion model in all its slots, in half precision.
 
     Args:
-        unet: on ``meta``, in half precision.
+        unet: on ``device``.
         config: of the U-Net.
-        middle: whether the middle block has a motion module.
         clip_norms: whether residual blocks take whole clips.
+        device: ``meta`` for shapes without contents, or a GPU for a measurement.
     """
 
-    def __init__(self, unet: Any, config: UNetConfig, *, middle: bool = False, clip_norms: bool = False):
-        self.unet, self.config, self.clip_norms = unet, config, clip_norms
-        slots = {name: width for name, width in widths(unet).items() if middle or "mid" not in name}
-        with META:
-            self.motion = MotionModel(slots, TemporalConfig()).half().requires_grad_(False)
+    def __init__(self, unet: Any, config: UNetConfig, *, clip_norms: bool = False, device: torch.device = META):
+        self.unet, self.config, self.clip_norms, self.device = unet, config, clip_norms, device
+        with device:
+            self.motion = MotionModel(widths(unet), TemporalConfig()).half().requires_grad_(False)
         self.chunks = Chunks()
+        ours = isinstance(unet, UNet)
+        self.options: dict[str, Any] = {} if ours else {"transformer_options": {"optimized_attention_override": _fused}}
 
-    def inputs(self, conds: int, frames: int, height: int, width: int) -> dict[str, Tensor]:
+    def plan(
+        self, frames: int, height: int, width: int, *, conds: int = 1, chunk: int | None = None, windows: WindowPlan | None = None
+    ) -> MemoryPlan:
+        """The estimate of what ``peak`` counts."""
+        call = Call(
+            *(frames, height, width, conds),
+            context=77 * (self.config.context_dim or 0),
+            windows=self.told(frames, windows),
+            clip_norms=self.clip_norms,
+            device=self.device.type,
+        )
+        return estimate(self.unet, self.motion.names, call, chunk)
+
+    def _inputs(self, conds: int, frames: int, height: int, width: int) -> dict[str, Tensor]:
         count = conds * frames
         y = self.config.label_channels
-        made = {
-            "x": torch.empty(count, 4, height, width, device=META, dtype=torch.float16),
-            "t": torch.empty(count, device=META),
-            "context": torch.empty(count, 77, self.config.context_dim or 0, device=META, dtype=torch.float16),
-        }
-        return made | ({"y": torch.empty(count, y, device=META, dtype=torch.float16)} if y else {})
+        shapes = {"x": (count, 4, height, width), "t": (count,), "context": (count, 77, self.config.context_dim or 0)}
+        shapes |= {"y": (count, y)} if y else {}
+        return {name: torch.zeros(shape, device=self.device, dtype=torch.float16) for name, shape in shapes.items()}
 
-    def peak(self, frames: int, height: int, width: int, *, conds: int = 1, chunk: int | None = None, windows: WindowPlan | None = None) -> int:
+    def told(self, frames: int, windows: WindowPlan | None) -> Frames:
+        """What the motion model is told of a clip."""
+        return self.motion.frames_for(torch.arange(frames), None, windows.windows(frames, 0) if windows else None)
+
+    def peak(
+        self, frames: int, height: int, width: int, *, conds: int = 1, chunk: int | None = None, windows: WindowPlan | None = None
+    ) -> int:
         """Bytes above the weights in one call."""
-        ids = torch.arange(frames)
-        told = on_meta(self.motion.frames_for(ids, None, windows.windows(frames, 0) if windows else None))
+        told = self.told(frames, windows)
         self.chunks.size, self.chunks.conds = chunk, conds
         fill(self.unet, self.motion.slot_functions(), self.chunks.around, spatial_layers(self.unet, clip_norms=self.clip_norms))
 
         def call() -> None:
-            given = self.inputs(conds, frames, height, width)
-            self.unet(given.pop("x"), given.pop("t"), **given)
+            given = self._inputs(conds, frames, height, width)
+            self.unet(given.pop("x"), given.pop("t"), **given, **self.options)
 
         try:
-            with self.motion.during(told):
-                return peak_of(call)
+            with self.motion.during(moved(told, self.device)):
+                if self.device == META:
+                    return peak_of(call, chain(self.unet.parameters(), self.motion.parameters()))
+                return measured(call, self.device)
         finally:
             empty(self.unet)
 
 
-def our_unet(config: UNetConfig) -> nn.Module:
+def _fused(func: Any, q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``FusedAttention`` for ComfyUI's network, which chooses a kernel by the device."""
+    return torch.empty_like(q)
+
+
+def our_unet(config: UNetConfig, device: torch.device = META) -> nn.Module:
     """``modules/unet.py``'s."""
-    with META:
+    with device:
         return UNet(config).half().requires_grad_(False)
 
 

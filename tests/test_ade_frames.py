@@ -1,7 +1,7 @@
 """Frames against AnimateDiff-Evolved's, kept in a file, and against the authors' definitions where that pack departs from them.
 
-The file is written by ``benchmarks/parity_ade.py --write``; the models, seeds and settings are those of ``benchmarks/parity_cases.py``, drawn anew
-here, so nothing of the other pack is needed. The authors' definitions are put together from diffusers' temporal transformer and
+``benchmarks/parity_ade.py --write`` makes the file; the models, seeds and settings are those of ``benchmarks/parity_cases.py``, drawn
+anew here, so nothing of the other pack is needed. The authors' definitions are put together from diffusers' temporal transformer and
 schedulers around ComfyUI's own U-Net, with forward hooks instead of this pack's slots.
 """
 
@@ -91,15 +91,21 @@ def over_clip(norm, frames):
 
 def places(unet, family):
     """The layer before each motion module, by the module's name: every block with a residual block has one, in order."""
-    inside = [[layer for layer in block if hasattr(layer, "emb_layers") or hasattr(layer, "transformer_blocks")] for block in unet.input_blocks]
+    inside = [
+        [layer for layer in block if hasattr(layer, "emb_layers") or hasattr(layer, "transformer_blocks")]
+        for block in unet.input_blocks
+    ]
     down = [layers[-1] for layers in inside if layers]
-    up = [[layer for layer in block if hasattr(layer, "emb_layers") or hasattr(layer, "transformer_blocks")][-1] for block in unet.output_blocks]
+    up = [
+        [layer for layer in block if hasattr(layer, "emb_layers") or hasattr(layer, "transformer_blocks")][-1]
+        for block in unet.output_blocks
+    ]
     middle = [unet.middle_block[1]] if family.middle else []
     return [*down, *middle, *up]
 
 
 def reference(case, models):
-    """ComfyUI's sampler over its own U-Net, diffusers' transformers hooked in behind the layers, norms and schedule as the authors have them."""
+    """ComfyUI's sampler and U-Net, diffusers' transformers hooked in behind its layers, the authors' norms and schedule."""
     from diffusers import DDIMScheduler
 
     family = FAMILIES[case.modules[0]]
@@ -113,7 +119,9 @@ def reference(case, models):
         residuals = [layer for layer in unet.modules() if hasattr(layer, "emb_layers")]
         for norm in [unet.out[0], *(layer.in_layers[0] for layer in residuals), *(layer.out_layers[0] for layer in residuals)]:
             norm.forward = over_clip(norm, case.frames)
-    kind, end = {"v1": ("linear", 0.012), "SDXL-beta": ("scaled_linear", 0.020), "HotshotXL": ("scaled_linear", 0.012)}[case.modules[0]]
+    kind, end = {"v1": ("linear", 0.012), "SDXL-beta": ("scaled_linear", 0.020), "HotshotXL": ("scaled_linear", 0.012)}[
+        case.modules[0]
+    ]
     kept = DDIMScheduler(beta_schedule=kind, beta_start=0.00085, beta_end=end).alphas_cumprod.double()
     model.model.model_sampling.set_sigmas(((1 - kept) / kept).sqrt().float())
     return sampled(model, case)

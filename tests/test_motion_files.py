@@ -414,7 +414,10 @@ BAD = {
     "nothing": (lambda state: {}, "its first keys are none"),
     "a missing weight": (_without(PREFIX + "proj_in.bias"), PREFIX + "proj_in.bias"),
     "a missing norm": (_without(PREFIX + "norm.weight"), PREFIX + "norm.weight"),
-    "a missing module": (_without_slot("up_blocks.1.motion_modules.1."), "up_blocks.1.motion_modules.1"),
+    "a missing module": (
+        _without_slot("up_blocks.1.motion_modules.1."),
+        "1 of 10 modules are missing, first up_blocks.1.motion_modules.1",
+    ),
     "a missing level": (_without_slot("down_blocks.0."), "down_blocks.0.motion_modules.0"),
     "a missing side": (_without_slot("up_blocks."), "up_blocks.0.motion_modules.0"),
     "another shape": (lambda state: {**state, PREFIX + "proj_in.bias": torch.zeros(3)}, PREFIX + "proj_in.bias"),
@@ -576,6 +579,11 @@ def test_the_file_of_cameractrls_trainer_is_the_same_camera(tmp_path):
     assert given.merges.keys() == wanted.merges.keys()
     for slot in wanted.merges:
         same_weights(dict(given.merges[slot]), dict(wanted.merges[slot]))
+
+
+def test_a_camera_without_tables_knows_the_times_it_was_trained_on(tmp_path):
+    path = saved(tmp_path / "camera.safetensors", without_tables(camera_state()))
+    assert load_camera(path).max_frames == 16
 
 
 MERGE = ATTENTION + "processor.qkv_merge."

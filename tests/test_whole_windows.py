@@ -326,10 +326,10 @@ def compared(model, make, *, uncond=True, **sampling):
 @pytest.mark.parametrize("count", [FRAMES, FRAMES + 3, 3, 1])
 @pytest.mark.parametrize("kind", CONTROLS)
 def test_every_frame_keeps_its_own_hint(model, kind, count):
-    windowed, plain = compared(model, lambda: CONTROLS[kind]().set_cond_hint(hints(count), 0.8, (0.1, 0.9)))
+    windowed, plain = compared(model, lambda: CONTROLS[kind]().set_cond_hint(hints(count), 0.8, (0.0, 0.9)))
     close(windowed, plain)
-    other = compared(model, lambda: CONTROLS[kind]().set_cond_hint(hints(count, seed=4), 0.8, (0.1, 0.9)))[1]
-    assert not torch.allclose(other, plain, rtol=1e-3), "the hint must matter here"
+    other = compared(model, lambda: CONTROLS[kind]().set_cond_hint(hints(count, seed=4), 0.8, (0.0, 0.9)))[1]
+    assert (other - plain).abs().max() > 1e-3 * plain.abs().max(), "the hint must matter here"
 
 
 def test_the_hosts_own_windows_would_mix_the_hints_up(model):
@@ -426,9 +426,8 @@ def test_controls_in_chunks_start_and_end_for_each_frame(model):
     sigma = torch.tensor([limit * factor for factor in (0.3, 0.5, 0.2, 0.8, 3.0, 1.5, 0.9)])  # the first three are past its end
     x = drawn(FRAMES, 4, 8, 8) * 5
     for make in (control_net, t2i_adapter):
-        given = controlled(
-            make().set_cond_hint(hints(), 0.8, (0.0, 0.4)).set_previous_controlnet(control_net(9).set_cond_hint(hints(), 1.0))
-        )
+        before = control_net(9).set_cond_hint(hints(), 1.0)
+        given = controlled(make().set_cond_hint(hints(), 0.8, (0.0, 0.4)).set_previous_controlnet(before))
         at_once = guess(handled(model, FrameHandler()), x, sigma, *given)
         close(guess(handled(model, FrameHandler(control_chunk=3)), x, sigma, *given), at_once)
 

@@ -19,7 +19,7 @@ SEEDS = ("seed", "noise_seed")  # the editor gives these a control of their own,
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 WIDTH, GAP_X, GAP_Y, ROW, HEAD = 330, 90, 60, 24, 60
 PICTURE = 260  # room for what a node shows
-SHOWING = ("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveVideo", "LoadImage")
+SHOWING = ("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveVideo", "LoadImage", "LoadVideo", "LongTakeShowPlan")
 
 
 def load_run() -> ModuleType:
@@ -40,46 +40,67 @@ def schemas() -> dict[str, Any]:
     return known | {schema.node_id: schema for schema in others(core.io)}
 
 
+# ComfyUI's own nodes that only ComfyUI can run: inputs as "name:TYPE" or "name:TYPE=value in a new node", outputs as "TYPE" or "name:TYPE".
+# TEXT is a large text box, VIDEO_FILE a menu that uploads.
+COMFYUIS = {
+    "Canny": ("image:IMAGE low_threshold:FLOAT=0.4 high_threshold:FLOAT=0.8", "IMAGE"),
+    "CheckpointLoaderSimple": ("ckpt_name:COMBO", "MODEL CLIP VAE"),
+    "CLIPTextEncode": ("text:TEXT clip:CLIP", "CONDITIONING"),
+    "ConditioningCombine": ("conditioning_1:CONDITIONING conditioning_2:CONDITIONING", "CONDITIONING"),
+    "ConditioningSetMask": ("conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO", "CONDITIONING"),
+    "ControlNetApplyAdvanced": (
+        "positive:CONDITIONING negative:CONDITIONING control_net:CONTROL_NET image:IMAGE strength:FLOAT=1.0 start_percent:FLOAT=0.0"
+        " end_percent:FLOAT=1.0",
+        "positive:CONDITIONING negative:CONDITIONING",
+    ),
+    "ControlNetLoader": ("control_net_name:COMBO", "CONTROL_NET"),
+    "EmptyImage": ("width:INT=512 height:INT=512 batch_size:INT=1 color:INT=0", "IMAGE"),
+    "EmptyLatentImage": ("width:INT=512 height:INT=512 batch_size:INT=1", "LATENT"),
+    "GetImageSize": ("image:IMAGE", "width:INT height:INT batch_size:INT"),
+    "GetVideoComponents": ("video:VIDEO", "images:IMAGE audio:AUDIO fps:FLOAT"),
+    "ImageBatch": ("image1:IMAGE image2:IMAGE", "IMAGE"),
+    "ImageFromBatch": ("image:IMAGE batch_index:INT=0 length:INT=1", "IMAGE"),
+    "ImageScale": ("image:IMAGE upscale_method:COMBO width:INT=512 height:INT=512 crop:COMBO", "IMAGE"),
+    "ImageToMask": ("image:IMAGE channel:COMBO", "MASK"),
+    "KSampler": (
+        "model:MODEL seed:INT=0 steps:INT=20 cfg:FLOAT=8.0 sampler_name:COMBO scheduler:COMBO positive:CONDITIONING negative:CONDITIONING"
+        " latent_image:LATENT denoise:FLOAT=1.0",
+        "LATENT",
+    ),
+    "LoadVideo": ("file:VIDEO_FILE", "VIDEO"),
+    "LoraLoaderModelOnly": ("model:MODEL lora_name:COMBO strength_model:FLOAT=1.0", "MODEL"),
+}
+
+
 def others(io: Any) -> list[Any]:
-    """Schemas of ComfyUI's own nodes that shipped workflows use and that only ComfyUI can run, as far as a drawing needs them."""
-    lists = "of the user's ComfyUI"
+    """Schemas of ``COMFYUIS``, as far as a drawing needs them."""
     return [
         io.Schema(
-            node_id="CheckpointLoaderSimple",
-            inputs=[io.Combo.Input("ckpt_name", tooltip=lists)],
-            outputs=[io.Model.Output(), io.Custom("CLIP").Output(), io.Vae.Output()],
-        ),
-        io.Schema(
-            node_id="CLIPTextEncode",
-            inputs=[io.String.Input("text", multiline=True), io.Custom("CLIP").Input("clip")],
-            outputs=[io.Conditioning.Output()],
-        ),
-        io.Schema(
-            node_id="EmptyLatentImage",
-            inputs=[
-                io.Int.Input("width", default=512, min=16),
-                io.Int.Input("height", default=512, min=16),
-                io.Int.Input("batch_size", default=1, min=1, max=4096),
-            ],
-            outputs=[io.Latent.Output()],
-        ),
-        io.Schema(
-            node_id="KSampler",
-            inputs=[
-                io.Model.Input("model"),
-                io.Int.Input("seed", default=0, min=0, control_after_generate=True),
-                io.Int.Input("steps", default=20, min=1, max=10000),
-                io.Float.Input("cfg", default=8.0, min=0.0, max=100.0),
-                io.Combo.Input("sampler_name", tooltip=lists),
-                io.Combo.Input("scheduler", tooltip=lists),
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
-                io.Latent.Input("latent_image"),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0),
-            ],
-            outputs=[io.Latent.Output()],
-        ),
+            node_id=name,
+            inputs=[input_of(io, *item.split(":")) for item in inputs.split()],
+            outputs=[output_of(io, *item.split(":")) for item in outputs.split()],
+        )
+        for name, (inputs, outputs) in COMFYUIS.items()
     ]
+
+
+def input_of(io: Any, name: str, kind: str) -> Any:
+    """One input of ``COMFYUIS``: its name, and its type with the usual value."""
+    kind, _, value = kind.partition("=")
+    match kind:
+        case "INT" | "FLOAT":
+            return getattr(io, kind.title()).Input(name, default=json.loads(value))
+        case "TEXT":
+            return io.String.Input(name, multiline=True)
+        case "COMBO" | "VIDEO_FILE":
+            return io.Combo.Input(name, upload=io.UploadType.video if kind == "VIDEO_FILE" else None)
+    return io.Custom(kind).Input(name)
+
+
+def output_of(io: Any, *words: str) -> Any:
+    """One output of ``COMFYUIS``: its type, with or without a name before it."""
+    *name, kind = words
+    return io.Custom(kind).Output(display_name=name[0] if name else None)
 
 
 def widgets_of(item: Any, value: Any) -> list[Any]:

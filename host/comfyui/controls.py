@@ -101,7 +101,8 @@ def _shown(control: Any, ids: Tensor, sigma: Tensor, everywhere: Tensor) -> dict
     changes["extra_concat_orig"] = [cycled(rows, ids % len(hints)) for rows in control.extra_concat_orig]
     if some:  # ComfyUI would ask the first frame; a strength per frame says it for each
         changes["timestep_range"] = None
-        changes["strength"] = control.strength * _acting(control, sigma).to(sigma).view(-1, 1, 1, 1)
+        levels = sigma[:1] if len(ids) == 1 else sigma  # an adapter gives one row for all conds then
+        changes["strength"] = control.strength * _acting(control, levels).to(sigma).view(-1, 1, 1, 1)
     return changes
 
 

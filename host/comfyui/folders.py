@@ -12,6 +12,7 @@ KINDS: dict[str, tuple[str, str, tuple[Path, ...], tuple[str, ...]]] = {
     "video_models": ("longtake_models", "longtake", (PACK / "models",), SAFE),
     "motion_modules": ("animatediff_models", "animatediff_models", (), ANY),
     "motion_loras": ("animatediff_motion_lora", "animatediff_motion_lora", (), ANY),
+    "loras": ("loras", "loras", (), ANY),
 }
 
 

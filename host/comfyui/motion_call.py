@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("longtake")
 IDS = "longtake_frame_ids"  # in transformer_options: ``n``, absolute frame numbers of this call
+SAME_LEVEL = 1e-4  # relative difference of sigmas that rounding may make
 SAMPLING = "longtake_sampling"  # in transformer_options: what is known for the length of one sampling
 
 
@@ -193,11 +194,15 @@ def _ran(held: "Held", gains: dict[str, Gain | None], ran: Tensor) -> bool:
 
 
 def step_of(options: dict[str, Any], sigma: Tensor) -> int:
-    """Which step of the sampler's a call belongs to, by the noisiest frame's level: ``sigma``: ``f``."""
+    """Which step of the sampler's a call belongs to, by the noisiest frame's level: ``sigma``: ``f``.
+
+    Between two levels, as second-order samplers ask there, it is still the step before.
+    """
     sigmas = options.get("sample_sigmas")
     if sigmas is None or len(sigmas) < 2:
         return 0
-    return int((sigmas[:-1].to(sigma.device) - sigma.max()).abs().argmin())
+    begun = sigmas[:-1].to(sigma.device) >= sigma.max() * (1 - SAME_LEVEL)
+    return max(0, int(begun.sum()) - 1)
 
 
 def call_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

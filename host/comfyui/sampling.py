@@ -14,10 +14,10 @@ from torch import Tensor
 from ...modules.noise import NoiseSchedule
 from ...modules.samplers import Step
 from ...modules.video_model import unfold
-from .motion import held_by
-from .motion_call import IDS, check_frames
+from .motion_call import IDS
 from .progress import Progress
 from .video import video_info
+from .windows import FrameHandler
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 Algorithm = Callable[[Denoise, Tensor], Generator[Step, None, Tensor]]
@@ -94,11 +94,9 @@ class GeneratorSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """ComfyUI's signature; ``noise``: ``f c h w`` is not used, ``latent_image``: ``f c h w``. Returns ``f c h w``."""
-        options = extra_args["model_options"]
-        held = held_by(model_wrap.model_patcher)
+        options = {"context_handler": FrameHandler(), **extra_args["model_options"]}  # which gives each frame its own conditioning
 
         def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
-            check_frames(held, x.shape[0])
             transformer = {**options.get("transformer_options", {}), IDS: ids}
             return model_wrap(
                 x, sigma.to(x), model_options={**options, "transformer_options": transformer}, seed=extra_args.get("seed")

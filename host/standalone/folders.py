@@ -25,6 +25,7 @@ KINDS = {
     "video_models": Kind("video model", "", (".safetensors",)),
     "motion_modules": Kind("motion module", "animatediff_models"),
     "motion_loras": Kind("motion LoRA", "animatediff_motion_lora"),
+    "loras": Kind("LoRA", "loras"),
 }
 
 

@@ -68,7 +68,7 @@ class MotionModule:
     def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> MotionModel:
         """The network with these weights; it shares their memory."""
         with torch.device("meta"):
-            model = MotionModel(self.widths, self.config, ops, attention)
+            model = MotionModel(self.widths, replace(self.config, clip_norm=self.module_norms), ops, attention)
         model.load_state_dict(self.state, assign=True)
         return model.eval().requires_grad_(False)
 
