@@ -4,7 +4,7 @@ The U-Net and motion modules are of full size, in half precision. Their tensors 
 from its making to its end (``tests/simulated.py``), so any machine can run this. Where there is a CUDA device, the same calls are then made
 on it and PyTorch's own peak is taken. ComfyUI's network is put in this pack's place where ComfyUI is found (``COMFYUI_PATH``).
 
-A plan has to be within 15 % of the peak. ``all_at_once`` is the peak without chunks, and ``saved`` is how many times that is the chunked one.
+A plan has to be within 15 % of the peak. ``all_at_once_mb`` is the peak without chunks, ``saved`` how many times the chunked one that is.
 """
 
 import json

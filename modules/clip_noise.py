@@ -11,7 +11,7 @@ To add a kind, write a function of a layer, a seed and a way to draw, and name i
 ``COMBINATIONS`` what is left of the old and how much of the new is added. Menus and property tests read these tables.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -40,12 +40,7 @@ class Clip:
     frames: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.frames) != len(self.own):
-            raise ValueError(
-                f"{len(self.frames)} frame numbers were given for {len(self.own)} frames: give one per frame (batch_index)"
-            )
-        if min(self.frames, default=0) < 0:
-            raise ValueError(f"the frame number {min(self.frames)} was given: frames are counted from 0")
+        check_numbers(self.frames, len(self.own))
 
     @classmethod
     def again(cls, like: Tensor, seed: int, iteration: int) -> "Clip":
@@ -58,6 +53,18 @@ class Clip:
         """
         seed, frames = frame_seed(seed, iteration, "iteration"), tuple(range(len(like)))
         return cls(frame_noise(like.shape[1:], seed, frames, "own").to(like), seed, frames)
+
+
+def check_numbers(frames: Sequence[int], count: int) -> None:
+    """Refuse frame numbers that cannot be those of ``count`` frames.
+
+    Raises:
+        ValueError: there are more or fewer of them, or one is below 0.
+    """
+    if len(frames) != count:
+        raise ValueError(f"{len(frames)} frame numbers were given for {count} frames: give one per frame (batch_index)")
+    if min(frames, default=0) < 0:
+        raise ValueError(f"the frame number {min(frames)} was given: frames are counted from 0")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from .temporal.slots import BlockedUNet, is_attention, is_residual, slots
 from .temporal.transformer import part_pixels
 
 LATENTS = 8  # float32 copies of a call's latents that sampler, guidance and network hold between them
-TOKENS = 20  # copies of an attention layer's tokens at its widest: the gated feed-forward, 8 + 4 + 4, and what waits for its result
+TOKENS = (
+    20  # copies of an attention layer's tokens at its widest: the gated feed-forward, 8 + 4 + 4, and what waits for its result
+)
 CHUNKS = tuple(2**n for n in range(10, -1, -1))
 
 
@@ -104,7 +106,12 @@ class MemoryPlan:
         lines = [f"{_through(self)}: {human(self.bytes)} above the weights{_of_free(self)}"]
         if self.chunk is not None:
             lines.append(f"all {self.frames} frames at once would take {human(self.whole)}")
-        parts = {"between layers": self.between, "in a layer": self.layer, "in a motion module": self.temporal, "in and out": self.ends}
+        parts = {
+            "between layers": self.between,
+            "in a layer": self.layer,
+            "in a motion module": self.temporal,
+            "in and out": self.ends,
+        }
         lines.append("at the widest place: " + ", ".join(f"{human(size)} {name}" for name, size in parts.items() if size))
         if not self.fits:
             lines.append("this does not fit: use fewer frames or smaller pictures, or free memory by closing other programs")

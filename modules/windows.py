@@ -6,6 +6,7 @@ from AnimateDiff's command line (neggles/animatediff-cli), the pyramid weights f
 
 Differs from them, each time because theirs cannot be used:
 
+- A frame that strided windows of ``standard_uniform`` leave out of all gets a window. Theirs give it no result.
 - A stride whose windows are longer than the clip is left out. Theirs then show a frame twice in one window, or frames past the end.
 - ``overlap-linear`` works without overlap, where neighbours overlap by more than half, and across the seam of a loop.
 - ``relative`` measures distances along the window, so it holds for windows that cross the seam of a loop.
@@ -15,7 +16,7 @@ function of positions, and name it in ``FUSES``. Menus and property tests read t
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -220,7 +221,17 @@ def standard_uniform(plan: WindowPlan, frames: int, step: int) -> list[Frames]:
         following = windows[place + 1] if place + 1 < len(windows) else unrolled[0]
         if start not in following:
             unrolled.append(list(range(start, start + plan.length)))
-    return [list(window) for window in dict.fromkeys(map(tuple, unrolled))]
+    return [list(window) for window in dict.fromkeys(map(tuple, [*unrolled, *_leftover(unrolled, frames, plan.length)]))]
+
+
+def _leftover(windows: list[Frames], frames: int, length: int) -> Iterator[Frames]:
+    """Windows of neighbouring frames for those that strided windows, moved back at the end, left out of all."""
+    seen = {frame for window in windows for frame in window}
+    for frame in range(frames):
+        if frame not in seen:
+            start = min(frame, frames - length)
+            seen.update(range(start, start + length))
+            yield list(range(start, start + length))
 
 
 def _scales(plan: WindowPlan, frames: int) -> list[int]:

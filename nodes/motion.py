@@ -127,7 +127,7 @@ class LongTakeApplyMotionModule(LongTakeNode):
         noise_schedule: str,
         keyframes: tuple[MotionKeyframe, ...] | None,
     ) -> io.NodeOutput:
-        settings = MotionSettings(effect, scale, start_percent, end_percent, keyframes or (), positions)
+        settings = MotionSettings(effect, scale, start_percent, end_percent, () if keyframes is None else keyframes, positions)
         return io.NodeOutput(host.apply_motion(model, motion_module, settings, noise_schedule))
 
 
@@ -209,4 +209,4 @@ class LongTakeMotionKeyframe(LongTakeNode):
             Strength(scale, parse_numbers(scale_per_frame, "scale_per_frame"), scale_mask),
             parse_blocks(blocks),
         )
-        return io.NodeOutput((*(keyframes or ()), keyframe))
+        return io.NodeOutput((*(() if keyframes is None else keyframes), keyframe))

@@ -1,8 +1,9 @@
 """Big models without big memory: tensors that have shapes but no contents, and a count of the bytes they would take.
 
-``peak_of`` runs a function whose tensors live on PyTorch's ``meta`` device and follows every storage from the operation that makes it to the
-moment when nothing refers to it any more. That is what a GPU's allocator sees, down to what it adds itself: rounding, gaps between blocks,
-and the workspaces of its libraries. Attention is taken to need its result and nothing else, as PyTorch's fused kernels do.
+``peak_of`` runs a function whose tensors live on PyTorch's ``meta`` device and follows every storage from the operation that makes it
+to the moment when nothing refers to it any more. That is what a GPU's allocator sees, down to what it adds itself: rounding, gaps
+between blocks, and the workspaces of its libraries. Attention is taken to need its result and nothing else, as PyTorch's fused kernels
+do.
 """
 
 import weakref
@@ -91,19 +92,17 @@ def peak_of(run: Callable[[], Any], weights: Iterable[Tensor]) -> int:
 
 def measured(run: Callable[[], Any], device: torch.device) -> int:
     """Bytes beyond what is allocated already on a CUDA device, of a second run: the first sets its libraries up."""
-    for _ in range(2):
+    with torch.no_grad():
+        run()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        with torch.no_grad():
-            run()
+        run()
     return torch.cuda.max_memory_allocated(device) - before
 
 
 def moved(frames: Frames, device: torch.device) -> Frames:
     """The same on another device."""
-    groups = tuple(
-        replace(group, index=group.index.to(device), positions=group.positions.to(device)) for group in frames.groups
-    )
+    groups = tuple(replace(group, index=group.index.to(device), positions=group.positions.to(device)) for group in frames.groups)
     places, weights = (None if x is None else x.to(device) for x in (frames.places, frames.weights))
     return replace(frames, positions=frames.positions.to(device), groups=groups, places=places, weights=weights)
 

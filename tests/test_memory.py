@@ -1,6 +1,5 @@
 """The memory plan against tensors without contents (``simulated.py``), and what ComfyUI is told of it."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from pack.modules.temporal import transformer
 from pack.modules.temporal.slots import widths
 from pack.modules.windows import WindowPlan
 from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet, peak_of
-from tiny_motion import image_model, ksample, motion_file, text
+from tiny_motion import SDXL_UNET, UNET, image_model, ksample, motion_file
 
 LIMIT = 0.15
 ATTENTION = WindowPlan(length=8, overlap=7)
@@ -21,13 +20,20 @@ LOOP = WindowPlan(schedule="looped_uniform", length=8, overlap=5, stride=2)
 GB = 2**30
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+# real widths, and fewer layers of each kind: how many there are takes time, not memory; benchmarks/memory.py has all of them
+SHORT = {
+    "SD1.5": replace(UNET, model_channels=320, num_heads=8, context_dim=768),
+    "SDXL": replace(SDXL_UNET, model_channels=320, num_heads=10, context_dim=2048, label_channels=2816),
+}
+
+
+@pytest.fixture(scope="module", params=SHORT)
 def rig(request):
-    config = ARCHITECTURES[request.param]
+    config = SHORT[request.param]
     return Rig(our_unet(config), config)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sd15():
     return our_unet(ARCHITECTURES["SD1.5"])
 
@@ -66,10 +72,10 @@ def test_the_simulation_frees_what_an_operation_had_alone():
     ("shape", "options"),
     [
         ((16, 16, 24), {}),
-        ((16, 17, 23), {"chunk": 4}),
-        ((12, 16, 16), {"chunk": 5, "conds": 2}),
-        ((16, 16, 16), {"chunk": 4, "windows": ATTENTION}),
-        ((16, 16, 16), {"chunk": 4, "windows": MODULE}),
+        ((8, 17, 23), {"chunk": 4}),
+        ((5, 16, 16), {"chunk": 3, "conds": 2}),
+        ((16, 16, 16), {"windows": ATTENTION, "chunk": 8}),
+        ((16, 16, 16), {"windows": MODULE, "chunk": 8}),
         ((18, 16, 16), {"chunk": 9, "windows": LOOP}),
     ],
     ids=str,
@@ -80,21 +86,22 @@ def test_the_estimate_is_the_simulated_peak(rig, shape, options):
 
 @pytest.mark.parametrize("chunk", [None, 4])
 def test_the_estimate_knows_how_many_pixels_a_motion_module_takes_at_once(monkeypatch, rig, chunk):
-    monkeypatch.setattr(transformer, "ANYWHERE", 10 * 2**20)
-    agrees(rig, (16, 16, 16), conds=2, chunk=chunk)
+    monkeypatch.setattr(transformer, "ANYWHERE", 20 * 2**20)
+    agrees(rig, (8, 16, 16), conds=2, chunk=chunk)
 
 
 def test_the_estimate_knows_that_norms_over_a_clip_take_whole_residual_blocks(sd15):
     config = ARCHITECTURES["SD1.5"]
     scoped = Rig(sd15, config, clip_norms=True)
-    agrees(scoped, (16, 16, 16), chunk=2, conds=2)
+    agrees(scoped, (8, 16, 16), chunk=4, conds=2)
     assert scoped.plan(256, 64, 64, chunk=16).bytes > Rig(sd15, config).plan(256, 64, 64, chunk=16).bytes
 
 
-def test_a_long_clip_in_chunks_takes_far_less_than_at_once(rig):
+def test_a_long_clip_in_chunks_takes_far_less_than_at_once(sd15):
+    rig = Rig(sd15, ARCHITECTURES["SD1.5"])
     plan = rig.plan(256, 64, 64, chunk=16)
     assert plan.whole == rig.plan(256, 64, 64).bytes
-    assert plan.whole > (2.5 if len(rig.config.channel_mult) == 4 else 1.6) * plan.bytes
+    assert plan.whole > 2 * plan.bytes
 
 
 @pytest.mark.parametrize("field", ["frames", "height", "width", "conds", "element"])
@@ -147,10 +154,15 @@ def test_what_never_fits_is_said_with_what_to_do(sd15):
 
 def test_the_text_says_chunk_size_and_what_all_frames_would_take(sd15):
     plan = choose(sd15, widths(sd15), Call(256, 64, 64), 8 * GB)
-    assert f"256 frames go through each layer {plan.chunk} at a time: {human(plan.bytes)} above the weights, of 8.0 GB free" in plan.text()
+    assert (
+        f"256 frames go through each layer {plan.chunk} at a time: {human(plan.bytes)} above the weights, of 8.0 GB free"
+        in plan.text()
+    )
     assert f"all 256 frames at once would take {human(plan.whole)}" in plan.text()
     assert "does not fit" not in plan.text()
-    assert choose(sd15, widths(sd15), Call(16, 64, 64), 80 * GB).text().startswith("all 16 frames go through each layer at once: ")
+    assert (
+        choose(sd15, widths(sd15), Call(16, 64, 64), 80 * GB).text().startswith("all 16 frames go through each layer at once: ")
+    )
 
 
 def test_another_kind_of_model_is_refused():
@@ -183,12 +195,12 @@ def with_free(monkeypatch, size):
 
 
 @comfy
-@pytest.mark.parametrize("base", ARCHITECTURES)
+@pytest.mark.parametrize("base", SHORT)
 def test_comfyuis_network_takes_what_the_plan_says(base):
-    config = ARCHITECTURES[base]
+    config = SHORT[base]
     rig = Rig(comfy_unet(config), config)
-    agrees(rig, (16, 16, 16), chunk=4, conds=2)
-    agrees(rig, (16, 16, 16))
+    agrees(rig, (8, 16, 16), chunk=4, conds=2)
+    agrees(rig, (8, 16, 16))
 
 
 @comfy
@@ -226,7 +238,9 @@ def test_a_controlnet_in_the_conditions_is_counted(monkeypatch, memory, model):
 @pytest.mark.parametrize("mode", ["temporal", "views", "whole"])
 def test_windows_are_part_of_the_plan(monkeypatch, memory, model, mode):
     with_free(monkeypatch, 1000 * GB)
-    windowed = host.context_windows(model, WindowPlan(length=16, overlap=15, fuse_at="module" if mode == "views" else "attention"), mode)
+    windowed = host.context_windows(
+        model, WindowPlan(length=16, overlap=15, fuse_at="module" if mode == "views" else "attention"), mode
+    )
     plain, planned = (memory.plan_for(made, (32, 4, 64, 64)) for made in (model, windowed))
     assert planned.frames == (16 if mode == "whole" else 32)
     assert (planned.bytes < plain.bytes) == (mode == "whole")

@@ -4,10 +4,13 @@ A row is done as a user does it: files lie in the model folders, the nodes' own 
 goes through ComfyUI's samplers. Whatever calls a U-Net on the way is counted. Rows about files alone need no ComfyUI.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,10 +38,17 @@ from tiny_motion import (
 
 FRAMES = 6
 NAN, INF = math.nan, math.inf
+STRENGTH = "the strength of given.* is (nan|inf): give a number; 1 is as it was trained"
 PREFIX = "down_blocks.0.motion_modules.0.temporal_transformer."
 ATTENTION = PREFIX + "transformer_blocks.0.attention_blocks.0."
 PAGE = b"<!DOCTYPE html><html><head><title>404</title></head><body>Entry not found</body></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 1672105\n"
+
+
+@cache
+def checkpoint(config: Any) -> Any:
+    """Nodes work on clones, so one of each serves all rows."""
+    return image_model(config=config)
 
 
 class Desk:
@@ -46,7 +56,20 @@ class Desk:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.written: list[Any] = []
+        self.written: list[Path] = []
+        self.hooks: list[Any] = []
+
+    def counted(self, model: Any) -> Any:
+        """The model, whose calls count."""
+        self.hooks.append(model.model.diffusion_model.register_forward_pre_hook(lambda *_: self.calls.append("called")))
+        return model
+
+    def left(self) -> None:
+        """Everything as it was before."""
+        for hook in self.hooks:
+            hook.remove()
+        for path in self.written:
+            path.unlink(missing_ok=True)
 
     # files
 
@@ -81,11 +104,9 @@ class Desk:
 
     # models
 
-    def model(self, config: Any = UNET, **options: Any) -> Any:
+    def model(self, config: Any = UNET) -> Any:
         """Load Checkpoint."""
-        made = image_model(config=config, **options)
-        made.model.diffusion_model.register_forward_pre_hook(lambda *_: self.calls.append("U-Net"))
-        return made
+        return self.counted(checkpoint(config))
 
     def apply(self, model: Any = None, module: Any = None, **options: Any) -> Any:
         """Apply Motion Module; without a model an SD1.5 one, without a module a v3 one."""
@@ -155,7 +176,8 @@ class Desk:
         """ComfyUI's Context Windows (Manual)."""
         from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
-        return ContextWindowsManualNode.execute(model, length, 4, "standard_static", 1, False, "pyramid", 0, False).args[0]
+        newer = {"freenoise": False} if "freenoise" in inspect.signature(ContextWindowsManualNode.execute).parameters else {}
+        return ContextWindowsManualNode.execute(model, length, 4, "standard_static", 1, False, "pyramid", 0, **newer).args[0]
 
     def transformer(self) -> Any:
         """A model that is no U-Net, with a time axis of its own, as Wan and HunyuanVideo are."""
@@ -164,8 +186,7 @@ class Desk:
         made = image_model()
         made.model.latent_format = comfy.latent_formats.Wan21()
         made.model.diffusion_model = torch.nn.Linear(1, 1)
-        made.model.diffusion_model.register_forward_pre_hook(lambda *_: self.calls.append("transformer"))
-        return made
+        return self.counted(made)
 
 
 @dataclass(frozen=True)
@@ -192,7 +213,7 @@ class Hostile:
 
 def named(*keys: str) -> dict[str, torch.Tensor]:
     """Tensors of no matter what, for files that are known by their keys."""
-    return dict.fromkeys(keys, torch.zeros(2))
+    return {key: torch.zeros(2) for key in keys}
 
 
 def without(key: str) -> dict[str, torch.Tensor]:
@@ -217,9 +238,9 @@ def spoilt(state: dict[str, torch.Tensor], value: float) -> dict[str, torch.Tens
 
 
 def latent(*shape: int, value: float = 0.0) -> torch.Tensor:
-    """Zeros, and a value in one place of the third frame."""
+    """Zeros, and a value in the third frame's first place."""
     made = torch.zeros(shape)
-    made[2].view(-1)[5] = value
+    made.view(-1)[2 * made.numel() // 6] = value
     return made
 
 
@@ -269,7 +290,7 @@ def module_slips() -> list[Slip]:
         slip("an IP-Adapter", named("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), other + "an IP-Adapter, for the"),
         slip("a camera alone", camera_state, other + "a CameraCtrl camera module, which is grafted onto a motion module"),
         slip("MotionCtrl", lambda: motion_state() | named(PREFIX + "cc_projection.weight"), other + "a MotionCtrl camera module"),
-        slip("tensors of nobody", named("weights", "more"), "its first keys are weights, more; use an AnimateDiff"),
+        slip("tensors of nobody", named("weights", "more"), "its first keys are more, weights; use an AnimateDiff"),
         slip("no tensors", {}, "its first keys are none; use an AnimateDiff"),
         slip("a list instead of tensors", [1, 2], "its first keys are none; use an AnimateDiff", "ckpt"),
         slip("an empty file", b"", "cannot be read: it is cut short or no safetensors file .*download it again"),
@@ -286,9 +307,13 @@ def module_slips() -> list[Slip]:
             "Python objects beside its weights, which could run code and are not loaded: use a safetensors file",
             "ckpt",
         ),
-        slip("a missing weight", lambda: without(PREFIX + "proj_in.bias"), rf"1 weight is missing \({PREFIX}proj_in.bias\); down"),
-        slip("a hole among the modules", lambda: without("up_blocks.1.motion_modules.1."), "1 of 10 modules are missing, first up"),
-        slip("no way up", lambda: without("up_blocks."), "6 of 10 modules are missing, first up_blocks.0.motion_modules.0; down"),
+        slip(
+            "a missing weight", lambda: without(PREFIX + "proj_in.bias"), rf"1 weight is missing \({PREFIX}proj_in.bias\); down"
+        ),
+        slip(
+            "a hole among the modules", lambda: without("up_blocks.1.motion_modules.1."), "1 of 10 modules are missing, first up"
+        ),
+        slip("no way up", lambda: without("up_blocks."), "2 of 6 modules are missing, first up_blocks.0.motion_modules.0; down"),
         slip(
             "a weight of another shape",
             lambda: motion_state() | {PREFIX + "proj_in.bias": torch.zeros(3)},
@@ -305,11 +330,15 @@ def module_slips() -> list[Slip]:
             lambda: PUBLISHED["AnimateLCM-I2V"]() | pia_conv_in(),
             "put together from two modules; use one of them",
         ),
-        slip("weights that are not finite", lambda: spoilt(motion_state(), NAN), "not finite"),
+        slip(
+            "weights that are not finite",
+            lambda: spoilt(motion_state(), NAN),
+            "is broken: 1 weight is not made of finite .*; use the file as",
+        ),
         slip(
             "whole numbers for weights",
             lambda: {key: value if key.endswith(".pe") else value.to(torch.int8) for key, value in motion_state().items()},
-            "int8",
+            "is broken: 10 weights are not made of finite floating-point numbers .*; use the file as its authors released it",
         ),
         Slip(
             "a video model of this pack",
@@ -317,7 +346,12 @@ def module_slips() -> list[Slip]:
             other + "a LongTake video model, for Load Video Model",
             bare=True,
         ),
-        Slip("no such file", lambda desk: LongTakeLoadMotionModule.execute("mm.ckpt"), "there is no .*'mm.ckpt'.* put it|the file", True),
+        Slip(
+            "no such file",
+            lambda desk: LongTakeLoadMotionModule.execute("mm.ckpt"),
+            "there is no .*'mm.ckpt'.* put it|the file",
+            True,
+        ),
         Slip(
             "a file outside the folder",
             lambda desk: LongTakeLoadMotionModule.execute("../../outside.ckpt"),
@@ -340,7 +374,9 @@ def lora_file_slips() -> list[Slip]:
     """Into Apply Motion LoRA, whatever lies in the folder."""
 
     def slip(name: str, content: Any, says: str, ending: str = "safetensors", **options: Any) -> Slip:
-        return Slip(name, lambda desk: desk.lora(content() if callable(content) else content, None, ending, **options), says, True)
+        return Slip(
+            name, lambda desk: desk.lora(content() if callable(content) else content, None, ending, **options), says, True
+        )
 
     def less(part: str) -> dict[str, torch.Tensor]:
         state = lora_state()
@@ -348,13 +384,21 @@ def lora_file_slips() -> list[Slip]:
         return {key: value for key, value in state.items() if key != gone}
 
     return [
-        slip("LoRA slot: a motion module", motion_state, "is no LoRA: it is a motion module, for Load Motion Module; use a MotionLo"),
+        slip(
+            "LoRA slot: a motion module",
+            motion_state,
+            "is no LoRA: it is a motion module, for Load Motion Module; use a MotionLo",
+        ),
         slip("LoRA slot: a checkpoint", named("model.diffusion_model.out.0.weight"), "is no LoRA: it is a whole checkpoint"),
         slip("LoRA slot: a ControlNet", named("control_model.input_blocks.0.0.weight"), "is no LoRA: it is a ControlNet"),
         slip("LoRA slot: text renamed", b"zoom in, please", "use a safetensors file", "ckpt"),
         slip("LoRA slot: an empty file", b"", "cannot be read"),
         slip("LoRA: half of a pair", lambda: less(".down."), "is not complete: .* has no down matrix; download it again"),
-        slip("LoRA: pairs that do not fit", lambda: changed(lora_state(), 0, torch.zeros(32, 3)), "do not fit each other: .*download"),
+        slip(
+            "LoRA: pairs that do not fit",
+            lambda: changed(lora_state(), 0, torch.zeros(32, 3)),
+            "do not fit each other: .*download",
+        ),
         slip("LoRA: not finite", lambda: spoilt(lora_state(), NAN), "is not finite: .*download it again"),
         slip(
             "LoRA: LoHa's matrices",
@@ -390,15 +434,44 @@ def lora_slips() -> list[Slip]:
             lambda: {key: value for key, value in lora_state(levels=(32, 64, 128)).items() if key.startswith("down_blocks.2")},
             "none of the 16 weights of .* are in .*: use a LoRA that was trained on such a module",
         ),
-        slip("an adapter of another base", lambda: named_lora("joint_blocks_0_x"), "none of its 2 weights are in this one .*: use one"),
-        slip("an adapter by blocks", adapter_state, "has no motion modules to set one by one: leave blocks empty", blocks="up 0.5"),
+        slip(
+            "an adapter of another base",
+            lambda: named_lora("joint_blocks_0_x"),
+            "none of its 2 weights are in this one .*: use one",
+        ),
+        slip(
+            "an adapter by blocks", adapter_state, "has no motion modules to set one by one: leave blocks empty", blocks="up 0.5"
+        ),
         slip("an adapter for a part", adapter_state, "cannot change during sampling: set start_percent to 0", end_percent=0.5),
-        slip("a LoRA that ends before it starts", lora_state, "from 0.5 to 0.5 of sampling: start below end", start_percent=0.5, end_percent=0.5),
-        slip("a LoRA beyond the end", lora_state, "from 0 to 1.5 of sampling: start below end, both from 0 to 1", end_percent=1.5),
+        slip(
+            "a LoRA that ends before it starts",
+            lora_state,
+            "from 0.5 to 0.5 of sampling: start below end",
+            start_percent=0.5,
+            end_percent=0.5,
+        ),
+        slip(
+            "a LoRA beyond the end", lora_state, "from 0 to 1.5 of sampling: start below end, both from 0 to 1", end_percent=1.5
+        ),
         slip("a LoRA from no number on", lora_state, "from nan to 1 of sampling: start below end", start_percent=NAN),
-        slip("a LoRA of no strength", lora_state, "strength", strength=NAN),
-        slip("a LoRA of infinite strength", lora_state, "strength", strength=INF),
-        slip("an adapter of no strength", adapter_state, "strength", strength=NAN),
+        slip(
+            "a LoRA of no strength",
+            lora_state,
+            STRENGTH,
+            strength=NAN,
+        ),
+        slip(
+            "a LoRA of infinite strength",
+            lora_state,
+            STRENGTH,
+            strength=INF,
+        ),
+        slip(
+            "an adapter of no strength",
+            adapter_state,
+            STRENGTH,
+            strength=NAN,
+        ),
     ]
 
 
@@ -409,8 +482,8 @@ def named_lora(layer: str) -> dict[str, torch.Tensor]:
 def apply_slips() -> list[Slip]:
     """Apply Motion Module and Motion Keyframe."""
 
-    def slip(name: str, says: str, **options: Any) -> Slip:
-        return Slip(name, lambda desk: desk.apply(**options), says)
+    def slip(name: str, says: str, wrong: str = "", **options: Any) -> Slip:
+        return Slip(name, lambda desk: desk.apply(**options), says, wrong=wrong)
 
     def key(name: str, says: str, wrong: str = "", **options: Any) -> Slip:
         return Slip(name, lambda desk: desk.sample(desk.keyed(**options)), says, wrong=wrong)
@@ -419,7 +492,9 @@ def apply_slips() -> list[Slip]:
         return lambda desk: desk.apply(desk.model(config), desk.module(PUBLISHED[family]()))
 
     return [
-        Slip("an SDXL module on SD1.5", base(UNET, "SDXL-beta"), "32, 64, 128 channels and the model is .*: load a checkpoint of"),
+        Slip(
+            "an SDXL module on SD1.5", base(UNET, "SDXL-beta"), "32, 64, 128 channels and the model is .*: load a checkpoint of"
+        ),
         Slip("an SD1.5 module on SDXL", base(SDXL_UNET, "v2"), "levels of 32, 64 channels and the model is .* 32, 64, 128 chan"),
         Slip("HotshotXL on SD1.5", base(UNET, "HotshotXL"), "32, 64, 128 channels and the model is .*: load a checkpoint of"),
         Slip(
@@ -427,36 +502,76 @@ def apply_slips() -> list[Slip]:
             lambda desk: desk.apply(desk.apply(), desk.module(PUBLISHED["SDXL-beta"]())),
             "is for a U-Net .* and the model is .*: load a checkpoint of the module's base model",
         ),
-        Slip("a transformer", lambda desk: desk.apply(desk.transformer()), "need a U-Net of Stable Diffusion's family .*; Linear is"),
-        Slip("a flow model", lambda desk: desk.apply(desk.flow(desk.model())), "need the discrete timesteps .*: use an SD1.5 or SDXL"),
-        Slip("an EDM model", lambda desk: desk.apply(desk.edm(desk.model())), "need the discrete timesteps .*: use an SD1.5 or SDXL"),
+        Slip(
+            "a transformer",
+            lambda desk: desk.apply(desk.transformer()),
+            "need a U-Net of Stable Diffusion's family .*; Linear is",
+        ),
+        Slip(
+            "a flow model",
+            lambda desk: desk.apply(desk.flow(desk.model())),
+            "need the discrete timesteps .*: use an SD1.5 or SDXL",
+        ),
+        Slip(
+            "an EDM model",
+            lambda desk: desk.apply(desk.edm(desk.model())),
+            "need the discrete timesteps .*: use an SD1.5 or SDXL",
+        ),
         slip("less than no effect", "effect is -0.5: it must lie between 0 and 10; 1 is the module", effect=-0.5),
         slip("too much effect", "effect is 40: it must lie between 0 and 10", effect=40),
         slip("no number for effect", "effect is nan: it must lie between 0 and 10", effect=NAN),
         slip("no number for scale", "scale is nan: it must lie between 0 and 10", scale=NAN),
-        slip("a module that ends before it starts", "start_percent is 0.7 and end_percent 0.2: .*start first", start_percent=0.7, end_percent=0.2),
+        slip(
+            "a module that ends before it starts",
+            "start_percent is 0.7 and end_percent 0.2: .*start first",
+            start_percent=0.7,
+            end_percent=0.2,
+        ),
         slip("a module for no time", "start_percent is 0.5 and end_percent 0.5", start_percent=0.5, end_percent=0.5),
         slip("a module beyond the end", "end_percent 50: they must lie between 0 and 1", end_percent=50),
         slip("a module from no number on", "start_percent is nan", start_percent=NAN),
         slip("a schedule of no menu", "'sqrt_linear' is not known: choose one of .*linear", noise_schedule="sqrt_linear"),
-        slip("positions of no menu", "'squeeze' is not known: choose one of trained, stretch, extend", positions="squeeze"),
-        slip("keyframes that are none", "keyframes", keyframes=[{"start_percent": 0.5}]),
-        slip("a mask for keyframes", "keyframes", keyframes=torch.ones(1, 8, 8)),
-        Slip("a path for a module", lambda desk: desk.apply(module="v3_sd15_mm.ckpt"), "Load Motion Module"),
+        slip(
+            "positions of no menu",
+            "the positions 'squeeze' are not known: choose one of trained, stretch, extend",
+            positions="squeeze",
+            wrong="a KeyError in the first step",
+        ),
+        slip(
+            "keyframes that are none",
+            "keyframes",
+            keyframes=[{"start_percent": 0.5}],
+            wrong="an AttributeError in the first step",
+        ),
+        slip("a mask for keyframes", "keyframes", keyframes=torch.ones(1, 8, 8), wrong="taken as it is"),
+        Slip(
+            "a path for a module",
+            lambda desk: desk.apply(module="v3_sd15_mm.ckpt"),
+            "'v3_sd15_mm.ckpt' was given for a motion module: connect Load Motion Module",
+        ),
         key("a keyframe beyond the end", "start_percent is 2: it must lie between 0, the noisiest step, and 1", start_percent=2),
-        key("a keyframe of no effect number", "effect", effect=NAN),
-        key("a keyframe of no scale number", "scale", scale=INF),
-        key("a keyframe of huge effect", "effect", effect=1e6),
+        key("a keyframe of no effect number", "effect", effect=NAN, wrong="sampled with it"),
+        key("a keyframe of no scale number", "scale", scale=INF, wrong="sampled with it"),
+        key("a keyframe of huge effect", "effect", effect=1e6, wrong="sampled with it"),
         key("words per frame", "'loud' in effect_per_frame is no number: write numbers", effect_per_frame="1, loud, 0"),
-        key("huge numbers per frame", "1e9 in scale_per_frame is out of range: use numbers between -10 and 10", scale_per_frame="1, 1e9"),
+        key(
+            "huge numbers per frame",
+            "1e9 in scale_per_frame is out of range: use numbers between -10 and 10",
+            scale_per_frame="1, 1e9",
+        ),
         key("blocks of no U-Net", "'left 1' names no part of the U-Net: start with all, down", blocks="left 1"),
         key("blocks with another setting", "'gain=2' in 'up gain=2' is not understood: write a number", blocks="up gain=2"),
-        key("a flat mask", "effect_mask has the shape", effect_mask=torch.ones(8)),
-        key("a picture for a mask", "effect_mask has the shape", effect_mask=torch.ones(1, 8, 8, 3)),
-        key("a mask of two axes", "scale_mask has the shape", scale_mask=torch.ones(8, 8)),
-        key("a mask without frames", "effect_mask", effect_mask=torch.ones(0, 8, 8)),
-        key("a mask that is not finite", "effect_mask", effect_mask=torch.full((1, 8, 8), NAN)),
-        key("a number for a mask", "effect_mask", effect_mask=0.5),
+        key("a flat mask", "effect_mask has the shape", effect_mask=torch.ones(8), wrong="sampled with it"),
+        key(
+            "a picture for a mask",
+            "effect_mask has the shape",
+            effect_mask=torch.ones(1, 8, 8, 3),
+            wrong="a RuntimeError in the first call",
+        ),
+        key("a mask of two axes", "scale_mask has the shape", scale_mask=torch.ones(8, 8), wrong="sampled with it"),
+        key("a mask without frames", "effect_mask", effect_mask=torch.ones(0, 8, 8), wrong="an IndexError in the first call"),
+        key("a mask that is not finite", "effect_mask", effect_mask=torch.full((1, 8, 8), NAN), wrong="sampled with it"),
+        key("a number for a mask", "effect_mask", effect_mask=0.5, wrong="an AttributeError in the first call"),
     ]
 
 
@@ -467,9 +582,13 @@ def clip_slips() -> list[Slip]:
         return Slip(name, lambda desk: desk.sample(desk.apply(), latent=latent(*shape, value=value)), says, wrong=wrong)
 
     return [
-        Slip("one frame", lambda desk: desk.sample(desk.apply(), 1), "a clip of 1 frame and moves nothing: give the latent a batch"),
-        Slip("no frames", lambda desk: desk.sample(desk.apply(), 0), "no frames"),
-        Slip("too long for v3", lambda desk: desk.sample(desk.apply(), 33), "at most 32 frames and got 33: use at most 32 frames"),
+        Slip(
+            "one frame", lambda desk: desk.sample(desk.apply(), 1), "a clip of 1 frame and moves nothing: give the latent a batch"
+        ),
+        Slip("no frames", lambda desk: desk.sample(desk.apply(), 0), "a clip of 0 frame and moves nothing: give"),
+        Slip(
+            "too long for v3", lambda desk: desk.sample(desk.apply(), 33), "at most 32 frames and got 33: use at most 32 frames"
+        ),
         Slip(
             "too long for v1",
             lambda desk: desk.sample(desk.apply(module=desk.module(PUBLISHED["v1"]())), 25),
@@ -485,13 +604,25 @@ def clip_slips() -> list[Slip]:
             lambda desk: desk.sample(desk.windows(length=4, overlap=1), 1),
             "a clip of 1 frame and moves nothing",
         ),
-        clip("a latent with a NaN", r"the latent is not finite \(NaN or infinite\) in frame 2: encode or load", 6, 4, 8, 8, value=NAN),
+        clip(
+            "a latent with a NaN",
+            r"the latent is not finite \(NaN or infinite\) in frame 2: encode or load",
+            6,
+            4,
+            8,
+            8,
+            value=NAN,
+        ),
         clip("an infinite latent", r"the latent is not finite \(NaN or infinite\) in frame 2", 6, 4, 8, 8, value=INF),
-        clip("a video latent", "shape", 1, 4, 6, 8, 8),
-        clip("a full video latent", "shape", 3, 4, 6, 8, 8, value=1.0),
-        clip("sound", "shape", 6, 4, 64, value=1.0),
-        clip("a latent of another model", "channels", 6, 16, 8, 8, value=1.0),
-        Slip("ComfyUI's windows, too long", lambda desk: desk.sample(desk.core_windows(desk.apply(), 40), 48), "at most 32 frames and got 40"),
+        clip("a video latent", "shape", 1, 4, 6, 8, 8, wrong="it speaks of one frame"),
+        clip("a batch of video latents", "shape", 3, 4, 6, 8, 8, value=1.0, wrong="a RuntimeError in the first call"),
+        clip("sound", "shape", 6, 4, 64, value=1.0, wrong="a RuntimeError in the first call"),
+        clip("a latent of another model", "channels", 6, 16, 8, 8, value=1.0, wrong="a RuntimeError in the first call"),
+        Slip(
+            "ComfyUI's windows, too long",
+            lambda desk: desk.sample(desk.core_windows(desk.apply(), 40), 48),
+            "at most 32 frames and got 40",
+        ),
     ]
 
 
@@ -508,7 +639,12 @@ def window_slips() -> list[Slip]:
         )
 
     return [
-        slip("windows that are all overlap", "windows of 8 frames cannot overlap by 8: use an overlap of at most 7", length=8, overlap=8),
+        slip(
+            "windows that are all overlap",
+            "windows of 8 frames cannot overlap by 8: use an overlap of at most 7",
+            length=8,
+            overlap=8,
+        ),
         slip("windows that overlap backwards", "the overlap is -1: it must be at least 0", length=8, overlap=-1),
         slip("windows longer than v3 knows", "longer than the 32 frames .*: use a length of at most 32", length=40),
         slip("whole windows longer than v3 knows", "longer than the 32 frames .*: use a length", length=40, mode="whole"),
@@ -516,7 +652,11 @@ def window_slips() -> list[Slip]:
         slip("windows of less than nothing", "the window length is -4: a window needs at least 2 frames", length=-4, overlap=0),
         slip("no stride", "the stride is 0: it must be at least 1", stride=0),
         slip("a closed loop of static windows", "standard_static cannot close a loop: choose looped_uniform", closed_loop=True),
-        slip("a window schedule of no menu", "the schedule 'uniform_v2' is not known: choose one of standard_st", schedule="uniform_v2"),
+        slip(
+            "a window schedule of no menu",
+            "the schedule 'uniform_v2' is not known: choose one of standard_st",
+            schedule="uniform_v2",
+        ),
         slip("a fuse method of no menu", "the fuse method 'gauss' is not known: choose one of pyramid", fuse="gauss"),
         slip("a mode of no menu", "the mode 'fast' is not known: choose one of temporal, views, whole", mode="fast"),
         Slip(
@@ -569,7 +709,12 @@ def noise_slips() -> list[Slip]:
         return Noise_RandomNoise(1)
 
     return [
-        slip("FreeNoise that is all overlap", "windows of 8 frames cannot overlap by 8: use an overlap from 0 to 7", length=8, overlap=8),
+        slip(
+            "FreeNoise that is all overlap",
+            "windows of 8 frames cannot overlap by 8: use an overlap from 0 to 7",
+            length=8,
+            overlap=8,
+        ),
         slip("FreeNoise of no length", "the length is 0: it must be at least 1 frame", length=0, overlap=0),
         slip("more shared than there is", "the share is 1.5: it is a part of the variance, from 0", kind="mixed", share=1.5),
         slip("a share that is no number", "the share is nan", kind="mixed", share=NAN),
@@ -580,14 +725,24 @@ def noise_slips() -> list[Slip]:
         slip("a flat noise mask", r"the mask has the shape \[8, 8\]: it must be frames, height, width", mask=torch.ones(8, 8)),
         slip("a noise mask above 1", "the mask has values outside 0 to 1: invert or clamp", mask=torch.full((1, 8, 8), 2.0)),
         slip("a noise mask that is not finite", "the mask has values outside 0 to 1", mask=torch.full((1, 8, 8), NAN)),
-        slip("noise mixed with itself", "would mix ComfyUI's noise of seed offset 0 with itself: set another seed_offset", combine="add"),
+        slip(
+            "noise mixed with itself",
+            "would mix ComfyUI's noise of seed offset 0 with itself: set another seed_offset",
+            combine="add",
+        ),
         Slip(
             "masks for another clip",
             lambda desk: desk.sample(desk.noise(mask=torch.ones(5, 8, 8), source="per_frame")),
             "there are 5 masks for 6 frames: use one mask for all, or one per frame",
         ),
-        Slip("a noise mask without frames", lambda desk: desk.sample(desk.noise(mask=torch.ones(0, 8, 8), seed_offset=1)), "there are 0 masks"),
-        Slip("a noise output without a seed", lambda desk: output(desk, None), "no seed for its noise output: connect RandomNoise"),
+        Slip(
+            "a noise mask without frames",
+            lambda desk: desk.sample(desk.noise(mask=torch.ones(0, 8, 8), seed_offset=1)),
+            "there are 0 masks",
+        ),
+        Slip(
+            "a noise output without a seed", lambda desk: output(desk, None), "no seed for its noise output: connect RandomNoise"
+        ),
         Slip(
             "frame numbers for another clip",
             lambda desk: output(desk, seeded(desk), batch_index=[0, 1]),
@@ -603,7 +758,9 @@ def noise_slips() -> list[Slip]:
         again("FreeInit, keeping nothing", "spatial_stop is 0.0: it must be above 0 and at most 1", spatial_stop=0.0),
         again("FreeInit, keeping too much", "temporal_stop is 1.5: it must be above 0 and at most 1", temporal_stop=1.5),
         again("FreeInit, a stop that is no number", "temporal_stop is nan", temporal_stop=NAN),
-        again("FreeInit, a filter of no menu", "the filter 'chebyshev' is not known: choose one of butterworth", filter="chebyshev"),
+        again(
+            "FreeInit, a filter of no menu", "the filter 'chebyshev' is not known: choose one of butterworth", filter="chebyshev"
+        ),
         Slip(
             "FreeInit, stopped half way",
             lambda desk: desk.advanced(desk.freeinit(), end=2, leftover="enable"),
@@ -632,11 +789,12 @@ BREAK = re.compile(r"[.!?]\s+[A-Z]")
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    monkeypatch.setenv("LONGTAKE_MODELS", str(tmp_path))  # where the standalone host looks; ComfyUI here has a base directory of its own
+    monkeypatch.setenv(
+        "LONGTAKE_MODELS", str(tmp_path)
+    )  # where the standalone host looks; ComfyUI here has a base directory of its own
     made = Desk()
     yield made
-    for path in made.written:
-        path.unlink(missing_ok=True)
+    made.left()
 
 
 @pytest.mark.parametrize("slip", [slip.param() for slip in SLIPS])

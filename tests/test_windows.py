@@ -56,6 +56,14 @@ def test_every_frame_is_seen_by_windows_that_can_be_used(schedule):
                     assert all(a < b for window in windows for a, b in pairwise(window)), (plan, frames, step)
 
 
+@pytest.mark.parametrize(("frames", "step"), [(38, 2), (37, 2), (35, 12)])
+def test_frames_that_strides_leave_out_get_a_window(frames, step):
+    """ComfyUI's and AnimateDiff-Evolved's lists leave some out here, which then get no result."""
+    windows = WindowPlan("standard_uniform", stride=2).plan(frames, step)
+    assert set().union(*windows) == set(range(frames))
+    assert windows[-1] == list(range(windows[-1][0], windows[-1][0] + 16))
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_clip_that_fits_is_one_window(schedule):
     plan = WindowPlan(schedule)

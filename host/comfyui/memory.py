@@ -35,7 +35,7 @@ def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = No
     free = int(free_bytes(model) * KEPT)
     held = held_by(model)
     frames, channels, height, width = shape
-    frames = min(frames, getattr(model.model_options.get("context_handler"), "context_length", math.inf))
+    frames = int(min(frames, getattr(model.model_options.get("context_handler"), "context_length", math.inf)))
     call = Call(
         *(frames, height, width),
         conds=_together(model, (frames, channels, height, width), _count(conds), free),
@@ -64,7 +64,7 @@ def memory_text(model: ModelPatcher, latent: Mapping[str, Any]) -> str:
 
 
 def free_bytes(model: ModelPatcher) -> int:
-    """What sampling on ``model`` finds free on its device: now, plus what ComfyUI takes back from other models, less weights still to come."""
+    """What sampling finds free on the model's device: now, and what ComfyUI takes back from other models, less weights still to come."""
     device = model.load_device
     mine = [model, *model.get_nested_additional_models()]
     back = 0 if device.type == "cpu" else sum(item.model_loaded_memory() for item in _others(mine) if item.device == device)
@@ -76,7 +76,7 @@ def free_bytes(model: ModelPatcher) -> int:
 def prepare_sampling(
     executor: Callable[..., Any], model: ModelPatcher, noise_shape: Sequence[int], conds: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """PREPARE_SAMPLING: let ComfyUI make room for what the plan takes. It reckons with all frames at once, and would unload weights for them."""
+    """PREPARE_SAMPLING: let ComfyUI make room for what the plan takes, not for all frames at once, for which it would unload weights."""
     options = kwargs.get("model_options", args[0] if args else None) or {}
     plan: MemoryPlan | None = options.get("transformer_options", {}).get(PLAN)
     shape = noise_shape if plan is None else shape_for(model, noise_shape, plan.bytes)

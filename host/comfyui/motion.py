@@ -97,6 +97,7 @@ def attach(model: ModelPatcher, motion: MotionModel, traits: Traits) -> ModelPat
     if not patched.get_injections(KEY):
         patched.set_injections(KEY, [PatcherInjection(inject, eject)])
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, motion_call.around_sampling)
+        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, motion_call.around_preparation)
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, motion_call.around_call)
     return patched
 

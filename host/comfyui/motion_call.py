@@ -61,25 +61,37 @@ class Sampling:
 
 def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: refuse what cannot work before anything is loaded or computed, and keep what holds for the whole sampling."""
-    from .motion import held_by, windows_of  # it imports this file
+    from .memory import PLAN, plan_for  # these import this file
+    from .motion import held_by, windows_of
 
     guider = executor.class_obj
     held = held_by(guider.model_patcher)
-    mode, plan = windows_of(guider.model_patcher) or ("whole", None)
-    temporal = None if mode == "whole" else plan
+    mode, windows = windows_of(guider.model_patcher) or ("whole", None)
+    temporal = None if mode == "whole" else windows
     handler = guider.model_options.get("context_handler")  # ours has a plan, which is None where all frames are in one call
-    slides = getattr(sampler, "slides_windows", False) or getattr(handler, "plan", handler) is not None
+    rolls = getattr(sampler, "slides_windows", False)  # it shows the model a few frames at a time, on its own
+    slides = rolls or getattr(handler, "plan", handler) is not None
     check_latent(latent_image)
     for item in held:
         check_clip(item, len(noise), windowed=slides or temporal is not None)
-    sampling = Sampling(temporal)
+    plan = None if rolls else plan_for(guider.model_patcher, noise.shape, guider.conds)
     options = guider.model_options.setdefault("transformer_options", {})
-    options[SAMPLING] = sampling
+    options[SAMPLING] = Sampling(temporal, None if plan is None else plan.chunk)
+    if plan is not None:
+        options[PLAN] = plan
+        log.info("memory: %s", plan.text())
     try:
-        result = executor(noise, latent_image, sampler, *args, **kwargs)
+        return executor(noise, latent_image, sampler, *args, **kwargs)
     finally:
         options.pop(SAMPLING, None)
-    return result
+        options.pop(PLAN, None)
+
+
+def around_preparation(executor: Any, *args: Any, **kwargs: Any) -> Any:
+    """PREPARE_SAMPLING: ComfyUI makes room for what the plan takes."""
+    from .memory import prepare_sampling  # it imports this file
+
+    return prepare_sampling(executor, *args, **kwargs)
 
 
 def check_latent(latent: Tensor) -> None:

@@ -88,11 +88,12 @@ def apply_motion_lora(
         raise ValueError(
             f"{lora.name} is a LoRA of the image model and has no motion modules to set one by one: leave blocks empty"
         )
+    scaled = lora.at(strength, block_strength or (lambda slot: 1.0))
     patched = with_spatial(model, lora, strength) if lora.spatial else model.clone()
     if not lora.deltas:
         return patched
-    scaled = _fitting(patched, lora).at(strength, block_strength or (lambda slot: 1.0))
-    return with_patches(patched, scaled) if always else scheduled(patched, scaled, start_percent, end_percent)
+    fits = _fitting(patched, scaled)
+    return with_patches(patched, fits) if always else scheduled(patched, fits, start_percent, end_percent)
 
 
 def _fitting(model: ModelPatcher, lora: MotionLora) -> MotionLora:

@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from einops import rearrange
 from torch import Tensor
 
-from ...modules.clip_noise import Clip, Layer, clip_noise, with_layer
+from ...modules.clip_noise import Clip, Layer, check_numbers, clip_noise, with_layer
 from ...modules.freeinit import FreeInit, Start
 from .progress import check_interrupt
 
@@ -43,7 +43,10 @@ class ClipNoise:
 
     def generate_noise(self, input_latent: dict[str, Any]) -> Tensor:
         """ComfyUI's signature; frame numbers are the latent's ``batch_index`` where it has one. Returns ``f c h w``, ``b c f h w``."""
-        noise = shaped(self._base().generate_noise(input_latent), self.layers, self.seed, input_latent.get("batch_index"))
+        numbers, given = input_latent.get("batch_index"), input_latent["samples"]
+        if numbers is not None and not _is_video(given):
+            check_numbers(numbers, len(given))  # ComfyUI's own noise would only fail on them
+        noise = shaped(self._base().generate_noise(input_latent), self.layers, self.seed, numbers)
         noise.__dict__[SHAPED] = True
         return noise
 

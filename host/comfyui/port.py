@@ -3,6 +3,7 @@
 from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
+from .camera import apply_camera
 from .context import context_windows
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
 from .memory import memory_text
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "add_clip_noise",
     "add_freeinit",
+    "apply_camera",
     "apply_motion",
     "apply_motion_lora",
     "check_interrupt",

@@ -2,7 +2,7 @@
 
 from . import schema as io
 from . import ui
-from .elsewhere import add_clip_noise, add_freeinit, context_windows, memory_text, window_plan
+from .elsewhere import add_clip_noise, add_freeinit, apply_camera, context_windows, memory_text, window_plan
 from .folders import file, files, model_directory
 from .models import Model, Vae, apply_motion, noise_schedule, unet_of, vae, video_info, video_model
 from .motion_lora import apply_motion_lora
@@ -20,6 +20,7 @@ __all__ = [
     "Vae",
     "add_clip_noise",
     "add_freeinit",
+    "apply_camera",
     "apply_motion",
     "apply_motion_lora",
     "check_interrupt",

@@ -36,3 +36,8 @@ def add_clip_noise(model: Model, layer: Any, noise: Any = None) -> NoReturn:
 def add_freeinit(model: Model, settings: Any) -> NoReturn:
     """Refuse."""
     _only_in_comfyui("FreeInit")
+
+
+def apply_camera(model: Model, path: Any, strength: float = 1.0) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Apply Camera")

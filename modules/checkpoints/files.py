@@ -4,6 +4,7 @@ safetensors, and PyTorch's own format through ``weights_only``: nothing in a fil
 file, add a row to ``KINDS`` whose signature matches no other kind's files: the order of the rows then does not matter.
 """
 
+import math
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -156,7 +157,7 @@ def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, .
         name: of the file.
 
     Raises:
-        ValueError: weights are missing, or are unknown or of another shape. Names the first ones.
+        ValueError: weights are missing, are unknown or of another shape, or are no finite floating-point numbers. Names the first ones.
     """
     missing = sorted(set(wanted) - set(given))
     if missing:
@@ -164,6 +165,16 @@ def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, .
     strange = sorted(key for key, value in given.items() if tuple(value.shape) != wanted.get(key))
     if strange:
         raise ValueError(f"{name} is not what its other keys say: {_listed(strange, 'unknown or of another shape')}")
+    broken = sorted(key for key, value in given.items() if not _sound(value))
+    if broken:
+        raise ValueError(
+            f"{name} is broken: {_listed(broken, 'not made of finite floating-point numbers')}; use the file as its authors released it"
+        )
+
+
+def _sound(weight: Tensor) -> bool:
+    """Floating-point numbers, and finite ones: the least and the most show it, at a tenth of the cost of asking each."""
+    return weight.is_floating_point() and all(map(math.isfinite, map(float, weight.float().aminmax())))
 
 
 def _listed(keys: list[str], what: str) -> str:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..camera_model import CameraModel
 from ..temporal.motion import MotionModel
 from ..temporal.slots import BlockedUNet, widths
 from ..temporal.transformer import TemporalConfig
@@ -70,6 +71,7 @@ class MotionModule:
         with torch.device("meta"):
             model = MotionModel(self.widths, replace(self.config, clip_norm=self.module_norms), ops, attention)
         model.load_state_dict(self.state, assign=True)
+        model.camera = self.camera and CameraModel.of(self.camera, ops, attention)
         return model.eval().requires_grad_(False)
 
 
@@ -164,6 +166,8 @@ def check_base(motion: MotionModule, unet: BlockedUNet) -> None:
     Raises:
         ValueError: widths or the number of slots differ. Says which base model each is.
     """
+    if not isinstance(motion, MotionModule):
+        raise ValueError(f"{motion!r} was given for a motion module: connect Load Motion Module")
     there = widths(unet)
     ours = dict(motion.widths)
     if MIDDLE not in ours:

@@ -77,7 +77,12 @@ class MotionLora:
         Args:
             strength: of everything; 1 as it was trained.
             block_strength: a further one for each slot, such as ``down_blocks.0.motion_modules.0``.
+
+        Raises:
+            ValueError: the strength is no number, or infinite.
         """
+        if not math.isfinite(strength):
+            raise ValueError(f"the strength of {self.name} is {strength}: give a number; 1 is as it was trained, 0 is nothing")
         scaled = {
             key: delta._replace(factor=delta.factor * strength * block_strength(slot_of(key)))
             for key, delta in self.deltas.items()

@@ -1,6 +1,7 @@
 """What one call of the network is about: which frames, at which times, in which windows, and how strongly each is moved."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +99,50 @@ class Gain:
 
     effect: Tensor | None = None
     scales: tuple[Tensor | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What the tokens of one slot's first attention are told besides, as CameraCtrl does (arXiv:2404.02101, Section 3.3).
+
+    Attributes:
+        features: what is told, of each pixel in each frame: ``p f c``; once pixels are chosen ``n f c``, one for each sequence.
+        layer: the linear layer through which tokens and features become one.
+        strength: how much of its output is added; 0 for nothing.
+    """
+
+    features: Tensor
+    layer: Callable[[Tensor], Tensor]
+    strength: float = 1.0
+
+    def merged(self, x: Tensor) -> Tensor:
+        """Tokens that know of the features: ``x``: ``n f c``. Returns ``n f c``."""
+        return x + self.strength * self.layer(x + self.features.to(x))
+
+    def carried(self, table: Tensor) -> Tensor:
+        """What becomes of something that is added to the tokens, if it is added after ``merged``: ``table``: ``f c``. Returns ``f c``.
+
+        The layer is linear up to its bias, so ``merged(x) + carried(table)`` is ``merged(x + table)``.
+        """
+        return table + self.strength * (self.layer(table) - self.layer(torch.zeros_like(table[:1])))
+
+    def of_pixels(self, part: slice, area: int, clips: int) -> "Hint":
+        """The same for some pixels of feature maps with ``area`` pixels, in each of several clips.
+
+        Raises:
+            ValueError: the features are for maps of another size.
+        """
+        if len(self.features) != area:
+            raise ValueError(
+                f"camera features of {len(self.features)} pixels came to a motion module that works on {area}: leave out the node that"
+                " changes the size of the U-Net's features, such as a deep shrink"
+            )
+        chosen = self.features[part]
+        return replace(self, features=chosen if clips == 1 else chosen.repeat(clips, 1, 1))
+
+    def taken(self, group: Group) -> "Hint":
+        """The same for the frames of a group's windows."""
+        return replace(self, features=group.taken(self.features))
 
 
 def resized(values: Tensor, height: int, width: int) -> Tensor:

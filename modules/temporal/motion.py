@@ -7,7 +7,7 @@ The modules live outside the U-Net's tree, so a host can load and move them on t
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from ..unet import Attention
 from ..windows import Windows
-from .frames import Frames, Gain, Group, way_back
+from .frames import Frames, Gain, Group, Hint, way_back
 from .masks import MASKS, anchored
 from .positions import POSITIONS
 from .transformer import TemporalConfig, TemporalTransformer
+
+if TYPE_CHECKING:
+    from ..camera_model import CameraModel
 
 
 class MotionModel(nn.Module):
@@ -44,6 +47,8 @@ class MotionModel(nn.Module):
         self.frames: Frames | None = None
         self.gains: Mapping[str, Gain | None] = {}
         self.ran: Tensor | None = None
+        self.hints: Mapping[str, Hint] = {}
+        self.camera: CameraModel | None = None  # a CameraCtrl module that a host may ask for hints
         for name, channels in widths.items():
             module = TemporalTransformer(channels, config, ops, attention)
             _grow(self, f"{name}.temporal_transformer", module)
@@ -74,7 +79,7 @@ class MotionModel(nn.Module):
             gain = self.gains.get(name, FULL)
             if self.ran is not None:
                 self.ran[place] += 1  # a tensor, not a number: compiled code would be made anew for every count
-            return x if gain is None else module(x, self.frames, gain)
+            return x if gain is None else module(x, self.frames, gain, self.hints.get(name))
 
         return run
 
@@ -138,6 +143,15 @@ class MotionModel(nn.Module):
             yield
         finally:
             self.frames, self.gains, self.ran = before
+
+    @contextmanager
+    def hinted(self, hints: Mapping[str, Hint]) -> Iterator[None]:
+        """While open, the modules of these slots are told so much besides; afterwards they are as before, whatever happened."""
+        before, self.hints = self.hints, hints
+        try:
+            yield
+        finally:
+            self.hints = before
 
 
 FULL = Gain()

@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..unet import Attention, FeedForward
-from .frames import Frames, Gain, resized
+from .frames import Frames, Gain, Hint, resized
 from .masks import MASKS
 from .positions import POSITIONS
 
@@ -60,39 +60,45 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.Sequential(ops.Linear(channels, channels), nn.Dropout(0.0))
         self.pos_encoder = POSITIONS[config.positions](channels, config.heads)
 
-    def forward(self, x: Tensor, frames: Frames, scale: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, frames: Frames, scale: Tensor | None = None, hint: Hint | None = None) -> Tensor:
         """Mix frames.
 
         Args:
             x: ``n f c``.
             frames: who sees whom; with windows, each window is mixed by itself and a frame's results are averaged.
             scale: what the keys are multiplied with, ``f`` or ``n f``; None for 1.
+            hint: what the tokens are told besides, or None.
 
         Returns:
             x: ``n f c``.
         """
         if frames.groups:
-            return self.to_out(self._over_windows(x, frames, scale))
+            return self.to_out(self._over_windows(x, frames, scale, hint))
         x = self.pos_encoder.add(x, frames.positions)
+        x = x if hint is None else hint.merged(x)
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         return self.to_out(self._mixed(q, _scaled(k, scale), v, frames.positions, frames.mask))
 
-    def _over_windows(self, x: Tensor, frames: Frames, scale: Tensor | None) -> Tensor:
+    def _over_windows(self, x: Tensor, frames: Frames, scale: Tensor | None, hint: Hint | None) -> Tensor:
         """Each frame is projected once, however many windows it is in: what its place in a window adds is added afterwards."""
+        x = x if hint is None else hint.merged(x)
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         parts = []
         for group in frames.groups:
-            terms = self._terms(group.positions, x)
+            terms = self._terms(group.positions, x, hint)
             wq, wk, wv = (group.taken(y) if t is None else group.taken(y) + t for y, t in zip((q, k, v), terms, strict=True))
             wk = _scaled(wk, None if scale is None else group.taken(scale.expand(len(x), -1)[..., None])[..., 0])
             mask = None if group.mask is None else group.mask.repeat(len(x), 1, 1)[:, None]
             parts.append(group.returned(self._mixed(wq, wk, wv, group.positions, mask), len(x)))
         return frames.fused(parts)
 
-    def _terms(self, positions: Tensor, like: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def _terms(self, positions: Tensor, like: Tensor, hint: Hint | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """What times add to queries, keys and values: projections are linear, so an added table can be projected by itself."""
         table = self.pos_encoder.table(positions, like)
-        return (None, None, None) if table is None else (self.to_q(table), self.to_k(table), self.to_v(table))
+        if table is None:
+            return None, None, None
+        table = table if hint is None else hint.carried(table)
+        return self.to_q(table), self.to_k(table), self.to_v(table)
 
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (rearrange(y, "n f (heads d) -> n heads f d", heads=self.heads) for y in (q, k, v))
@@ -119,34 +125,38 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels, ops, config.ff_mult)
         self.ff_norm = ops.LayerNorm(channels)
 
-    def forward(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...] = ()) -> Tensor:
+    def forward(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...] = (), hint: Hint | None = None) -> Tensor:
         """Transform.
 
         Args:
             x: ``n f c``.
             frames: who sees whom.
             scales: for each attention what its keys are multiplied with, ``f`` or ``n f``, or None; empty for all None.
+            hint: what the tokens of the first attention are told besides, or None.
 
         Returns:
             x: ``n f c``.
         """
         scales = scales or (None,) * len(self.attention_blocks)
-        x = self._viewed(x, frames, scales) if frames.groups and frames.fuse_at == "module" else self._attended(x, frames, scales)
+        attended = self._viewed if frames.groups and frames.fuse_at == "module" else self._attended
+        x = attended(x, frames, scales, hint)
         return x + self.ff(self.ff_norm(x))
 
-    def _attended(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...]) -> Tensor:
+    def _attended(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...], hint: Hint | None) -> Tensor:
         for attend, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
-            x = x + attend(norm(x), frames, scale)
+            x = x + attend(norm(x), frames, scale, hint)
+            hint = None  # the first attention has passed it on
         return x
 
-    def _viewed(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...]) -> Tensor:
+    def _viewed(self, x: Tensor, frames: Frames, scales: tuple[Tensor | None, ...], hint: Hint | None) -> Tensor:
         """Each window goes through all attentions by itself, as FreeNoise (arXiv:2310.15169, Section 3.3) has it."""
         parts = []
         for group in frames.groups:
             inside = tuple(None if s is None else group.taken(s.expand(len(x), -1)[..., None])[..., 0] for s in scales)
             mask = None if group.mask is None else group.mask.repeat(len(x), 1, 1)[:, None]
             window = Frames(group.index.shape[1], group.positions, mask)
-            parts.append(group.returned(self._attended(group.taken(x), window, inside), len(x)))
+            told = None if hint is None else hint.taken(group)
+            parts.append(group.returned(self._attended(group.taken(x), window, inside, told), len(x)))
         return frames.fused(parts)
 
 
@@ -163,19 +173,20 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, config, ops, attention)])
         self.proj_out = ops.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: Frames, gain: Gain | None = None) -> Tensor:
+    def forward(self, x: Tensor, frames: Frames, gain: Gain | None = None, hint: Hint | None = None) -> Tensor:
         """Let the frames of each clip see each other.
 
         Args:
             x: ``n c h w``, where ``n`` is ``(b f)``.
             frames: how ``n`` divides.
             gain: how strongly; None for all 1.
+            hint: what the tokens are told besides, or None.
 
         Returns:
             x: ``n c h w``.
 
         Raises:
-            ValueError: ``n`` is no multiple of the frame count.
+            ValueError: ``n`` is no multiple of the frame count, or the hint is for another size.
         """
         rest = x.shape[0] % frames.count
         if rest:
@@ -184,7 +195,7 @@ class TemporalTransformer(nn.Module):
         height, width = x.shape[-2:]
         scales = tuple(None if scale is None else resized(scale, height, width).flatten(1) for scale in gain.scales)
         pixels = rearrange(self._normed(x, frames.count), "(b f) c h w -> b f c (h w)", f=frames.count)
-        mixed = self._mixed_over_time(pixels, frames, scales)
+        mixed = self._mixed_over_time(pixels, frames, scales, hint)
         change = rearrange(mixed, "b f c (h w) -> (b f) c h w", h=height)
         if gain.effect is not None:
             change = change * resized(gain.effect, height, width)[:, None].repeat(len(x) // frames.count, 1, 1, 1).to(change)
@@ -195,15 +206,16 @@ class TemporalTransformer(nn.Module):
             return self.norm(x)
         return rearrange(self.norm(rearrange(x, "(b f) c h w -> b c f h w", f=frames)), "b c f h w -> (b f) c h w")
 
-    def _mixed_over_time(self, pixels: Tensor, frames: Frames, scales: tuple[Tensor | None, ...]) -> Tensor:
+    def _mixed_over_time(self, pixels: Tensor, frames: Frames, scales: tuple[Tensor | None, ...], hint: Hint | None) -> Tensor:
         """``pixels``: ``b f c p``. Returns ``b f c p``; without gradients in the same memory: no second copy of all frames is held."""
         in_place = not (torch.is_grad_enabled() and (pixels.requires_grad or self.proj_out.weight.requires_grad))
         done: list[Tensor] = []
         for clips, part in self._parts(pixels, frames):
             taken = pixels[clips, :, :, part]
             tokens = self.proj_in(rearrange(taken, "b f c p -> (b p) f c").contiguous())
+            told = None if hint is None else hint.of_pixels(part, pixels.shape[-1], len(taken))
             for block in self.transformer_blocks:
-                tokens = block(tokens, frames, tuple(_of_pixels(scale, part, len(taken)) for scale in scales))
+                tokens = block(tokens, frames, tuple(_of_pixels(scale, part, len(taken)) for scale in scales), told)
             piece = rearrange(self.proj_out(tokens), "(b p) f c -> b f c p", b=len(taken))
             if in_place:
                 taken.copy_(piece)
