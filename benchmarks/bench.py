@@ -1,12 +1,17 @@
-"""Time this pack against named baselines, in one process: ``python benchmarks/bench.py [case ...]``.
+"""Time this pack against named baselines, in one process: ``python benchmarks/bench.py [--ade PATH] [case ...]``.
 
 A case gives two callables, ours and the baseline. Their results are compared first; then both are timed in turn, and one JSON line is
 printed. ``ratio`` is the baseline's time over ours: it travels between machines, milliseconds do not. A case whose baseline is not
 installed says so and is left out.
+
+``steps`` is the time of a sampling step with motion modules against the bare image model (``steps.py``): ComfyUI's own sampling, so it runs
+in a process of ComfyUI's Python, and beside AnimateDiff-Evolved where its checkout is given.
 """
 
+import argparse
 import json
 import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +24,7 @@ from torch import Tensor  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
 
 from modules.schedules import NoiseLevels  # noqa: E402
-from modules.temporal.frames import Frames
+from modules.temporal.frames import Frames  # noqa: E402
 from modules.temporal.transformer import TemporalConfig, TemporalTransformer  # noqa: E402
 
 Case = tuple[Callable[[], Tensor], Callable[[], Tensor]]
@@ -141,9 +146,35 @@ def measure(name: str) -> dict:
     }
 
 
-if __name__ == "__main__":
-    for name in sys.argv[1:] or CASES:
+def steps(ade: Path | None) -> int:
+    """Run ``steps.py`` with the Python of the ComfyUI that the tests would use. Gives its exit status."""
+    from host import find
+
+    checkout = find.find(ROOT)
+    if checkout is None:
+        print("steps: left out, no ComfyUI is found (set COMFYUI_PATH)", flush=True)
+        return 0
+    command = [str(find.python_of(checkout)), str(ROOT / "benchmarks" / "steps.py"), "--comfyui", str(checkout)]
+    return subprocess.run([*command, *(["--ade", str(ade)] if ade else [])], check=False).returncode
+
+
+def main() -> int:
+    """Print the cases asked for, or all. Gives 1 if a promised ratio is not kept."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--ade", type=Path, help="an AnimateDiff-Evolved checkout, for the case steps")
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES, "steps"], help="left out: all")
+    given = parser.parse_args()
+    status = 0
+    for name in given.cases or [*CASES, "steps"]:
+        if name == "steps":
+            status = steps(given.ade)
+            continue
         try:
             print(json.dumps(measure(name)), flush=True)
         except ImportError as error:
             print(f"{name}: left out, its baseline is not installed ({error})", flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -52,6 +52,8 @@ SETTINGS = (
 class Clock:
     """The times between a sampler's callbacks."""
 
+    now: Callable[[], float] = staticmethod(time.perf_counter)
+
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
@@ -74,7 +76,7 @@ class Clock:
                 parity_models.text(3),
                 parity_models.text(4),
                 latent,
-                callback=lambda *_: marks.append(time.perf_counter()),
+                callback=lambda *_: marks.append(Clock.now()),
                 disable_pbar=True,
                 seed=1,
             )
@@ -208,6 +210,7 @@ def measure(setting: Setting, width: int, rounds: int, peer: Peer | None, folder
         "limit": setting.limit,
         "error": f"{error:.0e}",
         "error_ade": {name: f"{value:.0e}" for name, value in errors.items()},
+        "clock": Clock.now.__name__,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -222,10 +225,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=320, help="channels at the finest level")
     parser.add_argument("--rounds", type=int, default=3, help="samplings of each")
     parser.add_argument("--threads", type=int, help="of torch; left out: its own choice")
+    parser.add_argument(
+        "--busy", action="store_true", help="count one thread's CPU time, for a machine that does other things too"
+    )
     parser.add_argument("rows", type=int, nargs="*", help="which settings, from 0; left out: all")
     given = parser.parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    if given.busy:
+        Clock.now = staticmethod(time.process_time)
+    if given.threads or given.busy:
+        torch.set_num_threads(1 if given.busy else given.threads)
     base = start_comfyui(given.comfyui)
     folder = base / "models" / "animatediff_models"
     folder.mkdir(parents=True, exist_ok=True)

@@ -105,8 +105,8 @@ class PoseEncoder(nn.Module):
 
 def _over_time(x: Tensor, attend: TemporalBlock, frames: Frames) -> Tensor:
     """``x``: ``f c h w``. Returns ``f c h w``, computed for so many pixels at once as fit."""
-    heads = attend.attention_blocks[0].heads  # type: ignore[union-attr]
-    size = part_pixels(x.device.type, x.element_size() * x.shape[1], len(x), frames.rows, heads)
+    inner: Any = attend.attention_blocks[0]
+    size = part_pixels(x.device.type, x.element_size() * x.shape[1], len(x), frames.rows, inner.heads)
     tokens = rearrange(x, "f c h w -> (h w) f c")
     return rearrange(torch.cat([attend(part, frames) for part in tokens.split(size)]), "(h w) f c -> f c h w", h=x.shape[2])
 

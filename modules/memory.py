@@ -20,9 +20,8 @@ from .temporal.slots import BlockedUNet, is_attention, is_residual, slots
 from .temporal.transformer import part_pixels
 
 LATENTS = 8  # float32 copies of a call's latents that sampler, guidance and network hold between them
-TOKENS = (
-    20  # copies of an attention layer's tokens at its widest: the gated feed-forward, 8 + 4 + 4, and what waits for its result
-)
+# copies of an attention layer's tokens at its widest: the gated feed-forward, 8 + 4 + 4, and what waits for its result
+TOKENS = 20
 CHUNKS = tuple(2**n for n in range(10, -1, -1))
 
 

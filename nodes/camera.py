@@ -163,6 +163,8 @@ class LongTakeCameraPoses(LongTakeNode):
     ) -> io.NodeOutput:
         count = frames if before is None else frames + 1  # the first frame of what follows is the last that was
         if move == FILE:
+            if more_moves.strip():
+                raise ValueError("a file says all moves: leave more_moves empty, or choose a move instead of the file")
             path = read_path(pose_file(file).read_text(encoding="utf-8", errors="replace"), file, file_width / file_height)
             path = path.resampled(count)
         else:

@@ -5,8 +5,8 @@ import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.noise import NoiseSchedule, linear
-from pack.modules.temporal.slots import MARK, empty
 from pack.modules.temporal.frames import Frames
+from pack.modules.temporal.slots import MARK, empty
 from pack.modules.unet import UNet, UNetConfig
 from tiny_motion import FAMILY_SHAPES, UNET, image_model, ksample, motion_file, text
 

@@ -4,7 +4,6 @@ A row is done as a user does it: files lie in the model folders, the nodes' own 
 goes through ComfyUI's samplers. Whatever calls a U-Net on the way is counted. Rows about files alone need no ComfyUI.
 """
 
-import inspect
 import math
 import re
 from collections.abc import Callable
@@ -171,13 +170,6 @@ class Desk:
         from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 
         return ModelSamplingContinuousEDM().patch(model, "v_prediction", 120.0, 0.002)[0]
-
-    def core_windows(self, model: Any, length: int) -> Any:
-        """ComfyUI's Context Windows (Manual)."""
-        from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-
-        newer = {"freenoise": False} if "freenoise" in inspect.signature(ContextWindowsManualNode.execute).parameters else {}
-        return ContextWindowsManualNode.execute(model, length, 4, "standard_static", 1, False, "pyramid", 0, **newer).args[0]
 
     def transformer(self) -> Any:
         """A model that is no U-Net, with a time axis of its own, as Wan and HunyuanVideo are."""
@@ -618,11 +610,6 @@ def clip_slips() -> list[Slip]:
         clip("a batch of video latents", "shape", 3, 4, 6, 8, 8, value=1.0, wrong="a RuntimeError in the first call"),
         clip("sound", "shape", 6, 4, 64, value=1.0, wrong="a RuntimeError in the first call"),
         clip("a latent of another model", "channels", 6, 16, 8, 8, value=1.0, wrong="a RuntimeError in the first call"),
-        Slip(
-            "ComfyUI's windows, too long",
-            lambda desk: desk.sample(desk.core_windows(desk.apply(), 40), 48),
-            "at most 32 frames and got 40",
-        ),
     ]
 
 

@@ -6,6 +6,7 @@ All state of one sampling is in a ``Sampling`` that travels in that sampling's o
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,6 +64,7 @@ def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
     """OUTER_SAMPLE: refuse what cannot work before anything is loaded or computed, and keep what holds for the whole sampling."""
     from .memory import PLAN, plan_for  # these import this file
     from .motion import held_by, windows_of
+    from .windows import FrameHandler
 
     guider = executor.class_obj
     held = held_by(guider.model_patcher)
@@ -80,6 +82,8 @@ def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
     if plan is not None:
         options[PLAN] = plan
         log.info("memory: %s", plan.text())
+    if plan is not None and plan.chunk is not None and isinstance(handler, FrameHandler):
+        guider.model_options["context_handler"] = replace(handler, control_chunk=plan.chunk)  # these options are this sampling's
     try:
         return executor(noise, latent_image, sampler, *args, **kwargs)
     finally:

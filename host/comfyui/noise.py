@@ -47,7 +47,7 @@ class ClipNoise:
         if numbers is not None and not _is_video(given):
             check_numbers(numbers, len(given))  # ComfyUI's own noise would only fail on them
         noise = shaped(self._base().generate_noise(input_latent), self.layers, self.seed, numbers)
-        noise.__dict__[SHAPED] = True
+        setattr(noise, SHAPED, True)  # a tensor may carry a mark; its class does not know of it
         return noise
 
     def _base(self) -> Any:

@@ -94,7 +94,10 @@ class GeneratorSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """ComfyUI's signature; ``noise``: ``f c h w`` is not used, ``latent_image``: ``f c h w``. Returns ``f c h w``."""
-        options = {"context_handler": FrameHandler(), **extra_args["model_options"]}  # which gives each frame its own conditioning
+        options = {
+            "context_handler": FrameHandler(),
+            **extra_args["model_options"],
+        }  # which gives each frame its own conditioning
 
         def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
             transformer = {**options.get("transformer_options", {}), IDS: ids}

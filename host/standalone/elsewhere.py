@@ -13,27 +13,27 @@ def _only_in_comfyui(node: str) -> NoReturn:
     )
 
 
-def context_windows(model: Model, plan: WindowPlan, mode: str) -> NoReturn:
+def context_windows(model: Model, plan: WindowPlan, mode: str) -> Model:
     """Refuse."""
     _only_in_comfyui("Context Windows")
 
 
-def window_plan(model: Model) -> NoReturn:
+def window_plan(model: Model) -> tuple[WindowPlan | None, str, int, int | None]:
     """Refuse."""
     _only_in_comfyui("Show Plan")
 
 
-def memory_text(model: Model, latent: dict[str, Any]) -> NoReturn:
+def memory_text(model: Model, latent: dict[str, Any]) -> str:
     """Refuse."""
     _only_in_comfyui("Show Plan")
 
 
-def add_clip_noise(model: Model, layer: Any, noise: Any = None) -> NoReturn:
+def add_clip_noise(model: Model, layer: Any, noise: Any = None) -> tuple[Model, Any]:
     """Refuse."""
     _only_in_comfyui("Clip Noise")
 
 
-def add_freeinit(model: Model, settings: Any) -> NoReturn:
+def add_freeinit(model: Model, settings: Any) -> Model:
     """Refuse."""
     _only_in_comfyui("FreeInit")
 

@@ -7,7 +7,6 @@ A ``Model`` is a value: networks that nobody changes, and which temporal modules
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,7 +68,8 @@ class Model:
     def during(self, ids: Tensor, sigma: Tensor) -> Iterator[None]:
         """While open, the temporal modules work on clips of the frames ``ids``: ``n``, at noise levels ``sigma``: ``n``."""
         with ExitStack() as stack:
-            for motion, settings in zip_longest(self.motions, self.settings, fillvalue=PLAIN):
+            for place, motion in enumerate(self.motions):
+                settings = self.settings[place] if place < len(self.settings) else PLAIN
                 attentions = motion.config.attentions
                 gains = settings.gains(motion.names, attentions, ids, sigma, self.schedule.at_percent)
                 stack.enter_context(motion.during(motion.frames_for(ids), gains))

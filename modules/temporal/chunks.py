@@ -81,7 +81,7 @@ class Chunks:
     def _options(self, options: dict[str, Any], part: slice, count: int) -> dict[str, Any]:
         """Transformer options that say which frames these are, for hooks inside attention layers."""
         sigmas = options.get("sigmas")
-        changed = (
+        changed: dict[str, Any] = (
             {AD_PARAMS: {**options.get(AD_PARAMS, {}), "sub_idxs": self.ids[part], "full_length": count}} if self.ids else {}
         )
         if isinstance(sigmas, Tensor) and sigmas.ndim and len(sigmas) == count > 1:

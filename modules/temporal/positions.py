@@ -42,7 +42,7 @@ class Sinusoid(nn.Module):
         return x + self.table(positions, x)
 
     def table(self, positions: Tensor, like: Tensor) -> Tensor:
-        """What is added at ``positions``: ``f``, in the precision of ``like``. Returns ``f c``."""
+        """What is added at ``positions``: ``f``, in the precision of ``like``: ``...``. Returns ``f c``."""
         return sinusoid(positions, self.channels).to(like)
 
     def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -64,7 +64,7 @@ class Rotary(nn.Module):
         return x
 
     def table(self, positions: Tensor, like: Tensor) -> None:
-        """Nothing is added, whatever ``positions``: ``f``."""
+        """Nothing is added, whatever ``positions``: ``f`` and ``like``: ``...``."""
 
     def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Rotate ``q``: ``b heads f d`` and ``k``: ``b heads f d`` by ``positions``: ``f``; no bias."""
@@ -94,7 +94,7 @@ class Shaw(nn.Module):
         return x
 
     def table(self, positions: Tensor, like: Tensor) -> None:
-        """Nothing is added, whatever ``positions``: ``f``."""
+        """Nothing is added, whatever ``positions``: ``f`` and ``like``: ``...``."""
 
     def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """``q``: ``b heads f d`` and ``k``: ``b heads f d`` unchanged; a bias on the logits from ``positions``: ``f``."""

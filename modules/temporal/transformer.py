@@ -25,7 +25,7 @@ from .positions import POSITIONS
 ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
 WORKSPACE = {"cpu": 24 * 2**20}  # bytes that one part's tensors may take; on a CPU what its caches hold
 ANYWHERE = 512 * 2**20
-COPIES = 14  # how many times a token's features exist at once, at the widest place of the feed-forward
+COPIES = 20  # how many times a token's features exist at once, at the widest place of the feed-forward
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TemporalAttention(nn.Module):
         Args:
             x: ``n f c``.
             frames: who sees whom; with windows, each window is mixed by itself and a frame's results are averaged.
-            scale: what the keys are multiplied with, ``f`` or ``n f``; None for 1.
+            scale: ``... f``, what the keys are multiplied with, the same for all ``n`` or one each; None for 1.
             hint: what the tokens are told besides, or None.
 
         Returns:
