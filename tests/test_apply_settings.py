@@ -145,16 +145,16 @@ def test_modes_differ_and_each_is_the_same_twice(model, motion):
 
 
 def test_chunks_change_nothing(model, motion, monkeypatch):
-    from pack.host.comfyui import motion_call
+    from pack.host.comfyui import held
 
     animated = host.context_windows(host.apply_motion(model, motion), WindowPlan(length=8, overlap=2), "temporal")
     whole = ksample(animated, frames=18, steps=2)
-    before = motion_call.Sampling.__init__
+    before = held.Sampling.__init__
 
     def chunked(self, plan=None, chunk=None):
         before(self, plan, 5)
 
-    monkeypatch.setattr(motion_call.Sampling, "__init__", chunked)
+    monkeypatch.setattr(held.Sampling, "__init__", chunked)
     same(ksample(animated, frames=18, steps=2), whole)
 
 

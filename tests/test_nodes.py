@@ -223,7 +223,9 @@ FOLDERS = {
     "vae_name": ("vae", "vae"),
     "model_name": ("longtake", ""),
     "motion_module": ("animatediff_models", "animatediff_models"),
-    "motion_lora": ("animatediff_motion_lora", "animatediff_motion_lora"),
+    "lora_name": ("loras", "loras"),
+    "control_net_name": ("controlnet", "controlnet"),
+    "file": ("../input", "input"),
 }
 
 

@@ -155,7 +155,8 @@ def test_drawn_nodes_are_comfyuis(comfy_nodes):
     for schema in drawing.others(standalone.io):
         real = comfy_nodes[schema.node_id].INPUT_TYPES()["required"]
         assert [item.id for item in schema.inputs] == list(real)
-        assert [item.get_io_type() for item in schema.outputs] == list(comfy_nodes[schema.node_id].RETURN_TYPES)
+        drawn = [item.get_io_type() for item in schema.outputs]
+        assert drawn == list(comfy_nodes[schema.node_id].RETURN_TYPES)[: len(drawn)]  # newer versions append some
         assert [drawing.is_widget(item) for item in schema.inputs] == [
             not isinstance(entry[0], str) or entry[0] in drawing.WIDGETS for entry in real.values()
         ]

@@ -504,7 +504,7 @@ def test_the_window_is_published_as_the_hosts_own(model):
 
 def test_a_rollout_goes_through_windows_by_absolute_frame(model):
     """A sampler that shows the model frames 2 to 6: prompts are those frames', and the windows lie in the call."""
-    from pack.host.comfyui.motion_call import IDS
+    from pack.host.comfyui.options import IDS
 
     x, positive = drawn(5, 4, 8, 8), prompts(9)
     frames = torch.arange(2, 7)

@@ -15,8 +15,8 @@ from torch import Tensor
 from ...modules.camera import CameraPath
 from ...modules.temporal.frames import Hint
 from ...modules.temporal.motion import MotionModel
-from .motion import KEY
-from .motion_call import call_options, frame_numbers
+from .held import KEY
+from .options import call_options, frame_numbers
 
 CAMERA = "longtake_camera"  # attachment, wrappers and transformer option
 MOST = 10.0  # a strength beyond this is a slip of the hand

@@ -3,7 +3,8 @@
 from comfy.model_patcher import ModelPatcher
 
 from ...modules.windows import WindowPlan
-from .motion import WINDOWS, held_by, temporal_windows
+from .held import WINDOWS, held_by
+from .motion import temporal_windows
 from .windows import FrameHandler, handled, whole_windows
 
 

@@ -10,8 +10,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...modules.memory import Call, MemoryPlan, choose
 from ...modules.temporal.frames import Frames
-from .motion import Held, held_by, unet_of, windows_of
-from .motion_call import Sampling
+from .held import Held, Sampling, held_by, unet_of, windows_of
 
 PLAN = "longtake_memory"  # in transformer_options: the plan of the sampling under way
 GUIDED = 2  # conditions per step where nothing is known of them: guidance has a positive and a negative one

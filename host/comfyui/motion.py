@@ -9,8 +9,7 @@ What happens during a call is in ``motion_call.py``.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.ops
@@ -27,55 +26,11 @@ from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill, norms, swap
 from ...modules.windows import WindowPlan
 from . import motion_call
+from .held import HELD, KEY, WINDOWS, Held, Injected, Traits, held_by, unet_of, windows_of
 from .model_sampling import with_schedule
 
 log = logging.getLogger("longtake")
-KEY = "longtake_motion"
-WINDOWS = "longtake_windows"  # an attachment of the MODEL: (mode, WindowPlan)
-HELD = "_longtake_motion"  # on the U-Net while it is injected: what is in its slots
 AUTHORS, MODELS = "authors", "model"  # whose noise schedule a model with motion samples with, unless one is named
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What is known of an attached motion model beside its weights."""
-
-    name: str
-    max_frames: int | None = None  # None: any number
-    trained_frames: int | None = None  # None: any number
-    clip_norms: bool = False  # some of the U-Net's norms take their statistics over the whole clip
-    settings: MotionSettings = PLAIN
-
-    @property
-    def most(self) -> int | None:
-        """The most frames that it may see at once; None for any number, as where its positions are stretched or extended."""
-        return self.max_frames if self.settings.positions == "trained" else None
-
-
-@dataclass(frozen=True)
-class Held:
-    """A motion model in the slots."""
-
-    model: MotionModel
-    traits: Traits
-
-
-@dataclass(frozen=True)
-class Injected:
-    """What is in a U-Net."""
-
-    held: tuple[Held, ...]
-    chunks: Chunks
-
-
-def unet_of(model: ModelPatcher) -> Any:
-    """The U-Net of a MODEL, whatever kind it is."""
-    return model.model.diffusion_model
-
-
-def held_by(model: ModelPatcher) -> tuple[Held, ...]:
-    """The motion models of a MODEL, in the order in which they were applied."""
-    return tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in model.get_additional_models_with_key(KEY))
 
 
 def attach(model: ModelPatcher, motion: MotionModel, traits: Traits) -> ModelPatcher:
@@ -150,11 +105,6 @@ def temporal_windows(model: ModelPatcher, plan: WindowPlan, mode: str) -> ModelP
     patched.model_options.pop("context_handler", None)  # windows of the whole model, from an earlier node
     patched.set_attachments(WINDOWS, (mode, plan))
     return patched
-
-
-def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
-    """(mode, plan) of the windows on a MODEL, or None."""
-    return model.get_attachment(WINDOWS)
 
 
 def window_plan(model: ModelPatcher) -> tuple[WindowPlan | None, str, int, int | None]:

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from ...modules.checkpoints.motion_lora import MotionLora, fitting
 from ...modules.temporal.low_rank import Branches, install, remove
-from .motion import KEY, unet_of
-from .motion_call import SAMPLING, call_options
+from .held import KEY, unet_of
+from .options import SAMPLING, call_options
 
 log = logging.getLogger("longtake")
 SCHEDULED = "longtake_motion_lora"

@@ -6,8 +6,9 @@ from comfy_api.latest import ComfyExtension, io, ui
 from .camera import apply_camera
 from .context import context_windows
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
+from .held import unet_of
 from .memory import memory_text
-from .motion import apply_motion, unet_of, window_plan
+from .motion import apply_motion, window_plan
 from .motion_lora import apply_motion_lora
 from .noise import add_clip_noise, add_freeinit
 from .progress import Progress, check_interrupt

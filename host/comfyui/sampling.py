@@ -14,7 +14,7 @@ from torch import Tensor
 from ...modules.noise import NoiseSchedule
 from ...modules.samplers import Step
 from ...modules.video_model import unfold
-from .motion_call import IDS
+from .options import IDS
 from .progress import Progress
 from .video import video_info
 from .windows import FrameHandler

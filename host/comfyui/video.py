@@ -17,8 +17,9 @@ from ...modules.noise import NoiseSchedule
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import widths
 from ...modules.video_model import VideoModel, VideoModelInfo, fold, unfold
-from .motion import Traits, attach
-from .motion_call import call_options, frame_numbers
+from .held import Traits
+from .motion import attach
+from .options import call_options, frame_numbers
 
 INFO = "longtake_video_info"
 SAMPLING = {

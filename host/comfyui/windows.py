@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...modules.windows import WindowPlan
 from .controls import FrameControl, cycled
-from .motion_call import IDS, frame_numbers, step_of
+from .options import IDS, frame_numbers, step_of
 from .progress import check_interrupt
 
 Cond = dict[str, Any]

@@ -1,0 +1,100 @@
+"""The motion models of a MODEL, and what is known of them: on the patcher, in the U-Net while it is injected, during a sampling."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...modules.temporal.chunks import Chunks
+from ...modules.temporal.frames import Frames
+from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.settings import PLAIN, MotionSettings
+from ...modules.windows import WindowPlan, Windows
+
+KEY = "longtake_motion"
+WINDOWS = "longtake_windows"  # an attachment of the MODEL: (mode, WindowPlan)
+HELD = "_longtake_motion"  # on the U-Net while it is injected: what is in its slots
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of an attached motion model beside its weights."""
+
+    name: str
+    max_frames: int | None = None  # None: any number
+    trained_frames: int | None = None  # None: any number
+    clip_norms: bool = False  # some of the U-Net's norms take their statistics over the whole clip
+    settings: MotionSettings = PLAIN
+
+    @property
+    def most(self) -> int | None:
+        """The most frames that it may see at once; None for any number, as where its positions are stretched or extended."""
+        return self.max_frames if self.settings.positions == "trained" else None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A motion model in the slots."""
+
+    model: MotionModel
+    traits: Traits
+
+
+@dataclass(frozen=True)
+class Injected:
+    """What is in a U-Net."""
+
+    held: tuple[Held, ...]
+    chunks: Chunks
+
+
+def unet_of(model: ModelPatcher) -> Any:
+    """The U-Net of a MODEL, whatever kind it is."""
+    return model.model.diffusion_model
+
+
+def held_by(model: ModelPatcher) -> tuple[Held, ...]:
+    """The motion models of a MODEL, in the order in which they were applied."""
+    return tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in model.get_additional_models_with_key(KEY))
+
+
+def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
+    """(mode, plan) of the windows on a MODEL, or None."""
+    return model.get_attachment(WINDOWS)
+
+
+class Sampling:
+    """One sampling: its windows, the frames that go through a layer at once, and which motion models have been seen to run.
+
+    Args:
+        plan: windows of the motion modules, or None.
+        chunk: frames that go through a spatial layer at once, or None for all.
+    """
+
+    def __init__(self, plan: WindowPlan | None = None, chunk: int | None = None):
+        self.plan, self.chunk = plan, chunk
+        self.seen: set[int] = set()  # places of motion models
+        self.known: dict[tuple[Any, ...], Frames] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Sampling":
+        return self  # some versions copy model options deeply; this is one sampling's, whoever holds it
+
+    def windows(self, held: "Held", frames: int, step: int) -> Windows | None:
+        """The windows of one motion model over a call's frames."""
+        if self.plan is None:
+            return None
+        return self.plan.resolved(held.traits.trained_frames or 16, held.traits.most).windows(frames, step)
+
+    def frames(self, place: int, held: "Held", ids: Tensor, step: int) -> Frames:
+        """What a call's frames are to one motion model; computed once for all steps that have the same windows."""
+        plan = self.plan
+        shifts = plan is not None and plan.schedule.endswith("uniform")
+        key = place, step if shifts else 0, ids.device, tuple(ids.tolist())
+        if key not in self.known:
+            self.known = {other: known for other, known in self.known.items() if other[0] != place}
+            traits = held.traits
+            self.known[key] = held.model.frames_for(
+                ids, None, self.windows(held, len(ids), step), traits.settings.positions, traits.max_frames or 0
+            )
+        return self.known[key]

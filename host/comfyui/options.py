@@ -1,0 +1,36 @@
+"""What a call of the model says of itself in its transformer options: which frames it is about, and at which step."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IDS = "longtake_frame_ids"  # in transformer_options: ``n``, absolute frame numbers of this call
+SAME_LEVEL = 1e-4  # relative difference of sigmas that rounding may make
+SAMPLING = "longtake_sampling"  # in transformer_options: what is known for the length of one sampling
+
+
+def step_of(options: dict[str, Any], sigma: Tensor) -> int:
+    """Which step of the sampler's a call belongs to, by the noisiest frame's level: ``sigma``: ``f``.
+
+    Between two levels, as second-order samplers ask there, it is still the step before.
+    """
+    sigmas = options.get("sample_sigmas")
+    if sigmas is None or len(sigmas) < 2:
+        return 0
+    begun = sigmas[:-1].to(sigma.device) >= sigma.max() * (1 - SAME_LEVEL)
+    return max(0, int(begun.sum()) - 1)
+
+
+def call_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The transformer options among what follows ``x`` in a call of the model or of its U-Net: the fifth in both."""
+    return kwargs["transformer_options"] if "transformer_options" in kwargs else args[4] if len(args) > 4 else {}
+
+
+def frame_numbers(options: dict[str, Any], count: int) -> Tensor:
+    """Which frames of the clip a call of ``count`` frames is about: ``n``, int64, from its transformer options."""
+    ids, window = options.get(IDS), options.get("context_window")
+    if window is not None and getattr(window, "dim", None) == 0:  # ComfyUI's own context windows, over the batch axis
+        index = torch.tensor(list(window.index_list))
+        return index if ids is None else ids.cpu()[index]
+    return torch.arange(count) if ids is None else ids
