@@ -524,8 +524,8 @@ def test_each_frame_is_scheduled_by_its_own_noise_level(tmp_path, animated):
 def test_frames_on_both_sides_of_its_end_inside_windows_are_refused_before_the_call(tmp_path, animated):
     from types import SimpleNamespace
 
-    from pack.host.comfyui.options import SAMPLING
     from pack.host.comfyui.motion_lora import around_call, inject
+    from pack.host.comfyui.options import SAMPLING
 
     scheduled = host.apply_motion_lora(animated, load_motion_lora(lora_file(tmp_path)), 1.0, None, 0.0, 0.5)
     inject(scheduled)

@@ -72,6 +72,8 @@ def apply_motion(
         ValueError: the module is for another base model, or the model is of a kind that has no such schedule.
     """
     check_base(motion, unet_of(model))
+    if motion.conv_in is not None or motion.image_encoder is not None:
+        log.warning("%s can follow a picture, and none can be given yet: it moves as a module without that", motion.name)
     traits = Traits(motion.name, motion.max_frames, motion.trained_frames, motion.clip_norms, settings)
     patched = attach(model, motion.build(comfy.ops.manual_cast).to(_dtype()), traits)
     if noise_schedule != MODELS:

@@ -30,9 +30,13 @@ def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
     handler = guider.model_options.get("context_handler")  # ours has a plan, which is None where all frames are in one call
     rolls = getattr(sampler, "slides_windows", False)  # it shows the model a few frames at a time, on its own
     slides = rolls or getattr(handler, "plan", handler) is not None
-    check_latent(latent_image)
+    check_latent(latent_image, guider.model_patcher.model.latent_format.latent_channels)
     for item in held:
         check_clip(item, len(noise), windowed=slides or temporal is not None)
+    if slides and not rolls:
+        check_frames(
+            held, min(len(noise), getattr(handler, "context_length", 0))
+        )  # windows of the whole model, ours or ComfyUI's
     plan = None if rolls else plan_for(guider.model_patcher, noise.shape, guider.conds)
     options = guider.model_options.setdefault("transformer_options", {})
     options[SAMPLING] = Sampling(temporal, None if plan is None else plan.chunk)
@@ -53,8 +57,13 @@ def around_preparation(executor: Any, *args: Any, **kwargs: Any) -> Any:
     return prepare_sampling(executor, *args, **kwargs)
 
 
-def check_latent(latent: Tensor) -> None:
-    """Refuse a latent with numbers that would spoil every frame."""
+def check_latent(latent: Tensor, channels: int) -> None:
+    """Refuse a latent that is no clip for a model of so many channels, or has numbers that would spoil every frame."""
+    if latent.is_nested or latent.ndim != 4 or latent.shape[1] != channels:
+        raise ValueError(
+            f"the latent has the shape {list(latent.shape)}, and this model with motion takes frames, {channels} channels, height, width:"
+            " use Empty Latent Image with a batch size, or VAE Encode with this model's VAE"
+        )
     bad = ~torch.isfinite(latent).flatten(1).all(dim=1)
     if bad.any():
         frames = ", ".join(map(str, bad.nonzero().flatten().tolist()[:5]))

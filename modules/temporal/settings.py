@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .frames import Gain, resized
+from .motion import STRETCHES
 
 RULE = re.compile(r"^(all|down|mid|up)((?:\.\d+){0,2})$")
 MOST = 10.0  # an effect or a scale beyond this is a slip of the hand
@@ -35,6 +36,22 @@ class Strength:
     def plain(self) -> bool:
         """Whether it is one number."""
         return not self.frames and self.mask is None
+
+    def check(self, name: str) -> None:
+        """Refuse what frames cannot be multiplied with.
+
+        Raises:
+            ValueError: the value is out of range, or the mask is none. Calls them ``name`` and ``name_mask``.
+        """
+        if not abs(self.value) <= MOST:
+            raise ValueError(f"{name} is {self.value}: it must lie between -{MOST:g} and {MOST:g}; 1 changes nothing")
+        if self.mask is None:
+            return
+        if not isinstance(self.mask, Tensor) or self.mask.ndim != 3 or 0 in self.mask.shape:
+            given = f"has the shape {list(self.mask.shape)}" if isinstance(self.mask, Tensor) else f"is {self.mask!r}"
+            raise ValueError(f"{name}_mask {given}: it must be frames, height, width; connect a MASK")
+        if not self.mask.isfinite().all():
+            raise ValueError(f"{name}_mask is not finite (NaN or infinite): make it again, with values from 0 to 1")
 
     def at(self, ids: Tensor) -> Tensor:
         """The factors of some frames.
@@ -158,6 +175,8 @@ class MotionKeyframe:
     def __post_init__(self) -> None:
         if not 0 <= self.start_percent <= 1:
             raise ValueError(f"start_percent is {self.start_percent}: it must lie between 0, the noisiest step, and 1, the end")
+        self.effect.check("effect")
+        self.scale.check("scale")
 
     def effect_at(self, slot: str, ids: Tensor) -> Tensor:
         """``ids``: ``f``. Returns ``f ...``, with a mask ``f h w``."""
@@ -204,6 +223,11 @@ class MotionSettings:
             raise ValueError(
                 f"start_percent is {self.start_percent} and end_percent {self.end_percent}: they must lie between 0 and 1, and start first"
             )
+        if self.positions not in STRETCHES:
+            raise ValueError(f"the positions {self.positions!r} are not known: choose one of {', '.join(STRETCHES)}")
+        stranger = next((item for item in self.keyframes if not isinstance(item, MotionKeyframe)), None)
+        if stranger is not None:
+            raise ValueError(f"keyframes holds {type(stranger).__name__} where motion keyframes belong: connect Motion Keyframe")
 
     def gain(self, slot: str, attentions: int, ids: Tensor, sigma: Tensor, sigma_of: Callable[[float], float]) -> Gain | None:
         """What a slot's module does in one call; None if it rests.
