@@ -83,7 +83,7 @@ def without_files(information):
     """The same without menus of files, whose folders differ between hosts."""
     for group in ("required", "optional"):
         for kind, facts in information["input"].get(group, {}).values():
-            if kind == "COMBO" and (not facts["options"] or any("." in str(option) for option in facts["options"])):
+            if kind == "COMBO" and (facts["options"] in ([], ["none"]) or any("." in str(option) for option in facts["options"])):
                 facts["options"] = "files"
     return information
 
