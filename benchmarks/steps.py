@@ -27,7 +27,7 @@ from peers import Peer, start_comfyui  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 parity_models.TOKENS, parity_models.CONTEXT = 77, 768  # a real prompt's size, since the bare model's time is what counts
-STEPS, CFG = 3, 1.0
+CFG = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ class Clock:
     """The times between a sampler's callbacks."""
 
     now: Callable[[], float] = staticmethod(time.perf_counter)
+    steps = 3
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
     def sample(self, model: Any, setting: Setting) -> Tensor:
-        """Latents after ``STEPS`` steps of Euler's method, ``f c h w``; the first step is not timed, since models are loaded there."""
+        """Latents after ``steps`` steps of Euler's method, ``f c h w``; the first step is not timed, since models are loaded there."""
         import comfy.sample
         import comfy.samplers
 
@@ -69,7 +70,7 @@ class Clock:
             result = comfy.sample.sample(
                 model,
                 noise,
-                STEPS,
+                Clock.steps,
                 CFG,
                 "euler",
                 "normal",
@@ -119,9 +120,11 @@ def theirs(peer: Peer, file: str, model: Any, setting: Setting, mode: str) -> An
     context = None
     sizes = (setting.length, setting.overlap)
     if setting.length and mode == "whole":
-        context = call("ADE_StandardStaticContextOptions", context_length=sizes[0], context_overlap=sizes[1])
+        context = call(
+            "ADE_StandardStaticContextOptions", context_length=sizes[0], context_overlap=sizes[1], fuse_method="pyramid"
+        )
     elif setting.length:
-        views = call("ADE_StandardStaticViewOptions", view_length=sizes[0], view_overlap=sizes[1])
+        views = call("ADE_StandardStaticViewOptions", view_length=sizes[0], view_overlap=sizes[1], fuse_method="pyramid")
         context = call("ADE_ViewsOnlyContextOptions", view_opts_req=views)
     return call("ADE_UseEvolvedSampling", model=model, beta_schedule="autoselect", m_models=group, context_options=context)
 
@@ -176,10 +179,10 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-def measure(setting: Setting, width: int, rounds: int, peer: Peer | None, folder: Path) -> dict[str, Any]:
+def measure(setting: Setting, width: int, rounds: int, peer: Peer | None, folder: Path, modes: tuple[str, ...]) -> dict[str, Any]:
     """One row, as JSON's types."""
     model, motion = build(width, folder)
-    modes = ("temporal", "views", "whole") if setting.length else ("temporal",)
+    modes = modes if setting.length else ("temporal",)
     models = {f"ours, {mode}" if setting.length else "ours": ours(model, motion, setting, mode) for mode in modes}
     first = next(iter(models))
     bare = scheduled(model, models[first])
@@ -224,6 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--comfyui", type=Path, help="a ComfyUI checkout; left out: the one that the tests would use")
     parser.add_argument("--width", type=int, default=320, help="channels at the finest level")
     parser.add_argument("--rounds", type=int, default=3, help="samplings of each")
+    parser.add_argument("--steps", type=int, default=3, help="of each sampling, at least 2; the first is not timed")
+    parser.add_argument("--modes", default="temporal,views,whole", help="of windows, the first always temporal")
     parser.add_argument("--threads", type=int, help="of torch; left out: its own choice")
     parser.add_argument(
         "--busy", action="store_true", help="count one thread's CPU time, for a machine that does other things too"
@@ -234,6 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         Clock.now = staticmethod(time.process_time)
     if given.threads or given.busy:
         torch.set_num_threads(1 if given.busy else given.threads)
+    Clock.steps = given.steps
     base = start_comfyui(given.comfyui)
     folder = base / "models" / "animatediff_models"
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [SETTINGS[place] for place in given.rows] if given.rows else SETTINGS
     within = True
     for setting in rows:
-        row = measure(setting, given.width, given.rounds, peer, folder)
+        row = measure(setting, given.width, given.rounds, peer, folder, tuple(given.modes.split(",")))
         within &= row.pop("within")
         print(json.dumps(row), flush=True)
     return 0 if within else 1

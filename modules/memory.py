@@ -17,7 +17,7 @@ from torch import nn
 
 from .temporal.frames import Frames
 from .temporal.slots import BlockedUNet, is_attention, is_residual, slots
-from .temporal.transformer import part_pixels
+from .temporal.transformer import even_part, part_pixels
 
 LATENTS = 8  # float32 copies of a call's latents that sampler, guidance and network hold between them
 # copies of an attention layer's tokens at its widest: the gated feed-forward, 8 + 4 + 4, and what waits for its result
@@ -231,7 +231,7 @@ def _workspace(features: Map, call: Call) -> int:
     token = features.channels * call.element
     rows = call.windows.rows if call.windows else 1
     size = part_pixels(call.device, token, call.frames, rows, call.heads)
-    pixels = call.conds * features.area if call.conds * features.area <= size else min(size, features.area)
+    pixels = call.conds * features.area if call.conds * features.area <= size else even_part(features.area, size)
     return int(pixels * call.frames * token * max(TOKENS, _window_copies(call)))
 
 

@@ -8,6 +8,7 @@ Pixels do not see each other here, so the module works through them in parts tha
 depend on the parts.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from .masks import MASKS
 from .positions import POSITIONS
 
 ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
-WORKSPACE = {"cpu": 24 * 2**20}  # bytes that one part's tensors may take; on a CPU what its caches hold
+WORKSPACE = {"cpu": 64 * 2**20}  # bytes that one part's tensors may take; more only spills a CPU's caches
 ANYWHERE = 512 * 2**20
 COPIES = 20  # how many times a token's features exist at once, at the widest place of the feed-forward
 
@@ -231,9 +232,15 @@ class TemporalTransformer(nn.Module):
         if clips * area <= size:
             yield slice(None), slice(None)
             return
+        size = even_part(area, size)
         for clip in range(clips):
             for start in range(0, area, size):
                 yield slice(clip, clip + 1), slice(start, start + size)
+
+
+def even_part(area: int, most: int) -> int:
+    """Size of parts of ``area`` pixels, at most ``most`` each and as many as needed: a small last one would read all weights for little."""
+    return math.ceil(area / math.ceil(area / most))
 
 
 def part_pixels(device: str, token_bytes: int, frames: int, rows: int, heads: int) -> int:
