@@ -9,7 +9,6 @@ What happens during a call is in ``motion_call.py``.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import comfy.model_management
 import comfy.ops
@@ -21,12 +20,12 @@ from torch import Tensor
 
 from ...modules.checkpoints.motion import MotionModule, check_base
 from ...modules.temporal.chunks import Chunks, spatial_layers
-from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.motion import MotionModel, functions_of
 from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill, norms, swap
 from ...modules.windows import WindowPlan
 from . import motion_call
-from .held import HELD, KEY, WINDOWS, Held, Injected, Traits, held_by, unet_of, windows_of
+from .held import HELD, KEY, WINDOWS, Injected, Traits, held_by, unet_of, windows_of
 from .model_sampling import with_schedule
 
 log = logging.getLogger("longtake")
@@ -118,14 +117,6 @@ def window_plan(model: ModelPatcher) -> tuple[WindowPlan | None, str, int, int |
     return plan, mode, trained, most
 
 
-def with_settings(model: ModelPatcher, settings: MotionSettings) -> ModelPatcher:
-    """A clone of ``model`` with other settings for its last motion module."""
-    patched = model.clone()
-    motion = patched.get_additional_models_with_key(KEY)[-1]
-    motion.set_attachments(KEY, replace(motion.get_attachment(KEY), settings=settings))
-    return patched
-
-
 def inject(patcher: ModelPatcher) -> None:
     """Put every motion model of ``patcher`` into the slots of its U-Net."""
     unet, held = unet_of(patcher), held_by(patcher)
@@ -133,7 +124,7 @@ def inject(patcher: ModelPatcher) -> None:
     chunks = Chunks(_say_halved)
     eject(patcher)
     try:
-        fill(unet, _functions(held), chunks.around, spatial_layers(unet, clip_norms=across))
+        fill(unet, functions_of(item.model for item in held), chunks.around, spatial_layers(unet, clip_norms=across))
         scope = next((item.model for item in held if item.traits.clip_norms), None)
         if scope is not None:
             for norm in norms(unet):
@@ -154,18 +145,6 @@ def eject(patcher: ModelPatcher) -> None:
 def _say_halved(size: int) -> None:
     comfy.model_management.soft_empty_cache()
     log.warning("memory ran out: from here on %d frames go through each layer at once", size)
-
-
-def _functions(held: tuple[Held, ...]) -> dict[str, Callable[[Tensor], Tensor]]:
-    functions: dict[str, Callable[[Tensor], Tensor]] = {}
-    for item in held:
-        for name, function in item.model.slot_functions().items():
-            functions[name] = _in_turn(functions[name], function) if name in functions else function
-    return functions
-
-
-def _in_turn(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: second(first(x))
 
 
 def over_the_clip(motion: MotionModel) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:

@@ -33,10 +33,8 @@ def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
     check_latent(latent_image, guider.model_patcher.model.latent_format.latent_channels)
     for item in held:
         check_clip(item, len(noise), windowed=slides or temporal is not None)
-    if slides and not rolls:
-        check_frames(
-            held, min(len(noise), getattr(handler, "context_length", 0))
-        )  # windows of the whole model, ours or ComfyUI's
+    if slides and not rolls:  # windows of the whole model, ours or ComfyUI's
+        check_frames(held, min(len(noise), getattr(handler, "context_length", 0)))
     plan = None if rolls else plan_for(guider.model_patcher, noise.shape, guider.conds)
     options = guider.model_options.setdefault("transformer_options", {})
     options[SAMPLING] = Sampling(temporal, None if plan is None else plan.chunk)

@@ -4,7 +4,7 @@ A ``Model`` is a value: networks that nobody changes, and which temporal modules
 ``ready`` fills them for the length of a call. So any number of models may share one U-Net and none can hear of another.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...modules.checkpoints.motion import check_base
 from ...modules.noise import NoiseSchedule
-from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.motion import MotionModel, functions_of
 from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill
 from ...modules.unet import UNet
@@ -54,12 +54,8 @@ class Model:
     @contextmanager
     def ready(self) -> Iterator[None]:
         """While open, the U-Net's slots hold this model's modules; afterwards they are empty, whatever happened."""
-        functions: dict[str, Callable[[Tensor], Tensor]] = {}
-        for motion in self.motions:
-            for name, function in motion.slot_functions().items():
-                functions[name] = _after(functions[name], function) if name in functions else function
         try:
-            fill(self.unet, functions)
+            fill(self.unet, functions_of(self.motions))
             yield
         finally:
             empty(self.unet)
@@ -74,10 +70,6 @@ class Model:
                 gains = settings.gains(motion.names, attentions, ids, sigma, self.schedule.at_percent)
                 stack.enter_context(motion.during(motion.frames_for(ids), gains))
             yield
-
-
-def _after(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda x: second(first(x))
 
 
 def video_model(video: VideoModel) -> Model:

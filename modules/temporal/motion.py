@@ -4,7 +4,7 @@ The modules live outside the U-Net's tree, so a host can load and move them on t
 (``slots.py``), and each learns from ``during`` how the batch axis of the present call divides into frames.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -106,11 +106,12 @@ class MotionModel(nn.Module):
         whole = Frames(len(ids), self._times(ids, positions, most), self._mask(ids, anchors))
         if windows is None:
             return whole
+        alike = _alike(windows.groups, len(ids), ids.device)
         groups = [
             Group(index, self._times(_unrolled(index[0], ids), positions, most), self._masks(ids[index], anchors))
-            for index, _ in _alike(windows.groups, len(ids), ids.device)
+            for index, _ in alike
         ]
-        places, weights = way_back(_alike(windows.groups, len(ids), ids.device), len(ids))
+        places, weights = way_back(alike, len(ids))
         return replace(whole, groups=tuple(groups), places=places, weights=weights, fuse_at=windows.fuse_at)
 
     def _times(self, ids: Tensor, positions: str, most: int) -> Tensor:
@@ -162,6 +163,19 @@ STRETCHES: dict[str, Callable[[Tensor, int], Tensor]] = {
     "stretch": lambda times, most: times * min(1.0, (most - 1) / max(1, len(times) - 1)) if most else times,
     "extend": lambda times, most: times,  # the sinusoid goes on; the model has not seen such times
 }
+
+
+def functions_of(motions: Iterable[MotionModel]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What ``slots.fill`` wants of several motion models: those of one slot work one after the other, in this order."""
+    functions: dict[str, Callable[[Tensor], Tensor]] = {}
+    for motion in motions:
+        for name, function in motion.slot_functions().items():
+            functions[name] = _in_turn(functions[name], function) if name in functions else function
+    return functions
+
+
+def _in_turn(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: second(first(x))
 
 
 def _alike(groups: Sequence[tuple[Tensor, Tensor]], count: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
