@@ -10,8 +10,9 @@ as noise for even lengths; rows in which nothing moves are left out.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -52,134 +53,244 @@ SCHEDULES: dict[str, Offsets] = {f.__name__: f for f in (pyramid, autoregressive
 
 @dataclass(frozen=True)
 class Call:
-    """One model call: the window it shows, and which levels its frames have before and after.
+    """One model call: the frames it shows, and which levels they have before and after.
 
     Attributes:
-        low, high: the window is frames ``low`` to ``high - 1``.
-        before: ``w``, levels at the call.
-        after: ``w``, levels afterwards; equal to ``before`` for frames that stay untouched.
+        ids: ``n``, int64, frames of the clip, rising.
+        before: ``n``, levels at the call: whole numbers (int64), or levels in between (float).
+        after: ``n``, levels afterwards; equal to ``before`` for frames that stay untouched.
+        times: ``n``, when the temporal modules are told each frame is; None for ``ids``.
     """
 
-    low: int
-    high: int
+    ids: Tensor
     before: Tensor
     after: Tensor
+    times: Tensor | None = None
+
+
+class Levels(Protocol):
+    """What samplers ask of a schedule for a clip."""
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of each frame: the level of pure noise."""
+        ...
+
+    @property
+    def known(self) -> Tensor:
+        """Which frames are given and clean all along: ``f``, bool."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Length of the clip, known frames included."""
+        ...
+
+    @property
+    def calls_total(self) -> int:
+        """Model calls of the whole clip."""
+        ...
+
+    def matrix(self) -> Tensor:
+        """Every state on the way, the first all noise and the last all clean. Returns ``m f``."""
+        ...
+
+    def in_flight(self) -> int:
+        """The widest stretch of frames, from the first to the last, that any row moves: the least window."""
+        ...
+
+    def calls(self, window: int, anchors: int = 0) -> Iterator[Call]:
+        """The model calls, in order, through a window of so many frames; see ``NoiseLevels.calls``."""
+        ...
+
+
+def known_frames(known: int | Sequence[int] | Tensor, frames: int) -> Tensor:
+    """Which frames are given.
+
+    Args:
+        known: how many at the start, or their numbers (negative ones count from the end), or a bool for each, ``f``.
+        frames: length of the clip.
+
+    Returns:
+        known: ``f``, bool.
+
+    Raises:
+        ValueError: a number outside the clip, or nothing is left to generate.
+    """
+    if isinstance(known, Tensor):
+        mask = known.bool()
+        if len(mask) != frames:
+            raise ValueError(f"{len(mask)} frames are marked as known or not, and the clip has {frames}: they must agree")
+    else:
+        if isinstance(known, int):
+            if known < 0:
+                raise ValueError(f"known is {known}: it must be at least 0")
+            known = range(min(known, frames))
+        outside = [i for i in known if not -frames <= i < frames]
+        if outside:
+            raise ValueError(f"frame {outside[0]} is known and the clip has frames 0 to {frames - 1}: choose a frame of the clip")
+        mask = torch.zeros(frames, dtype=torch.bool)
+        mask[list(known)] = True
+    if bool(mask.all()):
+        raise ValueError(
+            f"{int(mask.sum())} frames are known and the clip has {frames}: nothing is left to generate, ask for more frames"
+        )
+    return mask
 
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """A schedule for a clip: when each frame starts, after a number of frames that are known from the beginning.
+    """A schedule for a clip: when each frame starts; some frames may be known from the beginning.
 
     Attributes:
         steps: denoising steps of each frame.
-        offsets: ``f``, rows that each generated frame waits, at least 0; some frame waits 0.
-        known: frames before the first generated one, clean all along.
+        offsets: ``f``, rows that each frame waits, at least 0; some generated frame waits 0. Of known frames they mean nothing.
+        known: ``f``, bool, frames that are clean all along.
     """
 
     steps: int
     offsets: Tensor
-    known: int = 0
+    known: Tensor
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}: every frame takes at least 1 step from noise to clean")
-        if self.offsets.ndim != 1 or len(self.offsets) < 1:
-            raise ValueError("there must be at least 1 frame to generate")
-        if int(self.offsets.min()) != 0:
-            raise ValueError(f"the earliest frame waits {int(self.offsets.min())} rows: offsets start at 0")
+        if self.offsets.ndim != 1 or len(self.offsets) != len(self.known):
+            raise ValueError(f"{len(self.offsets)} offsets were given for {len(self.known)} frames: give one per frame")
+        waits = int(self.offsets[~self.known].min())
+        if waits != 0:
+            raise ValueError(f"the earliest frame waits {waits} rows: offsets start at 0")
 
     @classmethod
-    def named(cls, name: str, frames: int, steps: int, *, lag: float = 1.0, block: int = 1, known: int = 0) -> "NoiseLevels":
-        """A schedule of ``SCHEDULES`` for ``frames`` frames, of which the first ``known`` are given.
+    def named(
+        cls,
+        name: str,
+        frames: int,
+        steps: int,
+        *,
+        lag: float = 1.0,
+        block: int = 1,
+        known: int | Sequence[int] | Tensor = 0,
+    ) -> "NoiseLevels":
+        """A schedule of ``SCHEDULES`` for ``frames`` frames, of which some are ``known`` (``known_frames``).
 
         Raises:
             ValueError: unknown name, or a number out of range.
         """
         if name not in SCHEDULES:
             raise ValueError(f"the schedule {name!r} is not known: choose one of {', '.join(SCHEDULES)}")
-        for what, value, least in (
-            ("frames", frames, 1),
-            ("steps", steps, 1),
-            ("block", block, 1),
-            ("lag", lag, 0),
-            ("known", known, 0),
-        ):
+        for what, value, least in (("frames", frames, 1), ("steps", steps, 1), ("block", block, 1), ("lag", lag, 0)):
             if not value >= least:
                 raise ValueError(f"{what} is {value}: it must be at least {least}")
-        if known >= frames:
-            raise ValueError(
-                f"{known} frames are known and the clip has {frames}: nothing is left to generate, ask for more frames"
-            )
-        return cls(steps, SCHEDULES[name](frames - known, steps, lag, block), known)
+        mask = known_frames(known, frames)
+        offsets = torch.zeros(frames, dtype=torch.int64)
+        offsets[~mask] = SCHEDULES[name](int((~mask).sum()), steps, lag, block)
+        return cls(steps, offsets, mask)
 
     @property
     def frames(self) -> int:
         """Length of the clip, known frames included."""
-        return self.known + len(self.offsets)
+        return len(self.offsets)
 
     @property
     def rows(self) -> Tensor:
         """The rows in which a frame moves, as values of ``m`` in the formula. Returns ``m``, int64."""
-        starts = self.offsets.unique()
+        starts = self.offsets[~self.known].unique()
         return (starts[:, None] + torch.arange(self.steps)).unique()
+
+    @property
+    def calls_total(self) -> int:
+        """Model calls of the whole clip."""
+        return len(self.rows)
 
     def matrix(self) -> Tensor:
         """Every state on the way, the first all noise and the last all clean. Returns ``m f``, int64."""
-        rows = torch.cat([self.rows, self.offsets.max()[None] + self.steps])
-        levels = (self.steps + self.offsets - rows[:, None]).clamp(0, self.steps)
-        return torch.cat([torch.zeros(len(rows), self.known, dtype=torch.int64), levels], dim=1)
+        rows = torch.cat([self.rows, self.offsets[~self.known].max()[None] + self.steps])
+        return self._levels(torch.arange(self.frames), rows[:, None])
 
     def in_flight(self) -> int:
         """The widest stretch of frames, from the first to the last, that any row moves: the least window."""
         if not self._rising():
             return max(int(moving[-1] - moving[0]) + 1 for moving in self._moving())
-        first = torch.searchsorted(self.offsets, self.offsets - self.steps + 1)  # the widest row is one in which a frame starts
-        last = torch.searchsorted(self.offsets, self.offsets, right=True)
-        return int((last - first).max())
+        ids = (~self.known).nonzero().flatten()
+        offsets = self.offsets[ids]
+        first = torch.searchsorted(offsets, offsets - self.steps + 1)  # the widest row is one in which a frame starts
+        last = torch.searchsorted(offsets, offsets, right=True)
+        return int((ids[last - 1] - ids[first]).max()) + 1
 
-    def _rising(self) -> bool:
-        return bool((self.offsets.diff() >= 0).all())
-
-    def _moving(self) -> Iterator[Tensor]:
-        """For each row, the clip's frames that it moves, in order."""
-        rising = self._rising()
-        for row in self.rows.tolist():
-            if rising:  # two look-ups instead of a pass over all frames
-                first = int(torch.searchsorted(self.offsets, row - self.steps + 1))
-                last = int(torch.searchsorted(self.offsets, row, right=True))
-                yield torch.arange(first, last) + self.known
-            else:
-                yield ((self.offsets <= row) & (row < self.offsets + self.steps)).nonzero().flatten() + self.known
-
-    def calls(self, window: int) -> Iterator[Call]:
+    def calls(self, window: int, anchors: int = 0) -> Iterator[Call]:
         """The model calls, in order: each shows the frames it moves and ``window - in_flight()`` frames before them.
 
         So a frame is made from the same context whether the clip ends soon or goes on. Where later frames finish first
         (trapezoid), the rest of the window shows what comes after.
 
+        Args:
+            window: most frames in a call.
+            anchors: first frames of the clip that stay in the window after it has left them behind; the model is told that they
+                stand right before it.
+
         Raises:
             ValueError: the window is shorter than the frames in flight, which would leave some unfinished. Raised before the first call.
         """
-        needed = self.in_flight()
-        if window < needed:
-            raise ValueError(
-                f"the window holds {window} frames and this schedule has {needed} in flight at once: "
-                f"use a window of at least {needed}, fewer steps, a smaller block or a larger lag"
-            )
-        return self._calls(window, window - needed)
+        return self._calls(window, check_window(self.in_flight(), window, anchors), anchors)
 
-    def _calls(self, window: int, context: int) -> Iterator[Call]:
+    def _calls(self, window: int, context: int, anchors: int) -> Iterator[Call]:
         rising = self._rising()
         for row, moving in zip(self.rows.tolist(), self._moving(), strict=True):
             low, high = max(0, int(moving[0]) - context), int(moving[-1]) + 1
             if not rising:
                 low = max(0, min(low, self.frames - window))
                 high = min(self.frames, low + window)
-            ids = torch.arange(low, high)
-            offsets = self.offsets[(ids - self.known).clamp_min(0)]
-            levels = [(self.steps + offsets - m).clamp(0, self.steps) for m in (row, row + 1)]
-            before, after = (torch.where(ids < self.known, 0, level) for level in levels)
-            yield Call(low, high, before, after)
+            ids, times = anchored(low, high, anchors)
+            yield Call(ids, self._levels(ids, row), self._levels(ids, row + 1), times)
+
+    def _levels(self, ids: Tensor, rows: Tensor | int) -> Tensor:
+        levels = (self.steps + self.offsets[ids] - rows).clamp(0, self.steps)
+        return torch.where(self.known[ids], 0, levels)
+
+    def _rising(self) -> bool:
+        offsets = self.offsets[~self.known]
+        return bool((offsets.diff() >= 0).all())
+
+    def _moving(self) -> Iterator[Tensor]:
+        """For each row, the clip's frames that it moves, in order."""
+        rising, ids = self._rising(), (~self.known).nonzero().flatten()
+        offsets = self.offsets[ids]
+        for row in self.rows.tolist():
+            if rising:  # two look-ups instead of a pass over all frames
+                first = int(torch.searchsorted(offsets, row - self.steps + 1))
+                last = int(torch.searchsorted(offsets, row, right=True))
+                yield ids[first:last]
+            else:
+                yield ids[(offsets <= row) & (row < offsets + self.steps)]
+
+
+def check_window(needed: int, window: int, anchors: int) -> int:
+    """How many frames of context a window has room for beside those in flight, ``needed``, and ``anchors``.
+
+    Raises:
+        ValueError: none of them may be left out, and they do not fit.
+    """
+    if anchors < 0:
+        raise ValueError(f"anchors is {anchors}: it must be at least 0")
+    if window < needed + anchors:
+        kept = f" and {anchors} anchors" if anchors else ""
+        raise ValueError(
+            f"the window holds {window} frames and this schedule has {needed} in flight{kept} at once: "
+            f"use a window of at least {needed + anchors}, fewer steps, a smaller block or a larger lag"
+        )
+    return window - needed - anchors
+
+
+def anchored(low: int, high: int, anchors: int) -> tuple[Tensor, Tensor | None]:
+    """The frames ``low`` to ``high - 1`` behind those of the first ``anchors`` that lie before them.
+
+    Returns:
+        ids: ``n``, int64, and times: ``n``, in which they stand without a gap, or None where there is none.
+    """
+    kept = min(anchors, low)
+    ids = torch.cat([torch.arange(kept), torch.arange(low, high)])
+    return ids, (torch.arange(low - kept, high) if kept < low and kept else None)
 
 
 def least_lag(steps: int, window: int, block: int = 1, context: int = 1) -> int:

@@ -9,15 +9,16 @@ import torch
 
 from .. import host
 from ..modules.pictures import heat_map
-from ..modules.samplers import STABILISATIONS, Stabilisation, rollout
-from ..modules.schedules import SCHEDULES, NoiseLevels
+from ..modules.samplers import forcing
+from ..modules.schedules import SCHEDULES, Levels, NoiseLevels
+from ..modules.view import KINDS, History
 from .models import empty_clip, labelled
 from .node import LongTakeNode
 
 io = host.io
 log = logging.getLogger("longtake")
 CATEGORY = "LongTake/forcing"
-Levels = io.Custom("LONGTAKE_NOISE_LEVELS")
+NoiseLevelsType = io.Custom("LONGTAKE_NOISE_LEVELS")
 
 
 def schedule_inputs() -> list:
@@ -58,13 +59,17 @@ class LongTakeNoiseLevels(LongTakeNode):
                 *schedule_inputs(),
                 io.Int.Input("known", default=0, min=0, max=100000, tooltip="Frames at the start that are given and stay clean."),
             ],
-            outputs=[Levels.Output(display_name="noise_levels"), io.Image.Output(), io.Int.Output(display_name="model_calls")],
+            outputs=[
+                NoiseLevelsType.Output(display_name="noise_levels"),
+                io.Image.Output(),
+                io.Int.Output(display_name="model_calls"),
+            ],
         )
 
     @classmethod
     def execute(cls, frames: int, schedule: str, steps: int, lag: float, block: int, known: int) -> "io.NodeOutput":
         levels = NoiseLevels.named(schedule, frames, steps, lag=lag, block=block, known=known)
-        return io.NodeOutput(levels, heat_map(levels.matrix(), top=steps), len(levels.rows))
+        return io.NodeOutput(levels, heat_map(levels.matrix(), top=steps), levels.calls_total)
 
 
 class LongTakeRollout(LongTakeNode):
@@ -108,14 +113,14 @@ class LongTakeRollout(LongTakeNode):
                 ),
                 io.Combo.Input(
                     "stabilise_with",
-                    options=list(STABILISATIONS),
+                    options=list(KINDS),
                     default="noise",
                     tooltip="noise: they really get that noise, the same at every call. label: the model is only told so.",
                 ),
                 io.Latent.Input(
                     "known_frames", optional=True, tooltip="Frames that the take starts with; they come back unchanged."
                 ),
-                Levels.Input(
+                NoiseLevelsType.Input(
                     "noise_levels",
                     optional=True,
                     tooltip="A schedule from Noise Levels, used instead of frames, schedule, steps, lag and block here.",
@@ -156,27 +161,26 @@ class LongTakeRollout(LongTakeNode):
         window = window or (info.frames if info else 16)
         levels.calls(window)  # refuses a window that is too short, before anything is loaded
         algorithm = partial(
-            rollout,
+            forcing,
             levels=levels,
-            sigmas=host.noise_schedule(model).levels(levels.steps),
             window=window,
-            seed=seed,
             eta=eta,
-            stabilisation=Stabilisation(stabilise, stabilise_with),
+            history=History(stabilise, stabilise_with, seed),
         )
+        sigmas = host.level_sigmas(model, levels.steps)
         began = time.perf_counter()
-        clip = host.sample(model, positive, negative, cfg=cfg, latent=latent, algorithm=algorithm, seed=seed)
-        report = f"seed {seed}, {levels.frames} frames, {len(levels.rows)} model calls, {time.perf_counter() - began:.1f} s"
+        clip = host.sample(model, positive, negative, cfg=cfg, latent=latent, algorithm=algorithm, seed=seed, sigmas=sigmas)
+        report = f"seed {seed}, {levels.frames} frames, {levels.calls_total} model calls, {time.perf_counter() - began:.1f} s"
         log.debug(report)
         return io.NodeOutput({"samples": clip}, report, ui=host.ui.PreviewText(report))
 
 
-def start_latent(model: Any, levels: NoiseLevels, known: torch.Tensor | None) -> torch.Tensor:
+def start_latent(model: Any, levels: Levels, known: torch.Tensor | None) -> torch.Tensor:
     """The known frames followed by zeros, ``f c h w``."""
     if known is None:
-        if levels.known:
+        if levels.known.any():
             raise ValueError(
-                f"the noise levels are for a take with {levels.known} known frames and none are connected: connect known_frames"
+                f"the noise levels are for a take with {int(levels.known.sum())} known frames and none are connected: connect known_frames"
             )
         info = host.video_info(model)
         if info is None:
@@ -186,6 +190,9 @@ def start_latent(model: Any, levels: NoiseLevels, known: torch.Tensor | None) ->
         return empty_clip(info, levels.frames)
     if known.ndim != 4:
         raise ValueError(f"known_frames has shape {list(known.shape)}: this sampler takes frames in the batch axis, f c h w")
-    if len(known) != levels.known:
-        raise ValueError(f"{len(known)} known frames are connected and the noise levels are for {levels.known}: they must agree")
-    return torch.cat([known, known.new_zeros(levels.frames - len(known), *known.shape[1:])])
+    count = int(levels.known.sum())
+    if len(known) != count:
+        raise ValueError(f"{len(known)} known frames are connected and the noise levels are for {count}: they must agree")
+    latent = known.new_zeros(levels.frames, *known.shape[1:])
+    latent[levels.known] = known
+    return latent

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from pack.modules.noise import NoiseSchedule
-from pack.modules.samplers import Stabilisation, Step, move, rollout
+from pack.modules.samplers import Step, move, rollout
 from pack.modules.schedules import SCHEDULES, NoiseLevels
+from pack.modules.view import History, View
 
 SHAPE = (3, 4, 5)
 TABLE = NoiseSchedule.named("cosine")
@@ -23,14 +24,14 @@ def target(ids):
     return torch.stack([torch.full(SHAPE, float(i) / 10) for i in ids.tolist()])
 
 
-def perfect(x, sigma, ids):
+def perfect(view):
     """Knows every frame."""
-    return target(ids)
+    return target(view.ids)
 
 
-def shrinking(x, sigma, ids):
+def shrinking(view):
     """The exact denoiser of independent unit Gaussians: answers depend on input and sigma."""
-    return x / (1 + sigma[:, None, None, None] ** 2)
+    return view.x / (1 + view.sigma[:, None, None, None] ** 2)
 
 
 def run(denoise, frames=10, steps=5, window=10, schedule="pyramid", seed=3, latent=None, **options):
@@ -56,7 +57,7 @@ def test_full_sequence_is_euler():
     sigmas = TABLE.levels(5).flip(0)
     x = frame_noise(SHAPE, 3, range(10)) * (1 + sigmas[0] ** 2).sqrt()
     for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
-        slope = (x - shrinking(x, now.expand(10), None)) / now
+        slope = (x - shrinking(View.plain(x, now.expand(10)))) / now
         x = x + slope * (after - now)
     torch.testing.assert_close(clip, x, rtol=1e-5, atol=1e-5)
 
@@ -79,9 +80,10 @@ def test_known_frames_come_back_bit_for_bit_and_are_seen_clean():
     latent = torch.randn(10, *SHAPE)
     seen = []
 
-    def denoise(x, sigma, ids):
-        seen.append((sigma[ids < 3], x[ids < 3], ids[ids < 3]))
-        return shrinking(x, sigma, ids)
+    def denoise(view):
+        given = view.ids < 3
+        seen.append((view.sigma[given], view.x[given], view.ids[given]))
+        return shrinking(view)
 
     clip, _ = run(denoise, latent=latent, known=3)
     assert torch.equal(clip[:3], latent[:3])
@@ -95,13 +97,13 @@ def test_stabilisation_shows_finished_frames_noisier_and_never_writes_it_back(ki
     latent = torch.randn(10, *SHAPE)
     seen = {}
 
-    def denoise(x, sigma, ids):
-        finished = sigma == torch.tensor(0.25)
-        for i in ids[finished].tolist():
-            seen.setdefault(i, []).append(x[ids == i][0])
-        return target(ids)
+    def denoise(view):
+        finished = view.sigma == torch.tensor(0.25)
+        for i in view.ids[finished].tolist():
+            seen.setdefault(i, []).append(view.x[view.ids == i][0])
+        return target(view.ids)
 
-    clip, _ = run(denoise, latent=latent, known=3, stabilisation=Stabilisation(0.25, kind))
+    clip, _ = run(denoise, latent=latent, known=3, history=History(0.25, kind))
     assert torch.equal(clip[:3], latent[:3])
     torch.testing.assert_close(clip[3:], target(torch.arange(3, 10)))
     assert set(seen) >= {0, 1, 2, 3}, "known and finished frames are both stabilised"
@@ -149,7 +151,7 @@ def test_cancelling_in_the_middle_leaves_the_latent_alone():
     ],
 )
 def test_bad_input_is_refused_before_the_first_call(change, sentence):
-    def never(x, sigma, ids):
+    def never(view):
         raise AssertionError("the model was called")
 
     with pytest.raises(ValueError, match=sentence):
@@ -159,9 +161,9 @@ def test_bad_input_is_refused_before_the_first_call(change, sentence):
 @pytest.mark.parametrize(("sigma", "kind"), [(-1.0, "noise"), (float("inf"), "noise"), (float("nan"), "noise"), (0.1, "magic")])
 def test_bad_stabilisation(sigma, kind):
     with pytest.raises(ValueError, match="stabilisation"):
-        Stabilisation(sigma, kind)
+        History(sigma, kind)
 
 
 def test_a_model_that_breaks_is_reported_not_returned():
     with pytest.raises(ValueError, match="not finite"):
-        run(lambda x, sigma, ids: torch.full_like(x, float("nan")))
+        run(lambda view: torch.full_like(view.x, float("nan")))

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...modules.temporal.frames import Gain
 from .held import HELD, Held, Injected, Sampling, held_by, windows_of
 from .memory import PLAN, plan_for, prepare_sampling
-from .options import SAMPLING, call_options, frame_numbers, step_of
+from .options import CLIPS, SAMPLING, TIMES, call_options, frame_numbers, step_of
 from .windows import FrameHandler
 
 log = logging.getLogger("longtake")
@@ -106,15 +106,17 @@ def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) 
     if injected is None:
         raise RuntimeError("the motion modules are not in the model although it is being sampled: another node has removed them")
     conds = max(1, len(options.get("cond_or_uncond", ())))
-    count = len(x) // conds
-    ids = frame_numbers(options, count).to(x.device)
-    sigma = t.reshape(conds, -1)[0].expand(count) if t.numel() > 1 else t.reshape(1).expand(count)
+    clips = options.get(CLIPS, 1)
+    count = len(x) // (conds * clips)
+    ids = frame_numbers(options, count * clips)[:count].to(x.device)
+    times = options.get(TIMES, ids).to(x.device)
+    sigma = t.reshape(conds * clips, -1)[0].expand(count) if t.numel() > 1 else t.reshape(1).expand(count)
     step = step_of(options, sigma)
     with ExitStack() as stack:
-        _prepare(injected, sampling, conds, ids)
+        _prepare(injected, sampling, conds * clips, ids)
         stack.callback(_rest, injected)
         checks = [
-            stack.enter_context(_told(place, item, sampling, ids, sigma, step, base.model_sampling))
+            stack.enter_context(_told(place, item, sampling, ids, times, sigma, step, base.model_sampling))
             for place, item in enumerate(injected.held)
         ]
         result = executor(x, t, *args, **kwargs)
@@ -136,10 +138,10 @@ def _rest(injected: Injected) -> None:
 
 @contextmanager
 def _told(
-    place: int, held: Held, sampling: Sampling, ids: Tensor, sigma: Tensor, step: int, model_sampling: Any
+    place: int, held: Held, sampling: Sampling, ids: Tensor, times: Tensor, sigma: Tensor, step: int, model_sampling: Any
 ) -> Iterator[Callable[[], bool]]:
     """While open, one motion model knows its call. Gives a function for afterwards: whether its modules ran, if any had to."""
-    frames = sampling.frames(place, held, ids, step)
+    frames = sampling.frames(place, held, times, step)
     longest = max((group.index.shape[1] for group in frames.groups), default=frames.count)
     check_frames((held,), longest)
     config, settings = held.model.config, held.traits.settings

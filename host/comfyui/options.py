@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IDS = "longtake_frame_ids"  # in transformer_options: ``n``, absolute frame numbers of this call
+IDS = "longtake_frame_ids"  # in transformer_options: ``n``, absolute frame numbers of this call, repeated for each variant
+TIMES = "longtake_frame_times"  # in transformer options: ``f``, when the motion models are told each of them is; absent for their numbers
+CLIPS = "longtake_clips"  # in transformer options: how many variants of the same frames a call holds, one after the other; absent for 1
 SAME_LEVEL = 1e-4  # relative difference of sigmas that rounding may make
 SAMPLING = "longtake_sampling"  # in transformer_options: what is known for the length of one sampling
 

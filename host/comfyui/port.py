@@ -12,7 +12,7 @@ from .motion import apply_motion, window_plan
 from .motion_lora import apply_motion_lora
 from .noise import add_clip_noise, add_freeinit
 from .progress import Progress, check_interrupt
-from .sampling import noise_schedule, sample
+from .sampling import coordinates_of, forcing_sampler, guider, level_sigmas, noise_schedule, sample
 from .video import vae, video_info, video_model
 
 name = "comfyui"
@@ -28,10 +28,14 @@ __all__ = [
     "apply_motion_lora",
     "check_interrupt",
     "context_windows",
+    "coordinates_of",
     "file",
     "files",
+    "forcing_sampler",
+    "guider",
     "input_directory",
     "io",
+    "level_sigmas",
     "memory_text",
     "model_directory",
     "name",

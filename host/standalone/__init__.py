@@ -2,9 +2,18 @@
 
 from . import schema as io
 from . import ui
-from .elsewhere import add_clip_noise, add_freeinit, apply_camera, context_windows, memory_text, window_plan
+from .elsewhere import (
+    add_clip_noise,
+    add_freeinit,
+    apply_camera,
+    context_windows,
+    forcing_sampler,
+    guider,
+    memory_text,
+    window_plan,
+)
 from .folders import file, files, model_directory
-from .models import Model, Vae, apply_motion, noise_schedule, unet_of, vae, video_info, video_model
+from .models import Model, Vae, apply_motion, coordinates_of, level_sigmas, noise_schedule, unet_of, vae, video_info, video_model
 from .motion_lora import apply_motion_lora
 from .sampling import sample
 from .schema import ComfyExtension
@@ -25,10 +34,14 @@ __all__ = [
     "apply_motion_lora",
     "check_interrupt",
     "context_windows",
+    "coordinates_of",
     "file",
     "files",
+    "forcing_sampler",
+    "guider",
     "input_directory",
     "io",
+    "level_sigmas",
     "memory_text",
     "model_directory",
     "name",

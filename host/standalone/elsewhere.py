@@ -41,3 +41,17 @@ def add_freeinit(model: Model, settings: Any) -> Model:
 def apply_camera(model: Model, path: Any, strength: float = 1.0) -> NoReturn:
     """Refuse."""
     _only_in_comfyui("Apply Camera")
+
+
+def forcing_sampler(algorithm: Any) -> NoReturn:
+    """Refuse."""
+    raise ValueError(
+        "a SAMPLER is for ComfyUI's SamplerCustomAdvanced, which the standalone host has not: use Rollout, which samples itself"
+    )
+
+
+def guider(model: Model, positive: Any, negative: Any, cfg: float, guide: Any = None) -> NoReturn:
+    """Refuse."""
+    raise ValueError(
+        "a GUIDER is for ComfyUI's SamplerCustomAdvanced, which the standalone host has not: connect the guidance to Rollout"
+    )

@@ -61,14 +61,20 @@ class Model:
             empty(self.unet)
 
     @contextmanager
-    def during(self, ids: Tensor, sigma: Tensor) -> Iterator[None]:
-        """While open, the temporal modules work on clips of the frames ``ids``: ``n``, at noise levels ``sigma``: ``n``."""
+    def during(self, ids: Tensor, sigma: Tensor, times: Tensor | None = None) -> Iterator[None]:
+        """While open, the temporal modules work on clips of certain frames.
+
+        Args:
+            ids: ``f``, their numbers.
+            sigma: ``f``, their noise levels.
+            times: ``f``, when the modules are told they are; None for ``ids``.
+        """
         with ExitStack() as stack:
             for place, motion in enumerate(self.motions):
                 settings = self.settings[place] if place < len(self.settings) else PLAIN
                 attentions = motion.config.attentions
                 gains = settings.gains(motion.names, attentions, ids, sigma, self.schedule.at_percent)
-                stack.enter_context(motion.during(motion.frames_for(ids), gains))
+                stack.enter_context(motion.during(motion.frames_for(ids if times is None else times), gains))
             yield
 
 
@@ -87,6 +93,16 @@ def video_info(model: object) -> VideoModelInfo | None:
 def noise_schedule(model: Model) -> NoiseSchedule:
     """How much noise there is at which of the model's timesteps."""
     return model.schedule
+
+
+def coordinates_of(model: Model) -> str:  # noqa: ARG001  part of the port
+    """How a model's noisy frames are mixed: a name in ``view.SIGNAL``."""
+    return "diffusion"
+
+
+def level_sigmas(model: Model, steps: int) -> Tensor:
+    """The sigma of every noise level of so many steps, 0 first, rising. Returns ``l``."""
+    return model.schedule.levels(steps)
 
 
 def unet_of(model: Model) -> UNet:

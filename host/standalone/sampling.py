@@ -1,19 +1,19 @@
 """Drive a sampler: networks, conditions and guidance on one side, progress and cancel on the other."""
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...modules.samplers import Denoise, Step
+from ...modules.samplers import Algorithm, Job, Step
 from ...modules.video_model import clean_prediction
+from ...modules.view import Denoise, Guide, View, plain
 from .models import Model, device
 from .session import Progress, check_interrupt
 
 Conditioning = Sequence[Sequence[Any]]
-Algorithm = Callable[[Denoise, Tensor], Generator[Step, None, Tensor]]
 
 
 def sample(
@@ -24,7 +24,9 @@ def sample(
     cfg: float,
     latent: Tensor,
     algorithm: Algorithm,
-    seed: int,  # noqa: ARG001  part of the port: ComfyUI's callbacks want it, here the algorithm has its own
+    seed: int,
+    sigmas: Tensor,
+    guide: Guide = plain,
 ) -> Tensor:
     """Run a sampler on a model.
 
@@ -34,8 +36,10 @@ def sample(
         negative: what guidance moves away from; not looked at when ``cfg`` is 1.
         cfg: guidance scale.
         latent: ``f c h w``, known frames, zeros elsewhere.
-        algorithm: ``(denoise, latent) -> generator of Steps``, which returns the clip.
+        algorithm: the sampler.
         seed: the user's.
+        sigmas: ``l``, sigma of each level, 0 first.
+        guide: what is done around the model.
 
     Returns:
         clip: ``f c h w``.
@@ -51,7 +55,8 @@ def sample(
             raise ValueError(f"cfg is {cfg} and there is no negative condition: connect one, or set cfg to 1")
         conditions.append(condition(model, negative, "negative", len(latent)))
     with torch.no_grad(), model.ready():
-        steps = algorithm(denoiser(model, conditions, cfg), latent.to(place, torch.float32))
+        start = latent.to(place, torch.float32)
+        steps = algorithm(Job(denoiser(model, conditions, cfg), start, sigmas.to(start), seed=seed, guide=guide))
         try:
             return _driven(steps).to(latent.device)
         finally:
@@ -109,18 +114,19 @@ def denoiser(model: Model, conditions: Sequence[Mapping[str, Tensor | None]], cf
         cfg: ``negative + cfg * (positive - negative)``.
     """
 
-    def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
-        count = len(conditions)
+    def denoise(view: View) -> Tensor:
+        count, frames = len(conditions), len(view.ids)
         labels, contexts = [], []
         for item in conditions:
             y, context = item["y"], item["context"]
-            labels.append(None if y is None else (y.expand(len(ids), -1) if len(y) == 1 else y[ids.to(y.device)]))
-            contexts.append(None if context is None else context[:1].expand(len(ids), -1, -1))
-        with model.during(ids, sigma):
+            rows = None if y is None else (y.expand(frames, -1) if len(y) == 1 else y[view.ids.to(y.device)])
+            labels.append(None if rows is None else rows.repeat(view.clips, 1))
+            contexts.append(None if context is None else context[:1].expand(len(view.x), -1, -1))
+        with model.during(view.ids, view.sigma[:frames], view.times):
             clean = clean_prediction(
                 model.unet,
-                x.repeat(count, 1, 1, 1),
-                sigma.repeat(count),
+                view.x.repeat(count, 1, 1, 1),
+                view.sigma.repeat(count),
                 model.schedule,
                 model.info.prediction,
                 context=_joined(contexts),

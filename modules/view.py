@@ -1,0 +1,144 @@
+"""What a sampler shows the model in one call, and how frames that are finished are shown.
+
+Three things meet here: samplers (which frames, at which noise levels), guides (what is done around the model: ``guidance.py``), and hosts
+(which run the network). A sampler makes a ``View``, a guide may make several of it, and each goes through ``shown`` before a network
+sees it. Frames stand first, whatever else a frame has follows: ``f c h w`` for image models, ``f b c h w`` for video models.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .noise import broadcast, frame_noise
+
+SIGNAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "diffusion": torch.ones_like,  # x = clean + sigma * noise, ComfyUI's coordinates of eps, v and x0 models
+    "flow": lambda sigma: 1 - sigma,  # x = (1 - sigma) * clean + sigma * noise, of flow models such as Wan
+}
+KINDS = ("label", "noise", "addnoise")
+
+
+@dataclass(frozen=True)
+class History:
+    """How finished frames are shown to the model: as if slightly noisy, so that it does not trust its own small errors.
+
+    Diffusion Forcing, arXiv:2407.01392, Section 3.3. ``label`` only tells the model so and leaves the frame as it is, which is right
+    when the frame's own error is noise of that size; ``noise`` adds noise of that size, the same at every call; ``addnoise`` adds
+    other noise at every call, as SkyReels-V2 does (arXiv:2504.13074). The clip itself is never changed.
+
+    Attributes:
+        sigma: the noise level, in the model's coordinates.
+        kind: a name in ``KINDS``.
+        seed: of the noise.
+        kept: absolute numbers of the finished frames that are shown; None for all. The others are shown as pure noise, which a model
+            trained with a noise level per frame takes as "not there" (History Guidance, arXiv:2502.06764, Section 3).
+    """
+
+    sigma: float = 0.0
+    kind: str = "noise"
+    seed: int = 0
+    kept: frozenset[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the stabilisation {self.kind!r} is not known: choose one of {', '.join(KINDS)}")
+        if not 0 <= self.sigma < float("inf"):
+            raise ValueError(f"the stabilisation's sigma is {self.sigma}: it must be at least 0, and finite")
+
+
+@dataclass(frozen=True)
+class View:
+    """One model call as a sampler means it.
+
+    Attributes:
+        x: ``n ...``, the frames now; finished ones as they are. Several variants of the same frames may stand one after the other.
+        sigma: ``n``, noise level of each.
+        ids: ``f``, absolute frame numbers; ``n`` is a multiple of ``f``.
+        finished: ``f``, bool: known from the beginning, or done.
+        times: ``f``, when the temporal modules are told each frame is; None for ``ids``.
+        call: number of the model call, from 0.
+        top: the sigma of pure noise.
+        coordinates: a name in ``SIGNAL``.
+        history: how finished frames are shown; None once that is done.
+    """
+
+    x: Tensor
+    sigma: Tensor
+    ids: Tensor
+    finished: Tensor
+    times: Tensor | None = None
+    call: int = 0
+    top: float = 1.0
+    coordinates: str = "diffusion"
+    history: History | None = None
+
+    @classmethod
+    def plain(cls, x: Tensor, sigma: Tensor) -> "View":
+        """Frames 0, 1, ... with nothing finished, as samplers of whole clips show them: ``x``: ``f ...``, ``sigma``: ``f``."""
+        ids = torch.arange(len(x), device=x.device)
+        return cls(x, sigma, ids, torch.zeros(len(x), dtype=torch.bool, device=x.device))
+
+    @property
+    def clips(self) -> int:
+        """How many variants of the frames there are."""
+        return len(self.x) // len(self.ids)
+
+    def shown(self) -> "View":
+        """The same call with finished frames as the model is to see them; their place in the clip is not touched."""
+        history = self.history
+        if history is None or (history.sigma == 0 and history.kept is None) or not bool(self.finished.any()):
+            return replace(self, history=None)
+        x, sigma = self.x, self.sigma
+        if history.sigma > 0:
+            level = torch.where(self.finished, torch.full_like(sigma, history.sigma), sigma)
+            if history.kind != "label":
+                purpose = "stabilise" if history.kind == "noise" else f"addnoise {self.call}"
+                x = self._noised(level, self._noise(purpose, history.seed))
+            sigma = level
+        if history.kept is not None:
+            dropped = self.finished & torch.tensor([i not in history.kept for i in self.ids.tolist()], device=x.device)
+            sigma = torch.where(dropped, torch.full_like(sigma, self.top), sigma)
+            pure = self._noise("dropped", history.seed) * start_scale(sigma, self.coordinates).reshape(-1, *(1,) * (x.ndim - 1))
+            x = torch.where(_rows(dropped, x), pure, x)
+        return replace(self, x=x, sigma=sigma, history=None)
+
+    def _noise(self, purpose: str, seed: int) -> Tensor:
+        return frame_noise(self.x.shape[1:], seed, self.ids.tolist(), purpose).to(self.x)
+
+    def _noised(self, sigma: Tensor, noise: Tensor) -> Tensor:
+        noised = mixed(self.x, noise, sigma, self.coordinates)
+        return torch.where(_rows(self.finished, self.x), noised, self.x)
+
+
+Denoise = Callable[[View], Tensor]  # the model with its conditions: its guess of the clean frames, ``n ...`` as ``View.x``
+Guide = Callable[[Denoise, View], Tensor]  # what is done around the model in a call: the clean guess, ``f ...``
+
+
+def plain(denoise: Denoise, view: View) -> Tensor:
+    """The guide that does nothing but show the frames. Returns ``n ...``."""
+    return denoise(view.shown())
+
+
+def stacked(views: Sequence[View]) -> View:
+    """Variants of the same frames as one call; they must be ``shown`` already."""
+    first = views[0]
+    return replace(first, x=torch.cat([view.x for view in views]), sigma=torch.cat([view.sigma for view in views]))
+
+
+def mixed(clean: Tensor, noise: Tensor, sigma: Tensor, coordinates: str) -> Tensor:
+    """Frames with noise of a level: ``clean``: ``n ...``, ``noise``: ``n ...``, ``sigma``: ``n``. Returns ``n ...``."""
+    return broadcast(SIGNAL[coordinates](sigma), clean) * clean + broadcast(sigma, clean) * noise
+
+
+def start_scale(sigma: Tensor, coordinates: str) -> Tensor:
+    """What unit noise is multiplied with to be the beginning of a sampling, as ComfyUI does: ``sigma``: ``...``. Returns ``...``.
+
+    A diffusion model's noisiest level still holds a trace of the clip, so its noise has the variance of both together.
+    """
+    return (1 + sigma**2).sqrt() if coordinates == "diffusion" else sigma
+
+
+def _rows(choice: Tensor, like: Tensor) -> Tensor:
+    return choice.reshape(-1, *(1,) * (like.ndim - 1))
