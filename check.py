@@ -21,7 +21,7 @@ def steps(fix: bool) -> dict[str, list[str]]:
         "style": ["ruff", "check", ".", *(["--fix"] if fix else [])],
         "format": ["ruff", "format", ".", *([] if fix else ["--check"])],
         "types": ["basedpyright", "--level", "error", "--pythonpath", sys.executable],
-        "tests": ["pytest", "-q", "-rs"],
+        "tests": ["pytest", "-q", "-rs", "-n", "auto", "--dist", "loadfile"],
     }
 
 
