@@ -1,0 +1,90 @@
+"""Tasks for the engine: a network, what of it is trained, where clips come from and what is asked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..noise import NoiseSchedule
+from .denoising import Network, Objective, Source, losses
+from .settings import RunSettings
+
+
+class Denoising:
+    """Train some parameters of a network to undo noise.
+
+    Args:
+        network: what the parameters are part of.
+        parameters: by name.
+        source: of clips.
+        objective: what is asked.
+        schedule: noise of the network's timesteps.
+        settings: seed and batch are read.
+        facts: what a checkpoint must agree with beside the objective; JSON-able.
+        after: called after every step, such as for a power iteration.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Mapping[str, nn.Parameter],
+        source: Source,
+        objective: Objective,
+        schedule: NoiseSchedule,
+        settings: RunSettings,
+        facts: Mapping[str, Any],
+        after: Callable[[int], None] = lambda step: None,
+    ):
+        self.network, self._parameters, self.source = network, dict(parameters), source
+        self.objective, self.schedule, self.settings = objective, schedule, settings
+        self.facts, self.after_step = dict(facts), after
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """As the engine wants them."""
+        return self._parameters
+
+    def losses(self, step: int, places: range) -> Tensor:
+        """The loss of each clip. Returns ``n``."""
+        device = next(iter(self._parameters.values())).device
+        return losses(
+            self.network,
+            self.source(step, places).to(device),
+            self.objective,
+            self.schedule,
+            seed=self.settings.seed,
+            step=step,
+            places=places,
+            total=self.settings.batch,
+        )
+
+    def description(self) -> dict[str, Any]:
+        """Facts and objective."""
+        return {**self.facts, "objective": self.objective.facts()}
+
+
+class Together:
+    """Several tasks on the same steps, their losses added: MotionDirector's dual path (arXiv:2310.08465, Section 3.2).
+
+    Args:
+        tasks: whose parameters have different names.
+    """
+
+    def __init__(self, tasks: Sequence[Denoising]):
+        self.tasks = tasks
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Of all."""
+        return {name: parameter for task in self.tasks for name, parameter in task.parameters().items()}
+
+    def losses(self, step: int, places: range) -> Tensor:
+        """The sum for each clip. Returns ``n``."""
+        return sum((task.losses(step, places) for task in self.tasks[1:]), start=self.tasks[0].losses(step, places))
+
+    def description(self) -> dict[str, Any]:
+        """Of each, by its place."""
+        return {str(place): task.description() for place, task in enumerate(self.tasks)}
+
+    def after_step(self, step: int) -> None:
+        """Tell all."""
+        for task in self.tasks:
+            task.after_step(step)
