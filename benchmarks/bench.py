@@ -4,8 +4,9 @@ A case gives two callables, ours and the baseline. Their results are compared fi
 printed. ``ratio`` is the baseline's time over ours: it travels between machines, milliseconds do not. A case whose baseline is not
 installed says so and is left out.
 
-``steps`` is the time of a sampling step with motion modules against the bare image model (``steps.py``): ComfyUI's own sampling, so it runs
-in a process of ComfyUI's Python, and beside AnimateDiff-Evolved where its checkout is given.
+``forcing`` is what the sampler itself takes of a step (``forcing_share.py``). ``steps`` is the time of a sampling step with motion modules
+against the bare image model (``steps.py``): ComfyUI's own sampling, so it runs in a process of ComfyUI's Python, and beside
+AnimateDiff-Evolved where its checkout is given.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import forcing_share  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
@@ -50,7 +52,10 @@ def calls() -> Case:
 
     def ours() -> Tensor:
         return torch.tensor(
-            [(call.low, call.high, int(call.before.sum()), int(call.after.sum())) for call in levels.calls(window)]
+            [
+                (int(call.ids[0]), int(call.ids[-1]) + 1, int(call.before.sum()), int(call.after.sum()))
+                for call in levels.calls(window)
+            ]
         )
 
     def sliced() -> Tensor:
@@ -162,12 +167,12 @@ def main() -> int:
     """Print the cases asked for, or all. Gives 1 if a promised ratio is not kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ade", type=Path, help="an AnimateDiff-Evolved checkout, for the case steps")
-    parser.add_argument("cases", nargs="*", choices=[[], *CASES, "steps"], help="left out: all")
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES, "forcing", "steps"], help="left out: all")
     given = parser.parse_args()
     status = 0
-    for name in given.cases or [*CASES, "steps"]:
-        if name == "steps":
-            status = steps(given.ade)
+    for name in given.cases or [*CASES, "forcing", "steps"]:
+        if name in ("forcing", "steps"):
+            status |= forcing_share.main() if name == "forcing" else steps(given.ade)
             continue
         try:
             print(json.dumps(measure(name)), flush=True)

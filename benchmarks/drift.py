@@ -31,11 +31,13 @@ from einops import rearrange  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from modules.noise import NoiseSchedule, broadcast, frame_noise  # noqa: E402
-from modules.samplers import Denoise, Stabilisation, move, rollout  # noqa: E402
+from modules.samplers import rollout  # noqa: E402
 from modules.schedules import NoiseLevels  # noqa: E402
+from modules.stepping import move  # noqa: E402
 from modules.train.shapes import Clips, clips  # noqa: E402
 from modules.train.shapes_metrics import BUCKETS, quality  # noqa: E402
 from modules.video_model import clean_prediction, fold, load_video_model, unfold  # noqa: E402
+from modules.view import Denoise, History, View  # noqa: E402
 
 KNOWN, FRAMES, WINDOW = 4, 160, 16
 STABILISE, CFG = 0.2, 2.0
@@ -59,7 +61,8 @@ def replacement(denoise: Denoise, latent: Tensor, *, sigmas: Tensor, known: int,
         for level in range(len(sigmas) - 1, 0, -1):
             now, after = (sigmas[number].expand(len(x)) for number in (level, level - 1))
             x = torch.where(broadcast(given, x).bool(), clip[low:high] + broadcast(now, x) * copies, x)
-            x = move(x, denoise(x, now, torch.arange(low, high)), now, after)
+            shown = View(x, now, torch.arange(low, high), torch.zeros(high - low, dtype=torch.bool))
+            x = move(x, denoise(shown), now, after)
         clip[known:high] = x[known - low :]
         known = high
     return clip
@@ -74,9 +77,9 @@ def model(name: str) -> tuple:
 def guided(conditional: Denoise, free: Denoise, cfg: float) -> Denoise:
     """Classifier-free guidance; counts as two model calls."""
 
-    def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
-        base = free(x, sigma, ids)
-        return base + cfg * (conditional(x, sigma, ids) - base)
+    def denoise(view: View) -> Tensor:
+        base = free(view)
+        return base + cfg * (conditional(view) - base)
 
     return denoise
 
@@ -85,12 +88,11 @@ def denoiser(name: str, label: Tensor, counter: list[int]) -> Denoise:
     info, unet, motion = model(name)
     schedule = NoiseSchedule.named(info.noise_schedule)
 
-    def denoise(x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
+    def denoise(view: View) -> Tensor:
         counter[0] += 1
-        with motion.during(motion.frames_for(ids)):
-            return clean_prediction(
-                lambda scaled, t, y: unet(scaled, t, None, y), x, sigma, schedule, info.prediction, y=label.expand(len(x), -1)
-            )
+        y = label.expand(len(view.x), -1)
+        with motion.during(motion.frames_for(view.ids)):
+            return clean_prediction(unet, view.x, view.sigma, schedule, info.prediction, y=y)
 
     return denoise
 
@@ -108,7 +110,7 @@ def by_rollout(
 ) -> Tensor:
     levels = NoiseLevels.named(schedule, FRAMES, steps, lag=lag, known=KNOWN)
     sampler = rollout(
-        denoise, latent, levels=levels, sigmas=table(steps), window=WINDOW, seed=seed, stabilisation=Stabilisation(sigma, "noise")
+        denoise, latent, levels=levels, sigmas=table(steps), window=WINDOW, seed=seed, history=History(sigma, "noise", seed)
     )
     while True:
         try:

@@ -7,6 +7,7 @@ name it in ``NOISE_SCHEDULES``; to add a prediction type, write the two function
 
 import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -119,6 +120,10 @@ class NoiseSchedule:
         high = min(low + 1, len(self.sigmas) - 1)
         return float(((1 - part) * self.sigmas[low].log() + part * self.sigmas[high].log()).exp())
 
+    def at_level(self, level: float) -> float:
+        """The sigma of a share of the noise: 0 at level 0, the noisiest at 1, by timesteps in between."""
+        return 0.0 if level <= 0 else float(self.sigmas[max(0, round(level * len(self.sigmas)) - 1)])
+
     def levels(self, steps: int) -> Tensor:
         """The sigma of every level of ``steps`` steps: 0 first (clean), then evenly spaced timesteps up to the noisiest.
 
@@ -135,17 +140,49 @@ def frame_seed(seed: int, frame: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def frame_noise(shape: Sequence[int], seed: int, frames: Sequence[int], purpose: str = "start") -> Tensor:
+def frame_noise(shape: Sequence[int], seed: int, frames: Sequence[int], purpose: str | Sequence[str] = "start") -> Tensor:
     """Standard normal noise of the given frames, drawn on the CPU.
 
     Args:
         shape: of one frame.
         seed: the user's.
         frames: absolute frame numbers.
-        purpose: what the noise is for; different purposes are independent.
+        purpose: what the noise is for, of all frames or of each; different purposes are independent.
 
     Returns:
         noise: ``n ...``, float32.
     """
-    drawn = [torch.randn(*shape, generator=torch.Generator().manual_seed(frame_seed(seed, frame, purpose))) for frame in frames]
-    return torch.stack(drawn) if drawn else torch.empty(0, *shape)
+    noise, generator = torch.empty(len(frames), *shape), torch.Generator()
+    purposes = [purpose] * len(frames) if isinstance(purpose, str) else purpose
+    for row, frame, what in zip(noise, frames, purposes, strict=True):
+        row.normal_(generator=generator.manual_seed(frame_seed(seed, frame, what)))
+    return noise
+
+
+class KeptNoise:
+    """``frame_noise`` for samplers: what it drew it keeps while the frame is in the window, since the same is needed at every call.
+
+    It keeps four times as many frames as the longest request has; those that were asked for longest ago go first.
+    """
+
+    def __init__(self):
+        self.kept: OrderedDict[tuple[int, int, str], Tensor] = OrderedDict()
+        self.most = 0
+
+    def __call__(self, like: Tensor, seed: int, frames: Sequence[int], purpose: str) -> Tensor:
+        """Noise of the given frames, of the kind and on the device of ``like``: ``n ...``. Returns ``f ...``."""
+        keys = [(seed, frame, purpose) for frame in frames]
+        missing = [key for key in keys if key not in self.kept or not _alike(self.kept[key], like[0])]
+        drawn = frame_noise(like.shape[1:], seed, [key[1] for key in missing], purpose).to(like)
+        self.kept.update(zip(missing, drawn, strict=True))
+        for key in keys:
+            self.kept.move_to_end(key)
+        wanted = torch.stack([self.kept[key] for key in keys]) if keys else drawn
+        self.most = max(self.most, 4 * len(keys))
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+        return wanted
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.device == other.device

@@ -1,20 +1,20 @@
-"""Samplers as generators: one model call per row of a noise-level matrix, and one stepping function for all of them.
+"""Samplers as generators: a noise-level matrix, row by row, on a clip that is as long as one likes.
 
 A sampler knows nothing of hosts: it gets a ``denoise`` function (``view.py``), yields a ``Step`` after every row (the host draws
-progress, previews and may stop there) and returns the finished frames.
+progress, previews and may stop there) and returns the finished frames. How frames move in a row: ``stepping.py``.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .noise import broadcast, frame_noise
-from .schedules import Call, Levels
-from .view import SIGNAL, Denoise, Guide, History, View, plain, start_scale
-
-ORDERS = ("euler", "heun")
+from .calls import Levels
+from .noise import frame_noise
+from .remembering import Nothing, Remembering
+from .stepping import Stepper
+from .view import Denoise, Guide, History, begun, mixed, plain
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Job:
         seed: the user's.
         coordinates: a name in ``view.SIGNAL``.
         guide: what is done around the model.
+        full: whether the highest level is the model's noisiest; else the clip shows through it.
+        trained: frames of the clips that the model was trained on; 0 where it does not say.
+        encode: the samples of a LATENT as ``latent`` has them.
+        memory: what the model remembers beside the frames of a window, for samplers that are interrupted and go on.
     """
 
     denoise: Denoise
@@ -59,141 +63,44 @@ class Job:
     seed: int = 0
     coordinates: str = "diffusion"
     guide: Guide = plain
+    full: bool = True
+    trained: int = 0
+    encode: Callable[[Tensor], Tensor] = lambda samples: samples
+    memory: Remembering = field(default_factory=Nothing)
+
+    def window(self, asked: int) -> int:
+        """Most frames in a call: what was ``asked`` for, or for 0 the model's own length.
+
+        Raises:
+            ValueError: the model has none.
+        """
+        if not asked and not self.trained:
+            raise ValueError(
+                "window is 0, which is the length that the model was trained with, and this model does not say it: set window"
+            )
+        return asked or self.trained
 
 
 Algorithm = Callable[[Job], Generator[Step, None, Tensor]]  # returns the clip, ``f ...``
 
 
-def move(
-    x: Tensor,
-    clean: Tensor,
-    before: Tensor,
-    after: Tensor,
-    noise: Tensor | None = None,
-    eta: float = 0.0,
-    coordinates: str = "diffusion",
-) -> Tensor:
-    """Take every frame from its noise level to its next one (DDIM, arXiv:2010.02502, Equation 12; Euler's method when eta is 0).
+def started(latent: Tensor, noise: Tensor, sigma: Tensor, coordinates: str, *, full: bool = True) -> Tensor:
+    """Frames at the level where sampling starts, as ComfyUI begins.
 
     Args:
-        x: ``n ...``, the frames now.
-        clean: ``n ...``, the model's guess of the clean frames.
-        before: ``n``, sigma of each frame now.
-        after: ``n``, sigma of each frame afterwards, at most ``before``.
-        noise: ``n ...``, standard normal; needed when eta is above 0.
-        eta: 0 is deterministic, 1 is ancestral.
+        latent: ``f ...``, what they hold: zeros for nothing.
+        noise: ``f ...``, unit noise.
+        sigma: ``()``, of the level.
         coordinates: a name in ``view.SIGNAL``.
+        full: whether it is the model's noisiest level.
 
     Returns:
-        x: ``n ...``; frames whose sigma does not change come back bit for bit.
+        x: ``f ...``.
     """
-    safe = before.clamp_min(torch.finfo(before.dtype).tiny)
-    if noise is None or eta == 0:
-        moved = torch.lerp(clean, x, broadcast(after / safe, x))  # the same in both coordinates
-    else:
-        signal = SIGNAL[coordinates]
-        a, b = signal(before), signal(after)
-        ratio = after * a / (safe * b.clamp_min(torch.finfo(b.dtype).tiny))  # of the noise-to-signal ratios
-        fresh = eta * after * (1 - ratio**2).clamp_min(0).sqrt()
-        kept = (after**2 - fresh**2).clamp_min(0).sqrt() / safe
-        moved = broadcast(kept, x) * x + broadcast(b - a * kept, x) * clean + broadcast(fresh, x) * noise
-    return torch.where(broadcast((before == after).float(), x) == 1, x, moved)
-
-
-def level_noise(like: Tensor, seed: int, ids: Sequence[int], levels: Tensor) -> Tensor:
-    """Fresh noise for steps that leave ``levels``, ``n``: a frame's depends on its number and level, not on when that is.
-
-    Args:
-        like: ``n ...``.
-        seed: the user's.
-        ids: absolute frame numbers.
-        levels: ``n``.
-
-    Returns:
-        noise: ``n ...``.
-    """
-    pairs = zip(ids, levels.tolist(), strict=True)
-    drawn = [frame_noise(like.shape[1:], seed, [frame], f"level {level:g}") for frame, level in pairs]
-    return torch.cat(drawn).to(like)
-
-
-def sigma_of(levels: Tensor, sigmas: Tensor) -> Tensor:
-    """The sigma of levels, whole or between two: ``levels``: ``n``, ``sigmas``: ``l``. Returns ``n``."""
-    if not levels.is_floating_point():
-        return sigmas[levels.to(sigmas.device)]
-    levels = levels.to(sigmas)
-    low = levels.floor().long().clamp(0, len(sigmas) - 1)
-    return torch.lerp(sigmas[low], sigmas[(low + 1).clamp_max(len(sigmas) - 1)], levels - low)
-
-
-@dataclass(frozen=True)
-class Stepper:
-    """One row of a schedule on the frames of its window: what every sampler with a noise level per frame does.
-
-    Attributes:
-        denoise: the model with its conditions.
-        sigmas: ``l``, sigma of each level, 0 first, rising.
-        seed: of fresh noise.
-        eta: see ``move``.
-        order: ``euler``, or ``heun``: a second call at the next levels, whose slope is averaged with the first (Karras et al.,
-            arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step.
-        guide: what is done around the model.
-        history: how finished frames are shown.
-        coordinates: a name in ``view.SIGNAL``.
-    """
-
-    denoise: Denoise
-    sigmas: Tensor
-    seed: int
-    eta: float = 0.0
-    order: str = "euler"
-    guide: Guide = plain
-    history: History | None = None
-    coordinates: str = "diffusion"
-
-    def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise ValueError(f"the order {self.order!r} is not known: choose one of {', '.join(ORDERS)}")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}: it must lie between 0 (deterministic) and 1 (ancestral)")
-        if self.order == "heun" and self.eta > 0:
-            raise ValueError(
-                f"eta is {self.eta} with heun, which is for deterministic sampling: set eta to 0, or the order to euler"
-            )
-
-    def step(self, x: Tensor, call: Call, number: int) -> tuple[Tensor, Tensor]:
-        """Do one row.
-
-        Args:
-            x: ``n ...``, the window's frames.
-            call: which frames they are and how they move.
-            number: of the row, from 0.
-
-        Returns:
-            x: ``n ...``, frames that do not move bit for bit.
-            clean: ``n ...``, the model's guess.
-        """
-        before, after = (sigma_of(levels, self.sigmas).to(x) for levels in (call.before, call.after))
-        view = self._view(x, call, before, number)
-        clean = self.guide(self.denoise, view)
-        if self.order == "heun" and bool(((after < before) & (after > 0)).any()):
-            return self._corrected(x, clean, view, before, after), clean
-        fresh = level_noise(x, self.seed, call.ids.tolist(), call.before) if self.eta > 0 else None
-        return move(x, clean, before, after, fresh, self.eta, self.coordinates), clean
-
-    def _view(self, x: Tensor, call: Call, sigma: Tensor, number: int) -> View:
-        ids, times = (None if part is None else part.to(x.device) for part in (call.ids, call.times))
-        assert ids is not None
-        finished = (call.before == 0).to(x.device)
-        return View(x, sigma, ids, finished, times, number, float(self.sigmas[-1]), self.coordinates, self.history)
-
-    def _corrected(self, x: Tensor, clean: Tensor, view: View, before: Tensor, after: Tensor) -> Tensor:
-        guessed = move(x, clean, before, after)
-        second = self.guide(self.denoise, replace(view, x=guessed, sigma=after))
-        first_slope = (x - clean) / broadcast(before.clamp_min(torch.finfo(before.dtype).tiny), x)
-        second_slope = (guessed - second) / broadcast(after.clamp_min(torch.finfo(after.dtype).tiny), x)
-        better = x + broadcast(after - before, x) * (first_slope + second_slope) / 2
-        return torch.where(broadcast(((after < before) & (after > 0)).float(), x) == 1, better, guessed)
+    levels = sigma.expand(len(latent))
+    if full and coordinates == "diffusion":
+        return latent + begun(noise, levels, coordinates)
+    return mixed(latent, noise, levels, coordinates)
 
 
 def rollout(
@@ -211,23 +118,26 @@ def rollout(
     coordinates: str = "diffusion",
     anchors: int = 0,
     start: Tensor | None = None,
+    full: bool = True,
 ) -> Generator[Step, None, Tensor]:
     """Generate a clip of any length through a sliding window, every frame at its own noise level.
 
     Args:
         denoise: the model with its conditions.
-        latent: ``f ...``; frames that ``levels.known`` names are given and come back unchanged, the others are ignored.
+        latent: ``f ...``; frames that ``levels.known`` names are given and come back unchanged, the others begin from what is there,
+            under noise: zeros for nothing.
         levels: when each frame moves.
         sigmas: ``l``, sigma of each level, 0 first, rising (``NoiseSchedule.levels``).
         window: most frames in one call; what is not in flight is context.
         seed: of all noise; frame ``i`` of the same seed starts from the same noise under any schedule, window or length.
-        eta: see ``move``.
-        order: see ``Stepper``.
+        eta: see ``stepping.move``.
+        order: see ``stepping.Stepper``.
         guide: what is done around the model.
         history: how finished frames are shown; None shows them as they are.
         coordinates: a name in ``view.SIGNAL``.
         anchors: first frames of the clip that stay in the window for good.
         start: ``f ...``, unit noise to start from instead of the seed's.
+        full: whether the highest level is the model's noisiest; else what ``latent`` holds shows through it.
 
     Returns:
         clip: ``f ...``.
@@ -242,7 +152,8 @@ def rollout(
     clip = latent.clone()
     unknown = (~levels.known).nonzero().flatten()
     noise = frame_noise(latent.shape[1:], seed, unknown.tolist()) if start is None else start[unknown.to(start.device)]
-    clip[unknown.to(device)] = noise.to(latent) * start_scale(stepper.sigmas[-1], coordinates)
+    made = unknown.to(device)
+    clip[made] = started(clip[made], noise.to(latent), stepper.sigmas[-1], coordinates, full=full)
     for number, call in enumerate(calls):
         ids = call.ids.to(device)
         clip[ids], clean = stepper.step(clip[ids], call, number)
@@ -252,39 +163,6 @@ def rollout(
     return clip
 
 
-def forcing(
-    job: Job,
-    *,
-    levels: Levels,
-    window: int,
-    eta: float = 0.0,
-    order: str = "euler",
-    history: History | None = None,
-    anchors: int = 0,
-) -> Generator[Step, None, Tensor]:
-    """``rollout`` of a host's job. Returns ``f ...``."""
-    if job.known is not None and not torch.equal(job.known.cpu(), levels.known):
-        raise ValueError(
-            f"the latent's mask leaves {int(job.known.sum())} frames alone and the noise levels are for {int(levels.known.sum())} known"
-            " ones, or for others: give both the same frames"
-        )
-    return rollout(
-        job.denoise,
-        job.latent,
-        levels=levels,
-        sigmas=job.sigmas,
-        window=window,
-        seed=job.seed,
-        eta=eta,
-        order=order,
-        guide=job.guide,
-        history=history,
-        coordinates=job.coordinates,
-        anchors=anchors,
-        start=job.noise,
-    )
-
-
 def check_lengths(latent: Tensor, levels: Levels, sigmas: Tensor) -> None:
     """Refuse what does not fit together: ``latent``: ``f ...``, ``sigmas``: ``l``.
 
@@ -292,8 +170,41 @@ def check_lengths(latent: Tensor, levels: Levels, sigmas: Tensor) -> None:
         ValueError: one sentence.
     """
     if len(latent) != levels.frames:
-        raise ValueError(f"the latent has {len(latent)} frames and the noise levels are for {levels.frames}: they must agree")
-    if len(sigmas) != levels.steps + 1:
-        raise ValueError(f"{len(sigmas)} sigmas were given for {levels.steps} steps: give one per level, {levels.steps + 1}")
-    if not torch.isfinite(latent[levels.known.to(latent.device)]).all():
-        raise ValueError("a known frame holds values that are not finite: the latent is broken, encode it again")
+        raise ValueError(
+            f"the latent has {len(latent)} frames and the noise levels are for {levels.frames}: set frames of Noise Levels to {len(latent)}"
+            ", or the length of the latent"
+        )
+    check_sigmas(sigmas, levels.steps)
+    check_finite(latent)
+
+
+def check_sigmas(sigmas: Tensor, steps: int) -> None:
+    """Refuse sigmas that are not one per level, from clean to noise: ``sigmas``: ``l``, rising.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    if len(sigmas) != steps + 1:
+        raise ValueError(
+            f"the sigmas have {len(sigmas) - 1} steps and the noise levels {steps}: set steps of the scheduler to {steps}, or of Noise"
+            f" Levels to {len(sigmas) - 1}"
+        )
+    if not torch.isfinite(sigmas).all() or (sigmas.diff() < 0).any() or sigmas[-1] <= 0:
+        raise ValueError("the sigmas do not fall from noise to clean: use those of a scheduler such as BasicScheduler")
+    if sigmas[0] != 0:
+        raise ValueError(
+            f"the sigmas end at {float(sigmas[0]):.4g}: finished frames are context for the others, so they must end at 0; use the whole"
+            " schedule, or the end of it"
+        )
+
+
+def check_finite(latent: Tensor) -> None:
+    """Refuse frames with numbers that would spoil all others: ``latent``: ``f ...``.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    bad = ~torch.isfinite(latent).flatten(1).all(dim=1)
+    if bad.any():
+        frames = ", ".join(map(str, bad.nonzero().flatten().tolist()[:5]))
+        raise ValueError(f"the latent is not finite (NaN or infinite) in frame {frames}: encode or load it again")

@@ -5,137 +5,134 @@ A level counts denoising steps still to go: ``steps`` is pure noise, 0 is clean.
     level[m, f] = clip(steps + offset[f] - m, 0, steps)
 
 and differs only in when each frame starts, its offset. To add a schedule, write its offsets and name it in ``SCHEDULES``: menus and
-property tests read that table. Differs from the reference code: its trapezoid mirrors around the wrong column and leaves one frame
-as noise for even lengths; rows in which nothing moves are left out.
+property tests read that table; if frames start in their order and without an end, name it in ``stream.ENDLESS`` too. Matrices that are
+no offsets are in ``level_matrix.py``. Differs from the reference code: its trapezoid mirrors around the wrong column and leaves one
+frame as noise for even lengths; rows in which nothing moves are left out.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-def full_sequence(frames: int, steps: int, lag: float, block: int) -> Tensor:
-    """All frames at once: ordinary video diffusion. Returns ``f``."""
-    return torch.zeros(frames, dtype=torch.int64)
-
-
-def autoregressive(frames: int, steps: int, lag: float, block: int) -> Tensor:
-    """A block starts when the one before it is clean. Returns ``f``."""
-    return _blocks(frames, block) * steps
+from .calls import Call, anchored, check_window, spans
+from .calls import Levels as Levels  # offered here too
+from .known_frames import gaps, known_frames, only_at_the_start, reaching
 
 
-def pyramid(frames: int, steps: int, lag: float, block: int) -> Tensor:
-    """Each block ``lag`` steps behind the one before it; 0 is full_sequence, ``steps`` is autoregressive. Returns ``f``."""
-    return _lagged(_blocks(frames, block), min(lag, steps))
+def full_sequence(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """All frames at once: ordinary video diffusion. ``index``: ``n``. Returns ``n``."""
+    return torch.zeros_like(index)
 
 
-def trapezoid(frames: int, steps: int, lag: float, block: int) -> Tensor:
-    """Both ends lead and the middle follows: for filling between two known ends. Returns ``f``."""
-    blocks = _blocks(frames, block)
+def autoregressive(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """A block starts when the one before it is clean. ``index``: ``n``. Returns ``n``."""
+    return _blocks(index, block) * steps
+
+
+def pyramid(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """Each block ``lag`` steps behind the one before; 0: full_sequence, ``steps``: autoregressive. ``index``: ``n``. Returns ``n``."""
+    return _lagged(_blocks(index, block), min(lag, steps))
+
+
+def trapezoid(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """Both ends lead and the middle follows: for filling between two known ends. ``index``: ``n``. Returns ``n``."""
+    blocks = _blocks(index, block)
     return _lagged(torch.minimum(blocks, blocks.max() - blocks), min(lag, steps))
 
 
-def _blocks(frames: int, block: int) -> Tensor:
-    return torch.arange(frames).div(block, rounding_mode="floor")
+def chunked(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """A pyramid inside each block, and a block starts when the whole one before it is clean (Diffusion Forcing's ``chunk_size``).
+
+    ``index``: ``n``. Returns ``n``.
+    """
+    lag = min(lag, steps)
+    whole = steps + int(_lagged(torch.tensor(block - 1), lag))
+    return _blocks(index, block) * whole + _lagged(index % block, lag)
+
+
+def ar_step(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """SkyReels-V2 (arXiv:2504.13074) and AR-Diffusion for video (arXiv:2503.07418): ``lag`` is their ``ar_step``, in whole steps.
+
+    ``block`` is SkyReels' ``causal_block_size``; a last block that is not full is generated too, not cut off. ``index``: ``n``.
+    Returns ``n``.
+    """
+    return _blocks(index, block) * int(min(lag, steps))
+
+
+def fifo(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """FIFO-Diffusion's queue (arXiv:2405.11473): every call moves ``steps`` frames one level; one leaves, one joins as pure noise.
+
+    ``index``: ``n``. Returns ``n``.
+    """
+    return index.clone()
+
+
+def rolling(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """Rolling Diffusion (arXiv:2402.09470): ``lag`` is M, the steps between two shifts, and W = ``steps`` / M frames are in flight.
+
+    ``index``: ``n``. Returns ``n``.
+    """
+    return index * _sharing(steps, lag)
+
+
+def progressive(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
+    """PA-VDM (arXiv:2410.08151): ``lag`` is the steps between two shifts of ``block`` frames, ``steps`` / lag chunks are in flight.
+
+    ``index``: ``n``. Returns ``n``.
+    """
+    return _blocks(index, block) * _sharing(steps, lag)
+
+
+def _blocks(index: Tensor, block: int) -> Tensor:
+    return index.div(block, rounding_mode="floor")
 
 
 def _lagged(blocks: Tensor, lag: float) -> Tensor:
-    return (blocks * lag + 1e-9).floor().long()  # 0.29 * 100 is 28.999999999999996
+    return (blocks.double() * lag + 1e-9).floor().long()  # 0.29 * 100 is 28.999999999999996
 
 
-Offsets = Callable[[int, int, float, int], Tensor]
-SCHEDULES: dict[str, Offsets] = {f.__name__: f for f in (pyramid, autoregressive, full_sequence, trapezoid)}
+def _sharing(steps: int, lag: float) -> int:
+    """The least number of steps, ``lag`` or more, that shares ``steps`` into whole shifts."""
+    return next(shift for shift in range(max(1, math.ceil(min(lag, steps))), steps + 1) if steps % shift == 0)
 
 
-@dataclass(frozen=True)
-class Call:
-    """One model call: the frames it shows, and which levels they have before and after.
-
-    Attributes:
-        ids: ``n``, int64, frames of the clip, rising.
-        before: ``n``, levels at the call: whole numbers (int64), or levels in between (float).
-        after: ``n``, levels afterwards; equal to ``before`` for frames that stay untouched.
-        times: ``n``, when the temporal modules are told each frame is; None for ``ids``.
-    """
-
-    ids: Tensor
-    before: Tensor
-    after: Tensor
-    times: Tensor | None = None
+# (numbers of the generated frames from 0, steps, lag, frames in a block) -> the rows that each frame waits
+Offsets = Callable[[Tensor, int, float, int], Tensor]
+SCHEDULES: dict[str, Offsets] = {
+    f.__name__: f for f in (pyramid, autoregressive, full_sequence, trapezoid, chunked, ar_step, fifo, rolling, progressive)
+}
 
 
-class Levels(Protocol):
-    """What samplers ask of a schedule for a clip."""
-
-    @property
-    def steps(self) -> int:
-        """Denoising steps of each frame: the level of pure noise."""
-        ...
-
-    @property
-    def known(self) -> Tensor:
-        """Which frames are given and clean all along: ``f``, bool."""
-        ...
-
-    @property
-    def frames(self) -> int:
-        """Length of the clip, known frames included."""
-        ...
-
-    @property
-    def calls_total(self) -> int:
-        """Model calls of the whole clip."""
-        ...
-
-    def matrix(self) -> Tensor:
-        """Every state on the way, the first all noise and the last all clean. Returns ``m f``."""
-        ...
-
-    def in_flight(self) -> int:
-        """The widest stretch of frames, from the first to the last, that any row moves: the least window."""
-        ...
-
-    def calls(self, window: int, anchors: int = 0) -> Iterator[Call]:
-        """The model calls, in order, through a window of so many frames; see ``NoiseLevels.calls``."""
-        ...
-
-
-def known_frames(known: int | Sequence[int] | Tensor, frames: int) -> Tensor:
-    """Which frames are given.
+def between(known: Tensor, steps: int, lag: float, block: int, window: int = 0) -> Tensor:
+    """In-betweening: each gap between known frames is filled from its known neighbours inward.
 
     Args:
-        known: how many at the start, or their numbers (negative ones count from the end), or a bool for each, ``f``.
-        frames: length of the clip.
+        known: ``f``, bool.
+        steps: of each frame.
+        lag: steps between neighbouring blocks.
+        block: frames that move together, counted from the gap's known end.
+        window: neighbouring gaps are filled at the same time as far as so many frames hold them with the known frames beside them, the
+            others after them; 0 fills all at the same time.
 
     Returns:
-        known: ``f``, bool.
-
-    Raises:
-        ValueError: a number outside the clip, or nothing is left to generate.
+        offsets: ``f``, 0 for known frames.
     """
-    if isinstance(known, Tensor):
-        mask = known.bool()
-        if len(mask) != frames:
-            raise ValueError(f"{len(mask)} frames are marked as known or not, and the clip has {frames}: they must agree")
-    else:
-        if isinstance(known, int):
-            if known < 0:
-                raise ValueError(f"known is {known}: it must be at least 0")
-            known = range(min(known, frames))
-        outside = [i for i in known if not -frames <= i < frames]
-        if outside:
-            raise ValueError(f"frame {outside[0]} is known and the clip has frames 0 to {frames - 1}: choose a frame of the clip")
-        mask = torch.zeros(frames, dtype=torch.bool)
-        mask[list(known)] = True
-    if bool(mask.all()):
-        raise ValueError(
-            f"{int(mask.sum())} frames are known and the clip has {frames}: nothing is left to generate, ask for more frames"
-        )
-    return mask
+    offsets = torch.zeros(len(known), dtype=torch.int64)
+    start, low = 0, 0
+    for number, (first, end) in enumerate(gaps(known)):
+        if number == 0:
+            low = max(0, first - 1)
+        elif window and min(end + 1, len(known)) - low > window:
+            start, low = int(offsets.max()) + steps, first - 1
+        index = torch.arange(end - first)
+        left, right = first > 0, end < len(known)
+        onward = pyramid(index, steps, lag, block)
+        own = trapezoid(index, steps, lag, block) if left == right else onward if left else onward.flip(0)
+        offsets[first:end] = start + own
+    return offsets
 
 
 @dataclass(frozen=True)
@@ -171,20 +168,21 @@ class NoiseLevels:
         lag: float = 1.0,
         block: int = 1,
         known: int | Sequence[int] | Tensor = 0,
+        window: int = 0,
     ) -> "NoiseLevels":
         """A schedule of ``SCHEDULES`` for ``frames`` frames, of which some are ``known`` (``known_frames``).
+
+        A trapezoid with known frames beyond the start of the clip is filled gap by gap (``between``, for which ``window`` is).
 
         Raises:
             ValueError: unknown name, or a number out of range.
         """
-        if name not in SCHEDULES:
-            raise ValueError(f"the schedule {name!r} is not known: choose one of {', '.join(SCHEDULES)}")
-        for what, value, least in (("frames", frames, 1), ("steps", steps, 1), ("block", block, 1), ("lag", lag, 0)):
-            if not value >= least:
-                raise ValueError(f"{what} is {value}: it must be at least {least}")
+        check_schedule(name, frames, steps, lag, block)
         mask = known_frames(known, frames)
+        if name == "trapezoid" and not only_at_the_start(mask):
+            return cls(steps, between(mask, steps, lag, block, window), mask)
         offsets = torch.zeros(frames, dtype=torch.int64)
-        offsets[~mask] = SCHEDULES[name](int((~mask).sum()), steps, lag, block)
+        offsets[~mask] = SCHEDULES[name](torch.arange(int((~mask).sum())), steps, lag, block)
         return cls(steps, offsets, mask)
 
     @property
@@ -195,8 +193,11 @@ class NoiseLevels:
     @property
     def rows(self) -> Tensor:
         """The rows in which a frame moves, as values of ``m`` in the formula. Returns ``m``, int64."""
-        starts = self.offsets[~self.known].unique()
-        return (starts[:, None] + torch.arange(self.steps)).unique()
+        starts = self.offsets[~self.known]
+        change = torch.zeros(int(starts.max()) + self.steps + 1, dtype=torch.int64)
+        one = torch.ones_like(starts)
+        change.index_add_(0, starts, one).index_add_(0, starts + self.steps, -one)
+        return (change.cumsum(0) > 0).nonzero().flatten()
 
     @property
     def calls_total(self) -> int:
@@ -205,24 +206,36 @@ class NoiseLevels:
 
     def matrix(self) -> Tensor:
         """Every state on the way, the first all noise and the last all clean. Returns ``m f``, int64."""
-        rows = torch.cat([self.rows, self.offsets[~self.known].max()[None] + self.steps])
-        return self._levels(torch.arange(self.frames), rows[:, None])
+        return self.part(torch.arange(self.calls_total + 1), torch.arange(self.frames))
+
+    def part(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """Some rows and columns of the matrix: ``rows``: ``m``, from 0, ``ids``: ``f``. Returns ``m f``, int64."""
+        all_rows = torch.cat([self.rows, self.offsets[~self.known].max()[None] + self.steps])
+        return self._levels(ids, all_rows[rows][:, None])
+
+    def moves(self) -> Tensor:
+        """How many calls move each frame. Returns ``f``."""
+        return torch.where(self.known, 0, self.steps)
 
     def in_flight(self) -> int:
-        """The widest stretch of frames, from the first to the last, that any row moves: the least window."""
-        if not self._rising():
-            return max(int(moving[-1] - moving[0]) + 1 for moving in self._moving())
-        ids = (~self.known).nonzero().flatten()
-        offsets = self.offsets[ids]
-        first = torch.searchsorted(offsets, offsets - self.steps + 1)  # the widest row is one in which a frame starts
-        last = torch.searchsorted(offsets, offsets, right=True)
-        return int((ids[last - 1] - ids[first]).max()) + 1
+        """The widest stretch of frames, from the first to the last, that any row moves: the least window.
+
+        In a gap between known frames these belong to it: what is filled in has to see them.
+        """
+        first, last = self._moving()
+        return int((last - first).max()) + 1
+
+    def spans(self, window: int, anchors: int = 0) -> Tensor:
+        """The first frame of each model call, anchors aside, and the one after its last; see ``calls``. Returns ``m 2``."""
+        first, last = self._moving()
+        context = check_window(int((last - first).max()) + 1, window, anchors)
+        return spans(first, last, window - anchors, self.frames, context=context, rising=self._rising())
 
     def calls(self, window: int, anchors: int = 0) -> Iterator[Call]:
         """The model calls, in order: each shows the frames it moves and ``window - in_flight()`` frames before them.
 
         So a frame is made from the same context whether the clip ends soon or goes on. Where later frames finish first
-        (trapezoid), the rest of the window shows what comes after.
+        (trapezoid), the rest of the window shows what lies on both sides.
 
         Args:
             window: most frames in a call.
@@ -232,15 +245,10 @@ class NoiseLevels:
         Raises:
             ValueError: the window is shorter than the frames in flight, which would leave some unfinished. Raised before the first call.
         """
-        return self._calls(window, check_window(self.in_flight(), window, anchors), anchors)
+        return self._calls(self.spans(window, anchors), anchors)
 
-    def _calls(self, window: int, context: int, anchors: int) -> Iterator[Call]:
-        rising = self._rising()
-        for row, moving in zip(self.rows.tolist(), self._moving(), strict=True):
-            low, high = max(0, int(moving[0]) - context), int(moving[-1]) + 1
-            if not rising:
-                low = max(0, min(low, self.frames - window))
-                high = min(self.frames, low + window)
+    def _calls(self, shown: Tensor, anchors: int) -> Iterator[Call]:
+        for row, (low, high) in zip(self.rows.tolist(), shown.tolist(), strict=True):
             ids, times = anchored(low, high, anchors)
             yield Call(ids, self._levels(ids, row), self._levels(ids, row + 1), times)
 
@@ -252,45 +260,30 @@ class NoiseLevels:
         offsets = self.offsets[~self.known]
         return bool((offsets.diff() >= 0).all())
 
-    def _moving(self) -> Iterator[Tensor]:
-        """For each row, the clip's frames that it moves, in order."""
-        rising, ids = self._rising(), (~self.known).nonzero().flatten()
+    def _moving(self) -> tuple[Tensor, Tensor]:
+        """First and last frame that each row moves, ``m`` each; with the known frames beside them, where there are some to lead to."""
+        ids, rows = (~self.known).nonzero().flatten(), self.rows
         offsets = self.offsets[ids]
-        for row in self.rows.tolist():
-            if rising:  # two look-ups instead of a pass over all frames
-                first = int(torch.searchsorted(offsets, row - self.steps + 1))
-                last = int(torch.searchsorted(offsets, row, right=True))
-                yield ids[first:last]
-            else:
-                yield ids[(offsets <= row) & (row < offsets + self.steps)]
+        if self._rising():
+            first = ids[torch.searchsorted(offsets, rows - self.steps, right=True)]
+            last = ids[torch.searchsorted(offsets, rows, right=True) - 1]
+        else:
+            moving = [ids[(offsets <= row) & (row < offsets + self.steps)] for row in rows.tolist()]
+            first, last = torch.stack([frames[0] for frames in moving]), torch.stack([frames[-1] for frames in moving])
+        return reaching(first, last, self.known)
 
 
-def check_window(needed: int, window: int, anchors: int) -> int:
-    """How many frames of context a window has room for beside those in flight, ``needed``, and ``anchors``.
+def check_schedule(name: str, frames: int, steps: int, lag: float, block: int) -> None:
+    """Refuse what no schedule can be made of.
 
     Raises:
-        ValueError: none of them may be left out, and they do not fit.
+        ValueError: one sentence.
     """
-    if anchors < 0:
-        raise ValueError(f"anchors is {anchors}: it must be at least 0")
-    if window < needed + anchors:
-        kept = f" and {anchors} anchors" if anchors else ""
-        raise ValueError(
-            f"the window holds {window} frames and this schedule has {needed} in flight{kept} at once: "
-            f"use a window of at least {needed + anchors}, fewer steps, a smaller block or a larger lag"
-        )
-    return window - needed - anchors
-
-
-def anchored(low: int, high: int, anchors: int) -> tuple[Tensor, Tensor | None]:
-    """The frames ``low`` to ``high - 1`` behind those of the first ``anchors`` that lie before them.
-
-    Returns:
-        ids: ``n``, int64, and times: ``n``, in which they stand without a gap, or None where there is none.
-    """
-    kept = min(anchors, low)
-    ids = torch.cat([torch.arange(kept), torch.arange(low, high)])
-    return ids, (torch.arange(low - kept, high) if kept < low and kept else None)
+    if name not in SCHEDULES:
+        raise ValueError(f"the schedule {name!r} is not known: choose one of {', '.join(SCHEDULES)}")
+    for what, value, least in (("frames", frames, 1), ("steps", steps, 1), ("block", block, 1), ("lag", lag, 0)):
+        if not value >= least:
+            raise ValueError(f"{what} is {value}: it must be at least {least}")
 
 
 def least_lag(steps: int, window: int, block: int = 1, context: int = 1) -> int:

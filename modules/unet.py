@@ -11,7 +11,7 @@ the reference in one free number: ``groups`` of the normalisations, which is 32 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+LATER = {"skip_scale": 1.0}  # fields of the configuration that the first files did not have
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class UNetConfig:
     label_channels: int | None = None  # length of the label vector ``y``; None: the model takes no label
     use_scale_shift_norm: bool = False  # the embedding scales and shifts instead of being added
     groups: int = 32
+    skip_scale: float = 1.0  # skips of the n-th level, counted from 0, are multiplied with its n-th power: see ``skip_scales``
 
     def __post_init__(self) -> None:
         for name in ("channel_mult", "num_res_blocks", "transformer_depth", "transformer_depth_output"):
@@ -59,8 +61,31 @@ class UNetConfig:
                     f"a level is {width} channels wide: it must be a multiple of groups={self.groups} and num_heads={self.num_heads}"
                 )
 
+        if not 0 < self.skip_scale <= 1:
+            raise ValueError(
+                f"skip_scale is {self.skip_scale}: it must lie above 0, and 1 leaves skips as they are; 0.7 is usual"
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """The fields by name. What came later is left out where it says nothing new, so that files stay as they were."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+
+    def skip_scales(self) -> tuple[float, ...]:
+        """What the skip into each block of the way up is multiplied with: less the deeper it comes from (ScaleLong's constant scaling,
+        Huang et al., arXiv:2310.13545), so that gradients of deep networks do not add up.
+
+        A block's group norm takes most of it back where groups hold either skip or not; what the norm does not see is the block's
+        shortcut. So it does less here than in networks without such norms.
+        """
+        return tuple(
+            self.skip_scale**level for level, blocks in reversed(list(enumerate(self.num_res_blocks))) for _ in range(blocks + 1)
+        )
+
     def comfyui(self) -> dict[str, Any]:
-        """The keyword arguments of ComfyUI's ``UNetModel`` for this architecture (``groups`` is set on the modules afterwards)."""
+        """The keyword arguments of ComfyUI's ``UNetModel`` for this architecture.
+
+        What it does not know is added outside: ``groups`` on its modules, ``skip_scales`` by a patch of its way up.
+        """
         deepest = max(*self.transformer_depth, *self.transformer_depth_output, self.transformer_depth_middle)
         return {
             "image_size": 32,
@@ -331,7 +356,8 @@ class UNet(nn.Module):
             h = block(h, emb, context)
             skips.append(h)
         h = self.middle_block(h, emb, context)
-        for block in self.output_blocks:
-            h = torch.cat([h, skips.pop()], dim=1)
+        for block, scale in zip(self.output_blocks, self.config.skip_scales(), strict=True):
+            skip = skips.pop()
+            h = torch.cat([h, skip if scale == 1 else scale * skip], dim=1)
             h = block(h, emb, context, skips[-1].shape[-2:] if skips else None)
         return self.out(h)

@@ -20,12 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .noise import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule, broadcast
+from .temporal.config import LATER, TemporalConfig
+from .temporal.kinds import class_of
 from .temporal.motion import MotionModel
 from .temporal.slots import fill, widths
-from .temporal.transformer import TemporalConfig
+from .unet import LATER as UNET_LATER
 from .unet import UNet, UNetConfig
 
-VERSION = 1
+VERSION = 2  # 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules
 UNET, TEMPORAL = "model.diffusion_model.", "temporal."
 
 
@@ -48,13 +50,17 @@ class VideoModelInfo:
         for name, table in (("prediction", PREDICTIONS), ("noise_schedule", NOISE_SCHEDULES)):
             if getattr(self, name) not in table:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: this pack knows {', '.join(table)}")
+        class_of(self.temporal)
         if len(self.labels) != (self.unet.label_channels or 0):
             raise ValueError(
                 f"{len(self.labels)} labels are named and the U-Net takes {self.unet.label_channels or 0}: they must agree"
             )
 
     def json(self) -> str:
-        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)
+        """The description as text. A later version is written only where it takes one to read it."""
+        unet, temporal = self.unet.facts(), self.temporal.facts()
+        version = VERSION if LATER.keys() & temporal.keys() or UNET_LATER.keys() & unet.keys() else 1
+        return json.dumps({"version": version, **asdict(self), "unet": unet, "temporal": temporal}, sort_keys=True)
 
     @classmethod
     def parse(cls, text: str) -> "VideoModelInfo":

@@ -6,12 +6,12 @@ sees it. Frames stand first, whatever else a frame has follows: ``f c h w`` for 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from .noise import broadcast, frame_noise
+from .noise import KeptNoise, broadcast
 
 SIGNAL: dict[str, Callable[[Tensor], Tensor]] = {
     "diffusion": torch.ones_like,  # x = clean + sigma * noise, ComfyUI's coordinates of eps, v and x0 models
@@ -62,6 +62,8 @@ class View:
         top: the sigma of pure noise.
         coordinates: a name in ``SIGNAL``.
         history: how finished frames are shown; None once that is done.
+        names: one for each variant, for modules that remember what they saw of it in earlier calls.
+        noises: where noise for showing frames comes from; a sampler's keeps what it drew for the next call.
     """
 
     x: Tensor
@@ -73,6 +75,8 @@ class View:
     top: float = 1.0
     coordinates: str = "diffusion"
     history: History | None = None
+    names: tuple[int, ...] = (0,)
+    noises: KeptNoise = field(default_factory=KeptNoise, compare=False, repr=False)
 
     @classmethod
     def plain(cls, x: Tensor, sigma: Tensor) -> "View":
@@ -92,24 +96,24 @@ class View:
             return replace(self, history=None)
         x, sigma = self.x, self.sigma
         if history.sigma > 0:
-            level = torch.where(self.finished, torch.full_like(sigma, history.sigma), sigma)
+            sigma = torch.where(self.finished, torch.full_like(sigma, history.sigma), sigma)
             if history.kind != "label":
                 purpose = "stabilise" if history.kind == "noise" else f"addnoise {self.call}"
-                x = self._noised(level, self._noise(purpose, history.seed))
-            sigma = level
+                x = self._changed(x, self.finished, purpose, lambda x, noise, at: mixed(x, noise, at, self.coordinates), sigma)
         if history.kept is not None:
             dropped = self.finished & torch.tensor([i not in history.kept for i in self.ids.tolist()], device=x.device)
             sigma = torch.where(dropped, torch.full_like(sigma, self.top), sigma)
-            pure = self._noise("dropped", history.seed) * start_scale(sigma, self.coordinates).reshape(-1, *(1,) * (x.ndim - 1))
-            x = torch.where(_rows(dropped, x), pure, x)
+            x = self._changed(x, dropped, "dropped", lambda _, noise, at: begun(noise, at, self.coordinates), sigma)
         return replace(self, x=x, sigma=sigma, history=None)
 
-    def _noise(self, purpose: str, seed: int) -> Tensor:
-        return frame_noise(self.x.shape[1:], seed, self.ids.tolist(), purpose).to(self.x)
-
-    def _noised(self, sigma: Tensor, noise: Tensor) -> Tensor:
-        noised = mixed(self.x, noise, sigma, self.coordinates)
-        return torch.where(_rows(self.finished, self.x), noised, self.x)
+    def _changed(self, x: Tensor, chosen: Tensor, purpose: str, change: Callable[..., Tensor], sigma: Tensor) -> Tensor:
+        """``x``: ``n ...``, where some frames are ``change(frames, noise, sigma)``. Returns ``n ...``."""
+        rows = chosen.nonzero().flatten()
+        if len(rows) == 0:
+            return x
+        assert self.history is not None
+        noise = self.noises(x, self.history.seed, self.ids[rows].tolist(), purpose)
+        return x.index_copy(0, rows, change(x[rows], noise, sigma[rows]))
 
 
 Denoise = Callable[[View], Tensor]  # the model with its conditions: its guess of the clean frames, ``n ...`` as ``View.x``
@@ -122,14 +126,21 @@ def plain(denoise: Denoise, view: View) -> Tensor:
 
 
 def stacked(views: Sequence[View]) -> View:
-    """Variants of the same frames as one call; they must be ``shown`` already."""
-    first = views[0]
-    return replace(first, x=torch.cat([view.x for view in views]), sigma=torch.cat([view.sigma for view in views]))
+    """Variants of the same frames, with names of their own, as one call; they must be ``shown`` already."""
+    names = tuple(name for view in views for name in view.names)
+    return replace(
+        views[0], x=torch.cat([view.x for view in views]), sigma=torch.cat([view.sigma for view in views]), names=names
+    )
 
 
 def mixed(clean: Tensor, noise: Tensor, sigma: Tensor, coordinates: str) -> Tensor:
     """Frames with noise of a level: ``clean``: ``n ...``, ``noise``: ``n ...``, ``sigma``: ``n``. Returns ``n ...``."""
     return broadcast(SIGNAL[coordinates](sigma), clean) * clean + broadcast(sigma, clean) * noise
+
+
+def begun(noise: Tensor, sigma: Tensor, coordinates: str) -> Tensor:
+    """Frames of which nothing is known yet: unit ``noise``: ``n ...``, ``sigma``: ``n``. Returns ``n ...``."""
+    return noise * broadcast(start_scale(sigma, coordinates), noise)
 
 
 def start_scale(sigma: Tensor, coordinates: str) -> Tensor:
@@ -138,7 +149,3 @@ def start_scale(sigma: Tensor, coordinates: str) -> Tensor:
     A diffusion model's noisiest level still holds a trace of the clip, so its noise has the variance of both together.
     """
     return (1 + sigma**2).sqrt() if coordinates == "diffusion" else sigma
-
-
-def _rows(choice: Tensor, like: Tensor) -> Tensor:
-    return choice.reshape(-1, *(1,) * (like.ndim - 1))

@@ -57,13 +57,13 @@ def _title(plan: WindowPlan | None, frames: int) -> str:
 
 
 def _write_frames(draw: ImageDraw.ImageDraw, frames: int, width: int) -> None:
-    for frame in _ticks(frames, width):
+    for frame in ticks(frames, width):
         x = LEFT + (2 * frame + 1) * width // (2 * frames)
         draw.line((x, TOP - 5, x, TOP - 2), fill=_TEXT)
         draw.text((x - draw.textlength(str(frame)) / 2, TOP - 19), str(frame), fill=_TEXT)
 
 
-def _ticks(frames: int, width: int) -> list[int]:
+def ticks(frames: int, width: int) -> list[int]:
     """Frame numbers to write, round ones and about 40 pixels apart."""
     least = 40 * frames / width
     apart = next(n * 10**power for power in range(9) for n in (1, 2, 5) if n * 10**power >= least)

@@ -2,34 +2,52 @@
 
 import logging
 import time
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from .. import host
-from ..modules.pictures import heat_map
-from ..modules.samplers import forcing
-from ..modules.schedules import SCHEDULES, Levels, NoiseLevels
-from ..modules.view import KINDS, History
-from .models import empty_clip, labelled
+from ..modules.forcing import Forcing, frame_axis, take
+from ..modules.known_frames import known_frames, numbers_of
+from ..modules.level_matrix import CUSTOM, NAMES, LevelMatrix, planned
+from ..modules.level_picture import cost_of, draw_levels
+from ..modules.schedules import NoiseLevels
+from ..modules.stepping import ORDERS
+from ..modules.view import KINDS, Guide, History, plain
+from .models import described, empty_clip, labelled
 from .node import LongTakeNode
 
 io = host.io
 log = logging.getLogger("longtake")
 CATEGORY = "LongTake/forcing"
 NoiseLevelsType = io.Custom("LONGTAKE_NOISE_LEVELS")
+GuidanceType = io.Custom("LONGTAKE_GUIDANCE")
 
 
-def schedule_inputs() -> list:
-    """The widgets that say which schedule; two nodes have them."""
+TOLD = {
+    "pyramid": "each frame a little noisier than the one before it, for takes of any length",
+    "autoregressive": "one block after the other",
+    "full_sequence": "all frames together, up to the window",
+    "trapezoid": "both ends first, the middle last; fills gaps between known frames",
+    "chunked": "a pyramid inside each block, and one block after the other",
+    "ar_step": "as SkyReels-V2: lag is its ar_step, block its causal_block_size",
+    "fifo": "a queue of as many frames as steps, one call per frame; lag and block do nothing",
+    "rolling": "as Rolling Diffusion: steps / lag frames in flight",
+    "progressive": "as PA-VDM: steps / lag blocks in flight",
+    "ar_diffusion": "as AR-Diffusion for text: each frame at a speed of its own; the window holds the clip, lag and block do nothing",
+    "custom": "the matrix written below",
+}
+
+
+def schedule_inputs(names: Sequence[str] = tuple(name for name in NAMES if name != CUSTOM)) -> list:
+    """The widgets that say which schedule; several nodes have them."""
     return [
         io.Combo.Input(
             "schedule",
-            options=list(SCHEDULES),
+            options=list(names),
             default="pyramid",
-            tooltip="pyramid: each frame a little noisier than the one before it, for takes of any length. autoregressive: one block after "
-            "the other. full_sequence: all frames together, up to the window. trapezoid: both ends first, the middle last.",
+            tooltip=". ".join(f"{name}: {TOLD[name]}" for name in names) + ".",
         ),
         io.Int.Input("steps", default=12, min=1, max=1000, tooltip="Denoising steps that each frame takes from noise to clean."),
         io.Float.Input(
@@ -38,10 +56,32 @@ def schedule_inputs() -> list:
             min=0.0,
             max=1000.0,
             step=0.25,
-            tooltip="pyramid and trapezoid: steps that a block is behind its neighbour. It is also the number of model calls per frame: "
-            "small is fast, as large as steps is autoregressive, 0 is full_sequence.",
+            tooltip="Steps that a block is behind its neighbour. It is also the number of model calls per frame: small is fast, as large "
+            "as steps is autoregressive, 0 is full_sequence.",
         ),
         io.Int.Input("block", default=1, min=1, max=1024, tooltip="Frames that move together."),
+    ]
+
+
+def stepping_inputs(optional: bool = False) -> list:
+    """The widgets that say how frames step; two nodes have them."""
+    return [
+        io.Combo.Input(
+            "order",
+            options=list(ORDERS),
+            default="euler",
+            optional=optional,
+            tooltip="euler: one model call per row. heun: two, with a smaller error for the same steps; needs eta 0.",
+        ),
+        io.Int.Input(
+            "anchors",
+            default=0,
+            min=0,
+            max=1024,
+            optional=optional,
+            tooltip="First frames of the clip that stay in the window for good, so that a long take does not forget how it began. They take"
+            " room in the window.",
+        ),
     ]
 
 
@@ -52,24 +92,70 @@ class LongTakeNoiseLevels(LongTakeNode):
             node_id="LongTakeNoiseLevels",
             display_name="Noise Levels",
             category=CATEGORY,
-            description="Which noise level each frame has at each model call, as an object for samplers and as a picture: "
+            description="Which noise level each frame has at each model call, as an object for samplers and as a picture with its cost: "
             "frames to the right, model calls downwards, bright is noise.",
             inputs=[
                 io.Int.Input("frames", default=32, min=1, max=100000, tooltip="Length of the clip, known frames included."),
-                *schedule_inputs(),
+                *schedule_inputs(NAMES),
                 io.Int.Input("known", default=0, min=0, max=100000, tooltip="Frames at the start that are given and stay clean."),
+                io.String.Input(
+                    "known_at",
+                    default="",
+                    optional=True,
+                    tooltip="Numbers of further frames that are given, such as 0, 16, -1 (the last). A trapezoid fills each gap between "
+                    "them from its ends inward.",
+                ),
+                io.String.Input(
+                    CUSTOM,
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="The matrix of schedule custom: a line per model call with the level of every frame, from noise down to 0; the "
+                    "largest is the number of steps. 3 3 3 or 333; real numbers too. Columns of zeros are known frames.",
+                ),
+                io.Int.Input(
+                    "window",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    optional=True,
+                    tooltip="Frames that the model sees at once, for the cost, and for a trapezoid between many known frames, which then "
+                    "fills as many gaps at a time as fit; 0 is the least.",
+                ),
             ],
             outputs=[
                 NoiseLevelsType.Output(display_name="noise_levels"),
                 io.Image.Output(),
                 io.Int.Output(display_name="model_calls"),
+                io.String.Output(display_name="report"),
             ],
         )
 
     @classmethod
-    def execute(cls, frames: int, schedule: str, steps: int, lag: float, block: int, known: int) -> "io.NodeOutput":
-        levels = NoiseLevels.named(schedule, frames, steps, lag=lag, block=block, known=known)
-        return io.NodeOutput(levels, heat_map(levels.matrix(), top=steps), levels.calls_total)
+    def execute(
+        cls,
+        frames: int,
+        schedule: str,
+        steps: int,
+        lag: float,
+        block: int,
+        known: int,
+        known_at: str = "",
+        custom: str = "",
+        window: int = 0,
+    ) -> "io.NodeOutput":
+        given = known_at_all(frames, known, known_at) if schedule != CUSTOM else numbers_of(known_at) or known
+        levels = planned(schedule, frames, steps, lag=lag, block=block, known=given, window=window, text=custom)
+        report = "\n".join([f"{schedule}, {levels.steps} steps", *cost_of(levels, window).lines()])
+        return io.NodeOutput(levels, draw_levels(levels, window), levels.calls_total, report)
+
+
+def known_at_all(frames: int, known: int, known_at: str) -> torch.Tensor | int:
+    """Frames known at the start and elsewhere."""
+    numbers = numbers_of(known_at)
+    if not numbers:
+        return known
+    return known_frames([*range(min(known, frames)), *numbers], frames)
 
 
 class LongTakeRollout(LongTakeNode):
@@ -118,12 +204,25 @@ class LongTakeRollout(LongTakeNode):
                     tooltip="noise: they really get that noise, the same at every call. label: the model is only told so.",
                 ),
                 io.Latent.Input(
-                    "known_frames", optional=True, tooltip="Frames that the take starts with; they come back unchanged."
+                    "known_frames",
+                    optional=True,
+                    tooltip="Frames that the take starts with, or those that noise_levels takes as known, in order; a whole clip does too,"
+                    " which has them in their places. They come back unchanged.",
                 ),
                 NoiseLevelsType.Input(
                     "noise_levels",
                     optional=True,
                     tooltip="A schedule from Noise Levels, used instead of frames, schedule, steps, lag and block here.",
+                ),
+                *stepping_inputs(optional=True),
+                GuidanceType.Input(
+                    "guidance", optional=True, tooltip="What is done around the model at every call; see the Guidance nodes."
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="An empty latent that says how large the frames are, for models that do not say it themselves; how many it has"
+                    " does not matter.",
                 ),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
@@ -147,52 +246,55 @@ class LongTakeRollout(LongTakeNode):
         positive: list | None = None,
         negative: list | None = None,
         known_frames: dict | None = None,
-        noise_levels: NoiseLevels | None = None,
+        noise_levels: NoiseLevels | LevelMatrix | None = None,
+        order: str = "euler",
+        anchors: int = 0,
+        guidance: Guide | None = None,
+        latent: dict | None = None,
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
-        positive = labelled(model, "") if positive is None else positive
+        positive = anything(model) if positive is None else positive
         known = None if known_frames is None else known_frames["samples"]
-        levels = noise_levels or NoiseLevels.named(
-            schedule, frames, steps, lag=lag, block=block, known=0 if known is None else len(known)
+        levels = noise_levels or planned(
+            schedule, frames, steps, lag=lag, block=block, known=0 if known is None else known.shape[frame_axis(known)]
         )
-        latent = start_latent(model, levels, known)
+        clip = take(levels, known, frame_size(model, known, latent))
         info = host.video_info(model)
-        window = window or (info.frames if info else 16)
-        levels.calls(window)  # refuses a window that is too short, before anything is loaded
-        algorithm = partial(
-            forcing,
-            levels=levels,
-            window=window,
-            eta=eta,
-            history=History(stabilise, stabilise_with, seed),
-        )
-        sigmas = host.level_sigmas(model, levels.steps)
+        history = History(stabilise, stabilise_with, seed)
+        algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, history, anchors)
+        sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()
-        clip = host.sample(model, positive, negative, cfg=cfg, latent=latent, algorithm=algorithm, seed=seed, sigmas=sigmas)
-        report = f"seed {seed}, {levels.frames} frames, {levels.calls_total} model calls, {time.perf_counter() - began:.1f} s"
+        clip = host.sample(
+            model, positive, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=sigmas, guide=guide
+        )
+        report = f"seed {seed}, {levels.frames} frames, {algorithm.model_calls} model calls, {time.perf_counter() - began:.1f} s"
         log.debug(report)
         return io.NodeOutput({"samples": clip}, report, ui=host.ui.PreviewText(report))
 
 
-def start_latent(model: Any, levels: Levels, known: torch.Tensor | None) -> torch.Tensor:
-    """The known frames followed by zeros, ``f c h w``."""
-    if known is None:
-        if levels.known.any():
-            raise ValueError(
-                f"the noise levels are for a take with {int(levels.known.sum())} known frames and none are connected: connect known_frames"
-            )
-        info = host.video_info(model)
-        if info is None:
-            raise ValueError(
-                "this MODEL does not say how large its clips are: connect known_frames, or a model from Load Video Model"
-            )
-        return empty_clip(info, levels.frames)
-    if known.ndim != 4:
-        raise ValueError(f"known_frames has shape {list(known.shape)}: this sampler takes frames in the batch axis, f c h w")
-    count = int(levels.known.sum())
-    if len(known) != count:
-        raise ValueError(f"{len(known)} known frames are connected and the noise levels are for {count}: they must agree")
-    latent = known.new_zeros(levels.frames, *known.shape[1:])
-    latent[levels.known] = known
-    return latent
+def anything(model: Any) -> list:
+    """CONDITIONING for no prompt, of models that know what that is."""
+    if host.video_info(model) is None:
+        raise ValueError("nothing is connected to positive, and only a LongTake video model can do without: connect a prompt")
+    return labelled(model, "")
+
+
+def frame_size(model: Any, known: torch.Tensor | None, latent: dict | None) -> torch.Tensor:
+    """A clip whose frames are as large as those of a take on ``model``, in the layout that it takes."""
+    info, size = host.video_info(model), None if latent is None else latent["samples"]
+    if size is not None and size.any():
+        raise ValueError(
+            "latent only says how large the frames are, and it holds pictures: connect them to known_frames, or start from them with"
+            " Forcing Sampler and SamplerCustomAdvanced"
+        )
+    given = known if known is not None else size
+    if given is None and info is None:
+        raise ValueError(
+            "this MODEL does not say how large its clips are: connect an empty latent, known_frames, or a model from Load Video Model"
+        )
+    if given is None:
+        return empty_clip(described(model), 1)
+    if info is not None and given.ndim != 4:
+        raise ValueError(f"the latent has the shape {list(given.shape)}: this model takes frames in the batch axis, f c h w")
+    return given

@@ -6,7 +6,7 @@ from .. import host
 from ..modules.pictures import curves, smoothed
 from ..modules.train.loop import Run, TrainSettings, train
 from ..modules.train.objective import METHODS
-from ..modules.train.recipes import shapes_model
+from ..modules.train.recipes import TEMPORAL, shapes_model
 from .node import LongTakeNode
 
 io = host.io
@@ -51,6 +51,14 @@ class LongTakeTrainVideoModel(LongTakeNode):
                     tooltip="Of weights, data and noise.",
                 ),
                 io.Int.Input("save_every", default=250, min=1, max=100000, tooltip="Steps between checkpoints."),
+                io.Combo.Input(
+                    "temporal",
+                    options=list(TEMPORAL),
+                    default="transformer",
+                    optional=True,  # workflows from before there was a choice
+                    tooltip="What makes it a video model. transformer: frames attend to each other within the window. recurrent: a "
+                    "convolutional GRU whose state is carried along the whole take. pseudo3d: convolution over time, then attention.",
+                ),
             ],
             outputs=[io.String.Output(display_name="model_name"), io.Image.Output(display_name="loss_curve")],
             is_output_node=True,
@@ -58,7 +66,15 @@ class LongTakeTrainVideoModel(LongTakeNode):
 
     @classmethod
     def execute(
-        cls, name: str, method: str, steps: int, batch: int, learning_rate: float, seed: int, save_every: int
+        cls,
+        name: str,
+        method: str,
+        steps: int,
+        batch: int,
+        learning_rate: float,
+        seed: int,
+        save_every: int,
+        temporal: str = "transformer",
     ) -> "io.NodeOutput":
         if not name or any(mark in name for mark in "/\\:") or name.startswith("."):
             raise ValueError(f"the name {name!r} cannot be a file name: use letters, digits, - and _")
@@ -67,7 +83,7 @@ class LongTakeTrainVideoModel(LongTakeNode):
         progress = host.Progress(steps)
         # The host runs nodes in inference mode, whose tensors cannot be trained.
         with torch.inference_mode(False), torch.enable_grad():
-            run = Run(shapes_model(), settings, folder / f"{name}.run.safetensors")
+            run = Run(shapes_model(temporal=temporal), settings, folder / f"{name}.run.safetensors")
             for step in train(run, save_every):
                 progress.update(step.step)
             path = folder / f"{name}.safetensors"

@@ -151,8 +151,8 @@ def test_chunks_change_nothing(model, motion, monkeypatch):
     whole = ksample(animated, frames=18, steps=2)
     before = held.Sampling.__init__
 
-    def chunked(self, plan=None, chunk=None):
-        before(self, plan, 5)
+    def chunked(self, plan=None, chunk=None, recall=None):
+        before(self, plan, 5, recall)
 
     monkeypatch.setattr(held.Sampling, "__init__", chunked)
     same(ksample(animated, frames=18, steps=2), whole)

@@ -15,6 +15,7 @@ from pack.modules.noise import NoiseSchedule
 from pack.modules.samplers import Step
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.video_model import clean_prediction, fold, unfold
+from pack.modules.view import View
 from tiny import LABELS, config, video_model
 from tiny_motion import ksample
 
@@ -36,8 +37,8 @@ def noise(frames=FRAMES, seed=0, channels=48, size=4):
 def once(sigma, x):
     """An algorithm that asks the model one thing: the clean guess of ``x``."""
 
-    def algorithm(denoise, latent):
-        clean = denoise(x.to(latent), sigma.to(latent), torch.arange(len(x)))
+    def algorithm(job):
+        clean = job.denoise(View.plain(x.to(job.latent), sigma.to(job.latent)))
         yield Step(1, 1, clean)
         return clean
 
@@ -47,10 +48,10 @@ def once(sigma, x):
 def euler(levels, start):
     """Full-sequence sampling: every frame at the same level."""
 
-    def algorithm(denoise, latent):
-        x, ids = start.to(latent), torch.arange(len(latent))
+    def algorithm(job):
+        x = start.to(job.latent)
         for row, (now, then) in enumerate(zip(levels, levels[1:], strict=False), start=1):
-            clean = denoise(x, now.expand(len(x)), ids)
+            clean = job.denoise(View.plain(x, now.expand(len(x))))
             x = x + (x - clean) / now * (then - now)
             yield Step(row, len(levels) - 1, clean)
         return x
@@ -97,9 +98,12 @@ def model(video):
 
 
 def ask(model, positive, *, x, sigma, cfg=1.0, negative=None):
-    return host.sample(
-        model, positive, negative or label(9), cfg=cfg, latent=torch.zeros_like(x), algorithm=once(sigma, x), seed=0
-    )
+    return sample(model, positive, negative or label(9), cfg=cfg, latent=torch.zeros_like(x), algorithm=once(sigma, x))
+
+
+def sample(model, positive, negative, *, seed=0, **given):
+    """``host.sample`` with sigmas that do not matter to these algorithms."""
+    return host.sample(model, positive, negative, seed=seed, sigmas=torch.tensor([0.0, 1.0]), **given)
 
 
 def test_this_is_comfyui():
@@ -145,13 +149,13 @@ def test_frame_numbers_and_labels_of_a_window_are_those_of_the_clip(video, model
     ids, y = torch.tensor([3, 4, 5]), label(rows=FRAMES)
     x, sigma = noise(3), torch.full((3,), 2.0)
 
-    def algorithm(denoise, latent):
-        clean = denoise(x, sigma, ids)
+    def algorithm(job):
+        clean = job.denoise(View(x, sigma, ids, torch.zeros(3, dtype=torch.bool)))
         yield Step(1, 1, clean)
         return torch.cat([clean, clean])
 
     for cfg in (1.0, 2.0):
-        given = host.sample(
+        given = sample(
             host.video_model(positions),
             y,
             label(4, rows=FRAMES),
@@ -173,12 +177,12 @@ def test_the_sampler_gets_the_known_frames_as_they_were_given(model):
     latent = torch.cat([noise(2), torch.zeros(4, 48, 4, 4)])
     seen = []
 
-    def algorithm(denoise, latent):
-        seen.append(latent.clone())
+    def algorithm(job):
+        seen.append(job.latent.clone())
         yield Step(1, 1)
-        return latent
+        return job.latent
 
-    out = host.sample(model, label(), label(), cfg=1.0, latent=latent, algorithm=algorithm, seed=0)
+    out = sample(model, label(), label(), cfg=1.0, latent=latent, algorithm=algorithm, seed=0)
     assert torch.equal(seen[0], latent) and torch.equal(out, latent)
 
 
@@ -191,7 +195,7 @@ def test_full_sequence_equals_comfyuis_euler(model, steps):
     levels = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     start = comfy.sample.prepare_noise(torch.zeros(FRAMES, 48, 4, 4), 1) * (1 + levels[0] ** 2).sqrt()
     theirs = ksample(model, steps=steps, latent=torch.zeros(FRAMES, 48, 4, 4), positive=label(1), negative=label(2))
-    ours = host.sample(
+    ours = sample(
         model, label(1), label(2), cfg=2.0, latent=torch.zeros(FRAMES, 48, 4, 4), algorithm=euler(levels, start), seed=1
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
@@ -266,26 +270,26 @@ def test_a_cancel_stops_the_generator_and_the_next_run_is_the_same(model):
     first = ask(model, label(), x=x, sigma=sigma)
     calls, closed = [], []
 
-    def algorithm(denoise, latent):
+    def algorithm(job):
         try:
             for row in range(1, 10):
                 calls.append(row)
-                clean = denoise(x, sigma, torch.arange(FRAMES))
+                clean = job.denoise(View.plain(x, sigma))
                 if row == 3:
                     comfy.model_management.interrupt_current_processing(True)
                 yield Step(row, 9, clean)
         finally:
             closed.append(True)
-        return latent
+        return job.latent
 
     held = []  # a reference from outside: it must be closed, not merely forgotten
 
-    def kept(denoise, latent):
-        held.append(algorithm(denoise, latent))
+    def kept(job):
+        held.append(algorithm(job))
         return held[0]
 
     with pytest.raises(host.Interrupted):
-        host.sample(model, label(), label(), cfg=1.0, latent=torch.zeros_like(x), algorithm=kept, seed=0)
+        sample(model, label(), label(), cfg=1.0, latent=torch.zeros_like(x), algorithm=kept, seed=0)
     assert calls == [1, 2, 3] and closed == [True]
     host.check_interrupt()  # the cancel was used up
     assert model.get_additional_models_with_key("longtake_motion")[0].model.frames is None
@@ -295,7 +299,7 @@ def test_a_cancel_stops_the_generator_and_the_next_run_is_the_same(model):
 def test_an_error_in_the_algorithm_closes_it_too(model):
     closed = []
 
-    def algorithm(denoise, latent):
+    def algorithm(job):
         try:
             yield Step(1, 2)
             raise ZeroDivisionError
@@ -303,7 +307,7 @@ def test_an_error_in_the_algorithm_closes_it_too(model):
             closed.append(True)
 
     with pytest.raises(ZeroDivisionError):
-        host.sample(model, label(), label(), cfg=1.0, latent=noise(), algorithm=algorithm, seed=0)
+        sample(model, label(), label(), cfg=1.0, latent=noise(), algorithm=algorithm, seed=0)
     assert closed
 
 

@@ -70,7 +70,7 @@ def test_known_frames_come_back(model, positive):
 
 
 def test_noise_levels_replace_the_widgets(model, positive):
-    levels, picture, calls = LongTakeNoiseLevels.execute(frames=7, schedule="autoregressive", steps=2).args
+    levels, picture, calls, _ = LongTakeNoiseLevels.execute(frames=7, schedule="autoregressive", steps=2).args
     assert isinstance(levels, NoiseLevels)
     assert picture.shape[0] == 1
     samples, report = roll(model=model, positive=positive, noise_levels=levels, frames=99)

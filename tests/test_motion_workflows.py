@@ -33,6 +33,7 @@ FRAMES = {
     "animatediff_sdxl": 16,
     "animatediff_lcm": 16,
     "animatediff_video_to_video": 48,
+    "animatediff_fifo": 48,
 }
 FAMILY = {
     "v3_sd15_mm.ckpt": "v3",
@@ -72,10 +73,17 @@ def test_a_workflow_explains_itself_and_ends_in_a_video(graph):
 
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_long_clips_have_windows_and_show_them(name):
-    needed = FRAMES[name] >= LONG
+    needed = FRAMES[name] >= LONG and not nodes_of(WORKFLOWS[name], "LongTakeFifoSampler")  # whose window is the sampler's
     assert (
         len(nodes_of(WORKFLOWS[name], "LongTakeContextWindows")) == len(nodes_of(WORKFLOWS[name], "LongTakeShowPlan")) == needed
     )
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_queue_has_a_level_for_each_place(name):
+    for sampler in nodes_of(WORKFLOWS[name], "LongTakeFifoSampler"):
+        (scheduler,) = nodes_of(WORKFLOWS[name], "BasicScheduler")
+        assert scheduler["inputs"]["steps"] == sampler["inputs"]["partitions"] * sampler["inputs"]["window"]
 
 
 # Running them
@@ -228,6 +236,10 @@ def small(name, changes=()):
         if node["class_type"] in STAND_INS:
             node["class_type"] = STAND_INS[node["class_type"]].__name__
         node["inputs"] |= {key: value for key, value in SMALL.items() if isinstance(node["inputs"].get(key), int)}
+    for sampler in nodes_of(graph, "LongTakeFifoSampler"):
+        sampler["inputs"]["partitions"] = 1
+        (scheduler,) = nodes_of(graph, "BasicScheduler")
+        scheduler["inputs"]["steps"] = sampler["inputs"]["window"]
     for (title, key), value in changes:
         node = graph[titled(graph, title)]
         assert key in node["inputs"]
@@ -284,6 +296,8 @@ KNOBS = [
     ("animatediff_sdxl", ("Model that draws clips", "effect"), 0.0),
     ("animatediff_lcm", ("AnimateLCM's LoRA for the image model", "strength_model"), 0.0),
     ("animatediff_video_to_video", ("Draw it anew", "denoise"), 0.3),
+    ("animatediff_fifo", ("Queue", "lookahead"), False),
+    ("animatediff_fifo", ("Second prompt (green)", "text"), "a meadow"),
 ]
 
 

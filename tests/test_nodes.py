@@ -225,6 +225,9 @@ FOLDERS = {
     "motion_module": ("animatediff_models", "animatediff_models"),
     "lora_name": ("loras", "loras"),
     "control_net_name": ("controlnet", "controlnet"),
+    "unet_name": ("diffusion_models", "diffusion_models"),
+    "fps_file": ("diffusion_models", "diffusion_models"),
+    "clip_name": ("text_encoders", "text_encoders"),
     "file": ("../input", "input"),
 }
 

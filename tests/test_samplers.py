@@ -3,8 +3,9 @@
 import pytest
 import torch
 from pack.modules.noise import NoiseSchedule
-from pack.modules.samplers import Step, move, rollout
+from pack.modules.samplers import Step, rollout
 from pack.modules.schedules import SCHEDULES, NoiseLevels
+from pack.modules.stepping import move
 from pack.modules.view import History, View
 
 SHAPE = (3, 4, 5)

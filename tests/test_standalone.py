@@ -15,6 +15,7 @@ from pack.host.standalone.executor import Executor, without_classes
 from pack.modules.noise import NoiseSchedule, frame_noise
 from pack.modules.samplers import Step
 from pack.modules.video_model import clean_prediction, new_networks
+from pack.modules.view import View
 from PIL import Image
 
 quiet = {"report": lambda report: None}
@@ -464,10 +465,10 @@ def labels(*values):
 def once(sigma, seen=None):
     """A sampler of one call: from noise at these sigmas straight to the model's guess."""
 
-    def algorithm(denoise, latent):
-        noise = frame_noise(latent.shape[1:], 1, range(len(latent)))
-        x = latent + sigma[:, None, None, None] * noise
-        clean = denoise(x, sigma, torch.arange(len(latent)))
+    def algorithm(job):
+        noise = frame_noise(job.latent.shape[1:], 1, range(len(job.latent)))
+        x = job.latent + sigma[:, None, None, None] * noise
+        clean = job.denoise(View.plain(x, sigma))
         if seen is not None:
             seen.append(x)
         yield Step(1, 1, clean)
@@ -482,7 +483,12 @@ SIGMA = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
 def sampled(model, *, cfg=1.0, positive=None, negative=None, sigma=SIGMA):
     latent = torch.linspace(-1, 1, len(sigma) * 48 * 16).reshape(len(sigma), 48, 4, 4)
     positive = conditioning(labels(1, 0, 0, 1)) if positive is None else positive
-    return sampling.sample(model, positive, negative, cfg=cfg, latent=latent, algorithm=once(sigma), seed=1)
+    return sample(model, positive, negative, cfg=cfg, latent=latent, algorithm=once(sigma))
+
+
+def sample(model, positive, negative=None, **given):
+    """``sampling.sample`` with a seed and sigmas that do not matter to these algorithms."""
+    return sampling.sample(model, positive, negative, seed=1, sigmas=torch.tensor([0.0, 1.0]), **given)
 
 
 def by_hand(video, y, sigma=SIGMA):
@@ -562,15 +568,15 @@ def test_nothing_is_left_behind_after_an_error(tiny_video_model, error):
     before = sampled(model)
     closed = []
 
-    def algorithm(denoise, latent):
+    def algorithm(job):
         try:
-            yield Step(1, 2, denoise(latent, torch.ones(len(latent)), torch.arange(len(latent))))
+            yield Step(1, 2, job.denoise(View.plain(job.latent, torch.ones(len(job.latent)))))
             raise error
         finally:
             closed.append(True)
 
     with pytest.raises(type(error)):
-        sampling.sample(model, conditioning(None), None, cfg=1.0, latent=torch.zeros(3, 48, 4, 4), algorithm=algorithm, seed=0)
+        sample(model, conditioning(None), cfg=1.0, latent=torch.zeros(3, 48, 4, 4), algorithm=algorithm)
     assert closed == [True]
     assert not [module for module in model.unet.modules() if "forward" in vars(module)]
     assert all(motion.frames is None for motion in model.motions)
@@ -591,7 +597,7 @@ def test_cancel_closes_the_sampler(tiny_video_model):
     held = rows()  # so that nothing but an explicit close ends it
     with run.active(), pytest.raises(session.Interrupted):
         latent = torch.zeros(3, 48, 4, 4)
-        sampling.sample(model, conditioning(None), None, cfg=1.0, latent=latent, algorithm=lambda *_: held, seed=0)
+        sample(model, conditioning(None), cfg=1.0, latent=latent, algorithm=lambda job: held)
     assert closed == [2]
 
 

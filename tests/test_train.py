@@ -282,7 +282,7 @@ def test_the_node_trains_resumes_and_leaves_a_model_that_loads(tmp_path, monkeyp
     from pack.nodes.train import LongTakeTrainVideoModel
 
     monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
-    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda: SMALL)
+    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda **kind: SMALL)
     with torch.inference_mode():
         name, picture = LongTakeTrainVideoModel.execute(name="mine", steps=2, batch=1).args
     assert picture.ndim == 4
@@ -308,7 +308,7 @@ def test_cancelling_the_node_keeps_what_was_trained(tmp_path, monkeypatch):
 
     monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
     monkeypatch.setattr(host, "Progress", Cancelled)
-    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda: SMALL)
+    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda **kind: SMALL)
     with pytest.raises(host.Interrupted):
         LongTakeTrainVideoModel.execute(name="mine", steps=5, batch=1, save_every=100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.run.safetensors"]

@@ -43,8 +43,11 @@ def schemas() -> dict[str, Any]:
 # ComfyUI's own nodes that only ComfyUI can run: inputs as "name:TYPE" or "name:TYPE=value in a new node", outputs as "TYPE" or "name:TYPE".
 # TEXT is a large text box, VIDEO_FILE a menu that uploads.
 COMFYUIS = {
+    "BasicScheduler": ("model:MODEL scheduler:COMBO steps:INT=20 denoise:FLOAT=1.0", "SIGMAS"),
     "Canny": ("image:IMAGE low_threshold:FLOAT=0.4 high_threshold:FLOAT=0.8", "IMAGE"),
+    "CFGGuider": ("model:MODEL positive:CONDITIONING negative:CONDITIONING cfg:FLOAT=8.0", "GUIDER"),
     "CheckpointLoaderSimple": ("ckpt_name:COMBO", "MODEL CLIP VAE"),
+    "CLIPLoader": ("clip_name:COMBO type:COMBO", "CLIP"),
     "CLIPTextEncode": ("text:TEXT clip:CLIP", "CONDITIONING"),
     "ConditioningCombine": ("conditioning_1:CONDITIONING conditioning_2:CONDITIONING", "CONDITIONING"),
     "ConditioningSetMask": ("conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO", "CONDITIONING"),
@@ -54,6 +57,7 @@ COMFYUIS = {
         "positive:CONDITIONING negative:CONDITIONING",
     ),
     "ControlNetLoader": ("control_net_name:COMBO", "CONTROL_NET"),
+    "EmptyHunyuanLatentVideo": ("width:INT=848 height:INT=480 length:INT=25 batch_size:INT=1", "LATENT"),
     "EmptyImage": ("width:INT=512 height:INT=512 batch_size:INT=1 color:INT=0", "IMAGE"),
     "EmptyLatentImage": ("width:INT=512 height:INT=512 batch_size:INT=1", "LATENT"),
     "GetImageSize": ("image:IMAGE", "width:INT height:INT batch_size:INT"),
@@ -69,6 +73,14 @@ COMFYUIS = {
     ),
     "LoadVideo": ("file:VIDEO_FILE", "VIDEO"),
     "LoraLoaderModelOnly": ("model:MODEL lora_name:COMBO strength_model:FLOAT=1.0", "MODEL"),
+    "ModelSamplingSD3": ("model:MODEL shift:FLOAT=3.0", "MODEL"),
+    "RandomNoise": ("noise_seed:INT=0", "NOISE"),
+    "SamplerCustomAdvanced": (
+        "noise:NOISE guider:GUIDER sampler:SAMPLER sigmas:SIGMAS latent_image:LATENT",
+        "output:LATENT denoised_output:LATENT",
+    ),
+    "UNETLoader": ("unet_name:COMBO weight_dtype:COMBO", "MODEL"),
+    "VAELoader": ("vae_name:COMBO", "VAE"),
 }
 
 

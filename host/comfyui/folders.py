@@ -6,6 +6,7 @@ import folder_paths
 
 PACK = Path(__file__).resolve().parents[2]
 SAFE, ANY = (".safetensors",), (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+SCRIPTS = (".pt", ".torchscript")
 
 # kind -> (ComfyUI's key, folder below its models, further folders, endings)
 KINDS: dict[str, tuple[str, str, tuple[Path, ...], tuple[str, ...]]] = {
@@ -13,6 +14,8 @@ KINDS: dict[str, tuple[str, str, tuple[Path, ...], tuple[str, ...]]] = {
     "motion_modules": ("animatediff_models", "animatediff_models", (), ANY),
     "motion_loras": ("animatediff_motion_lora", "animatediff_motion_lora", (), ANY),
     "loras": ("loras", "loras", (), ANY),
+    "feature_networks": ("longtake_metrics", "longtake_metrics", (), SCRIPTS),
+    "diffusion_models": ("diffusion_models", "diffusion_models", (), ANY),
 }
 
 

@@ -1,14 +1,17 @@
 """The motion models of a MODEL, and what is known of them: on the patcher, in the U-Net while it is injected, during a sampling."""
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...modules.temporal.chunks import Chunks
 from ...modules.temporal.frames import Frames
 from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.past import Memories, Memory, Past
 from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.windows import WindowPlan, Windows
 
@@ -59,21 +62,32 @@ def held_by(model: ModelPatcher) -> tuple[Held, ...]:
     return tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in model.get_additional_models_with_key(KEY))
 
 
+def motion_models(model: ModelPatcher) -> tuple[MotionModel, ...]:
+    """The temporal networks of a MODEL, in the order in which they were applied."""
+    return tuple(held.model for held in held_by(model))
+
+
 def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
     """(mode, plan) of the windows on a MODEL, or None."""
     return model.get_attachment(WINDOWS)
 
 
 class Sampling:
-    """One sampling: its windows, the frames that go through a layer at once, and which motion models have been seen to run.
+    """One sampling: its windows, the frames that go through a layer at once, what recurrent modules remember, which ones have run.
 
     Args:
         plan: windows of the motion modules, or None.
         chunk: frames that go through a spatial layer at once, or None for all.
+        recall: how long recurrent modules remember frames, for models that see the clip in windows: over the whole ``take``, or for a
+            ``step`` of the sampler, which goes through all windows; None where every call shows the whole clip.
     """
 
-    def __init__(self, plan: WindowPlan | None = None, chunk: int | None = None):
-        self.plan, self.chunk = plan, chunk
+    def __init__(self, plan: WindowPlan | None = None, chunk: int | None = None, recall: str | None = None):
+        self.plan, self.chunk, self.recall = plan, chunk, recall
+        self.memories: dict[int, tuple[int, Memory]] = {}  # by place of the motion model: the step that it is of, 0 for a take
+        self.conditions: dict[
+            tuple[Hashable, Hashable], int
+        ] = {}  # (kind, ComfyUI's name in this run) -> its number among its kind
         self.seen: set[int] = set()  # places of motion models
         self.known: dict[tuple[Any, ...], Frames] = {}
 
@@ -90,7 +104,8 @@ class Sampling:
         """What a call's frames are to one motion model; computed once for all steps that have the same windows."""
         plan = self.plan
         shifts = plan is not None and plan.schedule.endswith("uniform")
-        key = place, step if shifts else 0, ids.device, tuple(ids.tolist())
+        moded = torch.is_inference_mode_enabled()  # what is made in it can be no part of a graph
+        key = place, step if shifts else 0, ids.device, moded, tuple(ids.tolist())
         if key not in self.known:
             self.known = {other: known for other, known in self.known.items() if other[0] != place}
             traits = held.traits
@@ -98,3 +113,27 @@ class Sampling:
                 ids, None, self.windows(held, len(ids), step), traits.settings.positions, traits.max_frames or 0
             )
         return self.known[key]
+
+    def past(self, place: int, held: "Held", ids: Tensor, rows: Sequence[Hashable], step: int) -> Past | None:
+        """What one motion model may know in a call of frames before it: ``ids``: ``f``, for clips of ``rows``; None for nothing."""
+        if self.recall is None or not held.model.recalls:
+            return None
+        step = 0 if self.recall == "take" else step
+        if self.memories.get(place, (None,))[0] != step:
+            self.memories[place] = step, Memory()
+        return self.memories[place][1].call(ids, [self._numbered(*row) if isinstance(row, tuple) else row for row in rows])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What recurrent modules remember, by name, for a take that is interrupted and goes on."""
+        return Memories({place: memory for place, (_, memory) in self.memories.items()}).tensors()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on with what ``tensors`` gave, perhaps in another run of ComfyUI."""
+        memories = Memories({})
+        memories.restore(tensors)
+        self.memories = {place: (0, memory) for place, memory in memories.each.items()}
+
+    def _numbered(self, kind: Hashable, name: Hashable, *variant: Hashable) -> tuple[Hashable, ...]:
+        """The name of a clip that is the same in every run of ComfyUI, which names conditions anew each time."""
+        others = sum(kind == other for other, _ in self.conditions)
+        return (kind, self.conditions.setdefault((kind, name), others), *variant)

@@ -20,13 +20,14 @@ KEPT = 0.9  # share of the free memory to plan with; the rest goes to gaps betwe
 Conds = Mapping[str, Sequence[Mapping[str, Any]] | None]
 
 
-def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = None) -> MemoryPlan:
+def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = None, variants: int = 1) -> MemoryPlan:
     """How many frames go through a layer at once when a clip is sampled on ``model``, and what that takes.
 
     Args:
         model: with motion modules.
         shape: of the latent, ``(frames, channels, height, width)``.
         conds: the guider's conditions by name, or None if they are not known yet.
+        variants: of the same frames that a call holds.
 
     Raises:
         ValueError: the model is no U-Net of Stable Diffusion's family.
@@ -37,7 +38,7 @@ def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = No
     frames = int(min(frames, getattr(model.model_options.get("context_handler"), "context_length", math.inf)))
     call = Call(
         *(frames, height, width),
-        conds=_together(model, (frames, channels, height, width), _count(conds), free),
+        conds=variants * _together(model, (variants * frames, channels, height, width), _count(conds), free),
         element=comfy.model_management.dtype_size(model.model.manual_cast_dtype or model.model.get_dtype()),
         channels=channels,
         context=_context(model, conds),

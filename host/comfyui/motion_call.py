@@ -6,16 +6,17 @@ All state of one sampling is in a ``Sampling`` that travels in that sampling's o
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...modules.gradients import least_chunk
 from ...modules.temporal.frames import Gain
 from .held import HELD, Held, Injected, Sampling, held_by, windows_of
 from .memory import PLAN, plan_for, prepare_sampling
-from .options import CLIPS, SAMPLING, TIMES, call_options, frame_numbers, step_of
+from .options import CLIPS, RECOMPUTE, SAMPLING, TIMES, call_options, clips_of, frame_numbers, step_of
 from .windows import FrameHandler
 
 log = logging.getLogger("longtake")
@@ -30,21 +31,26 @@ def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
     handler = guider.model_options.get("context_handler")  # ours has a plan, which is None where all frames are in one call
     rolls = getattr(sampler, "slides_windows", False)  # it shows the model a few frames at a time, on its own
     slides = rolls or getattr(handler, "plan", handler) is not None
+    shown = sampler.shown(guider.model_patcher, noise) if rolls else len(noise)
     check_latent(latent_image, guider.model_patcher.model.latent_format.latent_channels)
     for item in held:
         check_clip(item, len(noise), windowed=slides or temporal is not None)
-    if slides and not rolls:  # windows of the whole model, ours or ComfyUI's
-        check_frames(held, min(len(noise), getattr(handler, "context_length", 0)))
-    plan = None if rolls else plan_for(guider.model_patcher, noise.shape, guider.conds)
+    if temporal is None if rolls else slides:  # windows of the whole model: the sampler's, ours or ComfyUI's
+        check_frames(held, min(shown, getattr(handler, "context_length", shown if rolls else 0)))
+    if rolls:
+        warn_of_mixing(held)
+    variants = (getattr(guider, "variants", 1) if rolls else 1) * getattr(guider, "copies", 1)
+    plan = plan_for(guider.model_patcher, (shown, *noise.shape[1:]), guider.conds, variants)
     options = guider.model_options.setdefault("transformer_options", {})
-    options[SAMPLING] = Sampling(temporal, None if plan is None else plan.chunk)
-    if plan is not None:
-        options[PLAN] = plan
-        log.info("memory: %s", plan.text())
-    if plan is not None and plan.chunk is not None and isinstance(handler, FrameHandler):
+    recall = "take" if rolls else "step" if slides else None
+    options[SAMPLING] = Sampling(temporal, plan.chunk, recall)
+    options[PLAN] = plan
+    log.info("memory: %s", plan.text())
+    if plan.chunk is not None and isinstance(handler, FrameHandler):
         guider.model_options["context_handler"] = replace(handler, control_chunk=plan.chunk)  # these options are this sampling's
     try:
-        return executor(noise, latent_image, sampler, *args, **kwargs)
+        clip = executor(noise, latent_image, sampler, *args, **kwargs)
+        return sampler.restored(clip, latent_image) if rolls else clip
     finally:
         options.pop(SAMPLING, None)
         options.pop(PLAN, None)
@@ -86,6 +92,17 @@ def check_clip(held: Held, count: int, *, windowed: bool) -> None:
         )
 
 
+def warn_of_mixing(held: tuple[Held, ...]) -> None:
+    """Say which motion models do badly where every frame has its own noise level."""
+    for item in held:
+        if item.traits.clip_norms:
+            log.warning(
+                "%s takes statistics over all frames of a call, clean and noisy ones alike: with a noise level per frame a later generation"
+                " (v2, v3) does better",
+                item.traits.name,
+            )
+
+
 def check_frames(held: tuple[Held, ...], count: int) -> None:
     """Refuse more frames in one call than a motion model knows times for."""
     for item in held:
@@ -111,45 +128,67 @@ def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) 
     ids = frame_numbers(options, count * clips)[:count].to(x.device)
     times = options.get(TIMES, ids).to(x.device)
     sigma = t.reshape(conds * clips, -1)[0].expand(count) if t.numel() > 1 else t.reshape(1).expand(count)
-    step = step_of(options, sigma)
+    shown = Shown(ids, times, sigma, step_of(options, sigma), clips_of(options, clips))
     with ExitStack() as stack:
-        _prepare(injected, sampling, conds * clips, ids)
+        recompute = options.get(RECOMPUTE, False) and torch.is_grad_enabled()
+        _prepare(injected, sampling, conds * clips, ids, recompute=recompute)
         stack.callback(_rest, injected)
         checks = [
-            stack.enter_context(_told(place, item, sampling, ids, times, sigma, step, base.model_sampling))
+            stack.enter_context(_told(place, item, sampling, shown, base.model_sampling))
             for place, item in enumerate(injected.held)
         ]
         result = executor(x, t, *args, **kwargs)
     for place, check in enumerate(checks):
         if place not in sampling.seen and check():
             sampling.seen.add(place)
-    sampling.chunk = injected.chunks.size
+    if not recompute:
+        sampling.chunk = injected.chunks.size
     return result
 
 
-def _prepare(injected: Injected, sampling: Sampling, conds: int, ids: Tensor) -> None:
+def _prepare(injected: Injected, sampling: Sampling, conds: int, ids: Tensor, *, recompute: bool) -> None:
     chunks = injected.chunks
-    chunks.size, chunks.conds, chunks.ids = sampling.chunk, conds, ids.tolist()
+    chunks.size, chunks.conds, chunks.ids, chunks.recompute = sampling.chunk, conds, ids.tolist(), recompute
+    if recompute:
+        chunks.size = min(chunks.size or len(ids), least_chunk(len(ids)))
 
 
 def _rest(injected: Injected) -> None:
-    injected.chunks.conds, injected.chunks.ids = 1, []
+    injected.chunks.conds, injected.chunks.ids, injected.chunks.recompute = 1, [], False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a call is about.
+
+    Attributes:
+        ids: ``f``, absolute frame numbers.
+        times: ``f``, when the motion models are told they are.
+        sigma: ``f``, their noise levels.
+        step: of the sampler.
+        rows: whose each clip of the batch is.
+    """
+
+    ids: Tensor
+    times: Tensor
+    sigma: Tensor
+    step: int
+    rows: list[tuple[Any, ...]]
 
 
 @contextmanager
-def _told(
-    place: int, held: Held, sampling: Sampling, ids: Tensor, times: Tensor, sigma: Tensor, step: int, model_sampling: Any
-) -> Iterator[Callable[[], bool]]:
+def _told(place: int, held: Held, sampling: Sampling, shown: Shown, model_sampling: Any) -> Iterator[Callable[[], bool]]:
     """While open, one motion model knows its call. Gives a function for afterwards: whether its modules ran, if any had to."""
-    frames = sampling.frames(place, held, times, step)
+    ids, step = shown.ids, shown.step
+    frames = sampling.frames(place, held, shown.times, step)
     longest = max((group.index.shape[1] for group in frames.groups), default=frames.count)
     check_frames((held,), longest)
     config, settings = held.model.config, held.traits.settings
     gains = settings.gains(
-        held.model.names, config.attentions, ids, sigma, lambda percent: float(model_sampling.percent_to_sigma(percent))
+        held.model.names, config.attentions, ids, shown.sigma, lambda percent: float(model_sampling.percent_to_sigma(percent))
     )
     ran = torch.zeros(len(held.model.names), dtype=torch.int32, device=ids.device)
-    with held.model.during(frames, gains, ran):
+    with held.model.during(frames, gains, ran, sampling.past(place, held, ids, shown.rows, step)):
         yield lambda: _ran(held, gains, ran)
 
 

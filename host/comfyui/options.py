@@ -8,7 +8,10 @@ from torch import Tensor
 IDS = "longtake_frame_ids"  # in transformer_options: ``n``, absolute frame numbers of this call, repeated for each variant
 TIMES = "longtake_frame_times"  # in transformer options: ``f``, when the motion models are told each of them is; absent for their numbers
 CLIPS = "longtake_clips"  # in transformer options: how many variants of the same frames a call holds, one after the other; absent for 1
+NAMES = "longtake_names"  # in transformer options: the names of the variants; absent for their numbers
 SAME_LEVEL = 1e-4  # relative difference of sigmas that rounding may make
+WINDOW = "longtake_window"  # name of the wrapper that says how many frames there are in a call
+RECOMPUTE = "longtake_recompute"  # in transformer_options: whether layers keep their input only and compute again for gradients
 SAMPLING = "longtake_sampling"  # in transformer_options: what is known for the length of one sampling
 
 
@@ -27,6 +30,18 @@ def step_of(options: dict[str, Any], sigma: Tensor) -> int:
 def call_options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The transformer options among what follows ``x`` in a call of the model or of its U-Net: the fifth in both."""
     return kwargs["transformer_options"] if "transformer_options" in kwargs else args[4] if len(args) > 4 else {}
+
+
+def clips_of(options: dict[str, Any], clips: int) -> list[tuple[Any, ...]]:
+    """Whose each clip of a call is: of which condition, and which of the ``clips`` variants; the same in every call of a sampling.
+
+    ComfyUI may run conditions together or one by one, in any order. Each has a name of its own beside its being positive or negative.
+    """
+    kinds = options.get("cond_or_uncond") or [0]
+    names = options.get("uuids") or []
+    names = names if len(names) == len(kinds) else range(len(kinds))  # another pack may have changed only one of them
+    variants = options.get(NAMES, range(clips))
+    return [(kind, name, variant) for kind, name in zip(kinds, names, strict=True) for variant in variants]
 
 
 def frame_numbers(options: dict[str, Any], count: int) -> Tensor:

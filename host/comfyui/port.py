@@ -3,16 +3,20 @@
 from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
+from ..mp4 import mp4
 from .camera import apply_camera
 from .context import context_windows
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
-from .held import unet_of
+from .guiding import coordinates_of, guider
+from .held import motion_models, unet_of
+from .layout import in_model_numbers
 from .memory import memory_text
 from .motion import apply_motion, window_plan
 from .motion_lora import apply_motion_lora
 from .noise import add_clip_noise, add_freeinit
 from .progress import Progress, check_interrupt
-from .sampling import coordinates_of, forcing_sampler, guider, level_sigmas, noise_schedule, sample
+from .sampling import forcing_sampler, level_sigmas, noise_schedule, sample
+from .skyreels import apply_skyreels
 from .video import vae, video_info, video_model
 
 name = "comfyui"
@@ -26,6 +30,7 @@ __all__ = [
     "apply_camera",
     "apply_motion",
     "apply_motion_lora",
+    "apply_skyreels",
     "check_interrupt",
     "context_windows",
     "coordinates_of",
@@ -33,11 +38,14 @@ __all__ = [
     "files",
     "forcing_sampler",
     "guider",
+    "in_model_numbers",
     "input_directory",
     "io",
     "level_sigmas",
     "memory_text",
     "model_directory",
+    "motion_models",
+    "mp4",
     "name",
     "noise_schedule",
     "output_directory",

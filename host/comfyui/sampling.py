@@ -1,7 +1,7 @@
 """Drive a sampler of this pack through ComfyUI's guider, with its memory management, conditioning hooks and Cancel button.
 
-Three forms of the same thing: a node that samples (``sample``), a SAMPLER for SamplerCustomAdvanced (``forcing_sampler``), and a
-GUIDER that does what a guide of this pack does around the model (``guider``), for our samplers and for ComfyUI's.
+Two forms of the same thing: a node that samples (``sample``), and a SAMPLER for SamplerCustomAdvanced (``forcing_sampler``), which works
+with any GUIDER; one with a guide of this pack around the model is in ``guiding.py``.
 """
 
 from collections.abc import Callable
@@ -9,41 +9,30 @@ from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
-import comfy.model_sampling
+import comfy.sampler_helpers
 import comfy.samplers
 import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from einops import rearrange
 from torch import Tensor
 
 from ...modules.noise import NoiseSchedule
-from ...modules.samplers import Algorithm, Job
+from ...modules.remembering import Nothing
+from ...modules.samplers import Algorithm, Job, Step
 from ...modules.video_model import unfold
-from ...modules.view import Denoise, Guide, View, plain
-from .options import CLIPS, IDS, TIMES
+from ...modules.view import Guide, plain
+from .frame_levels import with_frame_levels
+from .guiding import Conditioning, Guider, coordinates_of, guider
+from .held import held_by
+from .layout import Layout, denoiser, whole_frames
+from .options import SAMPLING, WINDOW
+from .per_frame import check_conditions, with_frame_handler
 from .progress import Progress
 from .video import video_info
-from .windows import FrameHandler
 
-Conditioning = list[list[Any]]
-
-
-def coordinates_of(model: ModelPatcher) -> str:
-    """How a model's noisy frames are mixed: a name in ``view.SIGNAL``.
-
-    Raises:
-        ValueError: in neither way.
-    """
-    sampling = model.get_model_object("model_sampling")
-    if isinstance(sampling, comfy.model_sampling.CONST):
-        return "flow"
-    if isinstance(sampling, comfy.model_sampling.EPS):
-        return "diffusion"
-    raise ValueError(
-        f"{type(model.model).__name__} mixes noise in as neither diffusion models (SD1.5, SDXL, LongTake video models) nor flow models"
-        " (Wan) do: this sampler has no noise levels for it"
-    )
+Watch = Callable[[Step], Tensor | None]  # is told of every step, and may give a picture to show
 
 
 def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
@@ -80,6 +69,7 @@ def sample(
     seed: int,
     sigmas: Tensor,
     guide: Guide = plain,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Run a sampler.
 
@@ -93,13 +83,17 @@ def sample(
         seed: the user's.
         sigmas: ``l``, sigma of each level, 0 first.
         guide: what is done around the model.
+        watch: is told of every step, with the finished frames as a VAE takes them; it may use one, and give a picture to show,
+            ``h w c`` in 0..1.
 
     Returns:
         clip: as ``latent``, on the CPU or wherever this ComfyUI keeps results.
     """
-    sampler = GeneratorSampler(algorithm, levels=sigmas)
+    sampler = GeneratorSampler(algorithm, levels=sigmas, watch=watch)
     ends = torch.tensor([float(sigmas[-1]), 0.0])  # for others' bookkeeping only: our levels are the algorithm's
-    clip = guider(model, positive, negative, cfg, guide).sample(torch.zeros_like(latent), latent, sampler, ends, seed=seed)
+    made = guider(model, positive, negative, cfg, guide)
+    made.model_options = for_window(made.model_options, sampler.shown(model, latent), latent)
+    clip = made.sample(torch.zeros_like(latent), latent, sampler, ends, seed=seed)
     return clip.to(comfy.model_management.intermediate_device())
 
 
@@ -108,89 +102,17 @@ def forcing_sampler(algorithm: Algorithm) -> "GeneratorSampler":
     return GeneratorSampler(algorithm)
 
 
-def guider(
-    model: ModelPatcher, positive: Conditioning, negative: Conditioning | None, cfg: float, guide: Guide = plain
-) -> "Guider":
-    """The GUIDER that does what ``guide`` does around the model."""
-    made = Guider(model)
-    made.set_conds(positive, positive if negative is None else negative)  # unread at cfg 1
-    made.set_cfg(cfg)
-    made.guide = guide
-    return made
+def for_window(options: dict[str, Any], frames: int, latent: Tensor) -> dict[str, Any]:
+    """Model options with which ComfyUI makes room for so many frames at once, and not for all of a clip: ``latent``: ``r ...``."""
+    axis = 2 if Layout.of(latent).video else 0
 
+    def prepare(executor: Any, model: Any, shape: Any, *args: Any, **kwargs: Any) -> Any:
+        fewer = [min(size, frames) if place == axis else size for place, size in enumerate(shape)]
+        return executor(model, fewer, *args, **kwargs)
 
-class Guider(comfy.samplers.CFGGuider):
-    """ComfyUI's guider with a guide around it.
-
-    Samplers of this pack take the guide and work with it themselves, as they know which frames are finished. For ComfyUI's samplers,
-    which show the whole clip at one noise level, it is applied here.
-    """
-
-    guide: Guide = staticmethod(plain)
-    guided = False  # by the sampler
-
-    def predict_noise(
-        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
-    ) -> Tensor:
-        """ComfyUI's signature: ``x``: ``f c h w`` or ``b c f h w``, ``timestep``: ``n``; the clean guess, as ``x``."""
-        options = model_options or {}
-        if self.guided or self.guide is plain:
-            return super().predict_noise(x, timestep, options, seed)
-        layout = Layout.of(x)
-        view = View.plain(layout.frames_first(x), timestep.reshape(-1)[:1].expand(layout.frames).to(x))
-        sampling = self.model_patcher.get_model_object("model_sampling")
-        view = replace(view, coordinates=coordinates_of(self.model_patcher), top=float(sampling.sigma_max))
-        call = denoiser(super().predict_noise, layout, options, seed)
-        return layout.hosts(self.guide(call, view))
-
-
-class Layout:
-    """Where frames lie in this host's latents: in the batch axis, or in an axis of their own."""
-
-    def __init__(self, shape: torch.Size):
-        self.video = len(shape) == 5
-        self.batch, self.frames = (shape[0], shape[2]) if self.video else (1, shape[0])
-
-    @classmethod
-    def of(cls, latent: Tensor) -> "Layout":
-        """The layout of ``latent``: ``f c h w`` or ``b c f h w``."""
-        return cls(latent.shape)
-
-    def frames_first(self, x: Tensor) -> Tensor:
-        """``x``: ``f c h w`` or ``b c f h w``. Returns ``f ...``."""
-        return rearrange(x, "b c f h w -> f b c h w") if self.video else x
-
-    def hosts(self, x: Tensor, clips: int = 1) -> Tensor:
-        """The way back, for several variants of a clip at once: ``x``: ``n ...``."""
-        return rearrange(x, "(k f) b c h w -> (k b) c f h w", k=clips) if self.video else x
-
-    def variants(self, x: Tensor, clips: int) -> Tensor:
-        """Variants in the host's layout, frames first: ``x``: as ``hosts`` gave it. Returns ``n ...``."""
-        return rearrange(x, "(k b) c f h w -> (k f) b c h w", k=clips) if self.video else x
-
-    def sigmas(self, sigma: Tensor, clips: int) -> Tensor:
-        """A noise level per frame as models of this host take it: ``sigma``: ``n``. Returns ``...``, ``n`` or one row per clip."""
-        return sigma.view(clips, -1).repeat_interleave(self.batch, dim=0) if self.video else sigma
-
-
-def denoiser(predict: Callable[..., Tensor], layout: Layout, options: dict[str, Any], seed: int | None) -> Denoise:
-    """ComfyUI's prediction as samplers of this pack call it.
-
-    Args:
-        predict: ``(x, sigma, model_options, seed) -> clean``.
-        layout: of the latent.
-        options: ComfyUI's, of this sampling.
-        seed: for those conditionings that draw noise themselves.
-    """
-
-    def denoise(view: View) -> Tensor:
-        ids = view.ids.repeat(view.clips)
-        told = {IDS: ids, CLIPS: view.clips} | ({} if view.times is None else {TIMES: view.times})
-        transformer = {**options.get("transformer_options", {}), **told}
-        x, sigma = layout.hosts(view.x, view.clips), layout.sigmas(view.sigma.to(view.x), view.clips)
-        return layout.variants(predict(x, sigma, {**options, "transformer_options": transformer}, seed), view.clips)
-
-    return denoise
+    copied = comfy.model_patcher.create_model_options_clone(options)
+    add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, WINDOW, prepare, copied, is_model_options=True)
+    return copied
 
 
 class GeneratorSampler(comfy.samplers.Sampler):
@@ -199,12 +121,31 @@ class GeneratorSampler(comfy.samplers.Sampler):
     Args:
         algorithm: the sampler.
         levels: ``l``, sigma of each level, 0 first; None to take what ComfyUI gives.
+        watch: see ``sample``; None to show the newest frame of each guess.
     """
 
     slides_windows = True
 
-    def __init__(self, algorithm: Algorithm, levels: Tensor | None = None):
-        self.algorithm, self.levels = algorithm, levels
+    def __init__(self, algorithm: Algorithm, levels: Tensor | None = None, watch: Watch | None = None):
+        self.algorithm, self.levels, self.watch = algorithm, levels, watch
+
+    def shown(self, model: ModelPatcher, latent: Tensor) -> int:
+        """Most frames of a clip that the model will see in one call: ``latent``: ``r ...``."""
+        frames, shown = Layout.of(latent).frames, getattr(self.algorithm, "shown", None)
+        return frames if shown is None else shown(frames, trained_frames(model))
+
+    def restored(self, clip: Tensor, latent: Tensor) -> Tensor:
+        """A result whose known frames are what was given, bit for bit: the model's scaling and its inverse round.
+
+        Args:
+            clip: ``r ...``, as ComfyUI gives it back.
+            latent: ``r ...``, as ComfyUI was given it.
+        """
+        restore = getattr(self.algorithm, "restored", None)
+        if restore is None:
+            return clip
+        layout = Layout.of(clip)
+        return layout.hosts(restore(layout.frames_first(clip), layout.frames_first(latent), layout.frames_first))
 
     def sample(
         self,
@@ -218,20 +159,16 @@ class GeneratorSampler(comfy.samplers.Sampler):
         disable_pbar: bool = False,
     ) -> Tensor:
         """ComfyUI's signature; ``noise``: ``f c h w`` or ``b c f h w``, ``latent_image``: the same. Returns the same."""
-        layout = Layout.of(noise)
-        options = {
-            "context_handler": FrameHandler(),
-            **extra_args["model_options"],
-        }  # which gives each frame its own conditioning
-        if layout.video:
-            options.pop("context_handler")
+        layout, model = Layout.of(noise), model_wrap.model_patcher
+        check_conditions(model_wrap.conds)
+        given = extra_args["model_options"]
+        options = with_frame_levels(model, given) if layout.video else with_frame_handler(given)
         call = denoiser(
             lambda x, sigma, opts, seed: model_wrap(x, sigma, model_options=opts, seed=seed),
             layout,
             options,
             extra_args.get("seed"),
         )
-        own = isinstance(model_wrap, Guider)
         latent = layout.frames_first(torch.zeros_like(noise) if latent_image is None else latent_image)
         job = Job(
             call,
@@ -240,19 +177,52 @@ class GeneratorSampler(comfy.samplers.Sampler):
             noise=None if self.levels is not None else layout.frames_first(noise),
             known=None if denoise_mask is None else whole_frames(layout.frames_first(denoise_mask)),
             seed=extra_args.get("seed") or 0,
-            coordinates=coordinates_of(model_wrap.model_patcher),
-            guide=model_wrap.guide if own else plain,
+            coordinates=coordinates_of(model),
+            guide=model_wrap.guide if isinstance(model_wrap, Guider) else plain,
+            full=self.levels is not None or bool(self.max_denoise(model_wrap, sigmas)),
+            trained=trained_frames(model),
+            encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
+            memory=given.get("transformer_options", {}).get(SAMPLING) or Nothing(),
         )
-        if own:
-            model_wrap.guided = True
-        try:
-            return layout.hosts(driven(self.algorithm(job), _previewer(model_wrap.model_patcher)))
-        finally:
-            if own:
-                model_wrap.guided = False
+        show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
+        return layout.hosts(driven(self.algorithm(job), show))
 
 
-def driven(steps: Any, preview: Callable[[Tensor], Tensor | None]) -> Tensor:
+def trained_frames(model: ModelPatcher) -> int:
+    """Frames of the clips that a MODEL was trained on; 0 where it does not say."""
+    info = video_info(model)
+    return info.frames if info else max((item.traits.trained_frames or 0 for item in held_by(model)), default=0)
+
+
+def newest(preview: Callable[[Tensor], Tensor | None]) -> Watch:
+    """Show each step's guess."""
+    return lambda step: None if step.clean is None else preview(step.clean)
+
+
+def watched(watch: Watch, guider: Any, shape: torch.Size) -> Watch:
+    """Let somebody watch who may need the memory that the model is in: afterwards it is there again.
+
+    Args:
+        watch: see ``sample``.
+        guider: ComfyUI's, in the middle of a sampling.
+        shape: of the latent.
+    """
+    models = [guider.model_patcher, *guider.loaded_models]
+
+    def show(step: Step) -> Tensor | None:
+        if step.finished is None or not len(step.finished):
+            return watch(step)
+        finished = Layout(shape).hosts(step.finished).float()
+        sizes = [model.loaded_size() for model in models]
+        picture = watch(replace(step, finished=guider.inner_model.process_latent_out(finished).cpu()))
+        if any(model.loaded_size() < size for model, size in zip(models, sizes, strict=True)):
+            comfy.sampler_helpers.prepare_sampling(guider.model_patcher, shape, guider.conds, guider.model_options)
+        return picture
+
+    return show
+
+
+def driven(steps: Any, show: Watch) -> Tensor:
     """Run a generator of ``Step``s to its end, with progress, previews and Cancel. Returns ``f ...``."""
     progress: Progress | None = None
     try:
@@ -262,28 +232,11 @@ def driven(steps: Any, preview: Callable[[Tensor], Tensor | None]) -> Tensor:
             except StopIteration as finished:
                 return finished.value
             progress = progress or Progress(step.total)
-            progress.update(step.row, None if step.clean is None else preview(step.clean))
+            progress.update(step.row, show(step))
     finally:
         steps.close()
         if progress is not None:
             progress.terminal.close()
-
-
-def whole_frames(mask: Tensor) -> Tensor:
-    """Which frames a denoise mask leaves alone: ``mask``: ``f ...``, 1 where noise goes. Returns ``f``, bool.
-
-    Raises:
-        ValueError: it masks parts of a frame.
-    """
-    flat = mask.flatten(1)
-    known, made = (flat == 0).all(dim=1), (flat == 1).all(dim=1)
-    partly = (~(known | made)).nonzero().flatten().tolist()
-    if partly:
-        raise ValueError(
-            f"the latent's mask covers part of frame {partly[0]}: this sampler keeps or makes whole frames; give each frame a mask of all"
-            " 0 (kept) or all 1 (made)"
-        )
-    return known
 
 
 def _previewer(model: ModelPatcher) -> Callable[[Tensor], Tensor | None]:

@@ -1,5 +1,6 @@
 """A video model of this pack as a MODEL like any other, and the picture side of a pixel-space model as a VAE."""
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.conds
@@ -135,7 +136,18 @@ def video_model(video: VideoModel) -> ModelPatcher:
     plain = ModelPatcher(base, load_device=comfy.model_management.get_torch_device(), offload_device=device)
     patched = attach(plain, motion, Traits("the video model"))
     patched.set_attachments(INFO, video.info)
+    if video.info.unet.skip_scale != 1:
+        patched.set_model_output_block_patch(_skip_scaling(video.info.unet.skip_scales()))
     return patched
+
+
+def _skip_scaling(scales: tuple[float, ...]) -> Callable[[Tensor, Tensor, dict[str, Any]], tuple[Tensor, Tensor]]:
+    """What ComfyUI's U-Net does with each skip before it joins the block that it names."""
+
+    def patch(h: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return h, skip * scales[options["block"][1]]
+
+    return patch
 
 
 def video_info(model: ModelPatcher) -> VideoModelInfo | None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...modules.windows import WindowPlan
 from .controls import FrameControl, cycled
-from .options import IDS, frame_numbers, step_of
+from .options import CLIPS, IDS, NAMES, frame_numbers, step_of
 from .progress import check_interrupt
 
 Cond = dict[str, Any]
@@ -102,10 +102,13 @@ class FrameHandler(ContextHandlerABC):
     ) -> list[Tensor]:
         """ComfyUI's signature: one clean guess per entry of ``conds``, each as ``x_in``: ``f c h w``; ``timestep``: ``f``."""
         options = model_options.get("transformer_options", {})
-        windows = None if self.plan is None else self.plan.windows(len(x_in), step_of(options, timestep))
+        clips = options.get(CLIPS, 1)
+        windows = None if self.plan is None else self.plan.windows(len(x_in) // clips, step_of(options, timestep))
         if windows is None:
             ids = frame_numbers(options, len(x_in))
             return calc_cond_batch(model, self._conds(conds, ids, timestep), x_in, timestep, model_options)
+        if clips > 1:
+            return self._one_by_one(calc_cond_batch, model, conds, x_in, timestep, model_options)
         fused = [torch.zeros_like(x_in) for _ in conds]
         for frames, weights in (pair for index, weight in windows.groups for pair in zip(index, weight, strict=True)):
             check_interrupt()
@@ -117,6 +120,24 @@ class FrameHandler(ContextHandlerABC):
             for total in fused:
                 total.index_add_(0, mine, guesses.pop(0) * share)
         return fused
+
+    def _one_by_one(
+        self,
+        calc_cond_batch: Any,
+        model: Any,
+        conds: list[list[Cond] | None],
+        x_in: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any],
+    ) -> list[Tensor]:
+        """``execute`` for each of several variants of the same frames: a window is of one of them."""
+        options = model_options["transformer_options"]
+        clips, parts = options[CLIPS], []
+        names, numbers = options.get(NAMES, range(clips)), frame_numbers(options, len(x_in))
+        for name, x, sigma, ids in zip(names, *(rows.chunk(clips) for rows in (x_in, timestep, numbers)), strict=True):
+            alone = {**options, IDS: ids, CLIPS: 1, NAMES: (name,)}
+            parts.append(self.execute(calc_cond_batch, model, conds, x, sigma, {**model_options, "transformer_options": alone}))
+        return [torch.cat(guesses) for guesses in zip(*parts, strict=True)]
 
     def _conds(self, conds: list[list[Cond] | None], ids: Tensor, sigma: Tensor) -> list[list[Cond] | None]:
         return frame_conds([_started(cond, sigma) for cond in conds], ids.cpu(), self.control_chunk)

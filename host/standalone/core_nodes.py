@@ -5,7 +5,6 @@ A test compares each with the real one. ``CreateVideo`` and ``SaveVideo`` are th
 
 import hashlib
 import importlib.util
-import io as bytes_io
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +17,7 @@ from einops import rearrange
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
+from ..mp4 import mp4
 from . import schema as io
 from . import ui
 from .session import Progress, check_interrupt, input_directory
@@ -354,27 +354,10 @@ class SaveVideo(io.ComfyNode):
 
 
 def _mp4(video: Clip, facts: dict[str, str]) -> bytes:
-    """The whole file; in memory first, since PyAV goes by the file name's ending and ours is a temporary one."""
-    import av
-
-    buffer = bytes_io.BytesIO()
-    deep = video.bit_depth > 8
-    with av.open(buffer, mode="w", format="mp4", options={"movflags": "use_metadata_tags"}) as container:
-        container.metadata.update(facts)
-        stream: Any = container.add_stream("h264", rate=video.fps)
-        stream.height, stream.width = video.images.shape[1:3]
-        stream.pix_fmt = "yuv420p10le" if deep else "yuv420p"
-        progress = Progress(len(video.images))
-        for done, image in enumerate(video.images[..., :3].cpu(), start=1):
-            if deep:
-                frame = av.VideoFrame.from_ndarray((image * 65535).clamp(0, 65535).numpy().astype(np.uint16), format="rgb48le")
-            else:
-                frame = av.VideoFrame.from_ndarray((image * 255).clamp(0, 255).byte().numpy(), format="rgb24")
-            container.mux(stream.encode(frame))
-            progress.update(done)
-        container.mux(stream.encode(None))
+    progress = Progress(len(video.images))
+    content = mp4(video.images, video.fps, deep=video.bit_depth > 8, facts=facts, told=progress.update)
     check_interrupt()
-    return buffer.getvalue()
+    return content
 
 
 VIDEO_NODES = (CreateVideo, SaveVideo)

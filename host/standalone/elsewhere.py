@@ -38,6 +38,11 @@ def add_freeinit(model: Model, settings: Any) -> Model:
     _only_in_comfyui("FreeInit")
 
 
+def apply_skyreels(model: Model, causal_block_size: int = 0, fps: Any = None) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("SkyReels-V2")
+
+
 def apply_camera(model: Model, path: Any, strength: float = 1.0) -> NoReturn:
     """Refuse."""
     _only_in_comfyui("Apply Camera")

@@ -26,6 +26,8 @@ KINDS = {
     "motion_modules": Kind("motion module", "animatediff_models"),
     "motion_loras": Kind("motion LoRA", "animatediff_motion_lora"),
     "loras": Kind("LoRA", "loras"),
+    "feature_networks": Kind("feature network", "longtake_metrics", (".pt", ".torchscript")),
+    "diffusion_models": Kind("diffusion model", "diffusion_models"),
 }
 
 

@@ -4,7 +4,7 @@ A ``Model`` is a value: networks that nobody changes, and which temporal modules
 ``ready`` fills them for the length of a call. So any number of models may share one U-Net and none can hear of another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...modules.checkpoints.motion import check_base
 from ...modules.noise import NoiseSchedule
 from ...modules.temporal.motion import MotionModel, functions_of
+from ...modules.temporal.past import Memory
 from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill
 from ...modules.unet import UNet
@@ -61,20 +62,30 @@ class Model:
             empty(self.unet)
 
     @contextmanager
-    def during(self, ids: Tensor, sigma: Tensor, times: Tensor | None = None) -> Iterator[None]:
+    def during(
+        self,
+        ids: Tensor,
+        sigma: Tensor,
+        times: Tensor | None = None,
+        memories: Mapping[int, Memory] | None = None,
+        rows: Sequence[Hashable] = (0,),
+    ) -> Iterator[None]:
         """While open, the temporal modules work on clips of certain frames.
 
         Args:
             ids: ``f``, their numbers.
             sigma: ``f``, their noise levels.
             times: ``f``, when the modules are told they are; None for ``ids``.
+            memories: of the sampling, by place of the motion model; None for clips that begin here.
+            rows: whose each clip of the batch is.
         """
         with ExitStack() as stack:
             for place, motion in enumerate(self.motions):
                 settings = self.settings[place] if place < len(self.settings) else PLAIN
                 attentions = motion.config.attentions
                 gains = settings.gains(motion.names, attentions, ids, sigma, self.schedule.at_percent)
-                stack.enter_context(motion.during(motion.frames_for(ids if times is None else times), gains))
+                past = memories[place].call(ids, rows) if memories and motion.recalls else None
+                stack.enter_context(motion.during(motion.frames_for(ids if times is None else times), gains, past=past))
             yield
 
 
@@ -103,6 +114,16 @@ def coordinates_of(model: Model) -> str:  # noqa: ARG001  part of the port
 def level_sigmas(model: Model, steps: int) -> Tensor:
     """The sigma of every noise level of so many steps, 0 first, rising. Returns ``l``."""
     return model.schedule.levels(steps)
+
+
+def motion_models(model: Model) -> tuple[MotionModel, ...]:
+    """The model's temporal networks, in the order in which they were applied."""
+    return model.motions
+
+
+def in_model_numbers(model: Model, samples: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:  # noqa: ARG001  part of the port
+    """A latent changed in the numbers that ``model`` works with: ``samples``: ``r ...``. Returns ``r ...``."""
+    return change(samples)
 
 
 def unet_of(model: Model) -> UNet:

@@ -1,15 +1,20 @@
 """Drive a sampler: networks, conditions and guidance on one side, progress and cancel on the other."""
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...modules.guidance import on_model
 from ...modules.samplers import Algorithm, Job, Step
+from ...modules.steering import asked_by, fitted
+from ...modules.temporal.past import Memories, Memory
 from ...modules.video_model import clean_prediction
 from ...modules.view import Denoise, Guide, View, plain
+from .gradients import differentiable, space_of
 from .models import Model, device
 from .session import Progress, check_interrupt
 
@@ -27,6 +32,7 @@ def sample(
     seed: int,
     sigmas: Tensor,
     guide: Guide = plain,
+    watch: Callable[[Step], Tensor | None] | None = None,
 ) -> Tensor:
     """Run a sampler on a model.
 
@@ -40,6 +46,7 @@ def sample(
         seed: the user's.
         sigmas: ``l``, sigma of each level, 0 first.
         guide: what is done around the model.
+        watch: is told of every step, and may give a picture to show, ``h w c`` in 0..1.
 
     Returns:
         clip: ``f c h w``.
@@ -56,14 +63,20 @@ def sample(
         conditions.append(condition(model, negative, "negative", len(latent)))
     with torch.no_grad(), model.ready():
         start = latent.to(place, torch.float32)
-        steps = algorithm(Job(denoiser(model, conditions, cfg), start, sigmas.to(start), seed=seed, guide=guide))
+        memories = Memories({motion: Memory() for motion in range(len(model.motions))})
+        around, wish = on_model(guide, model.schedule.at_level), asked_by(guide)
+        call = denoiser(model, conditions, cfg, memories)
+        if wish is not None:
+            around = fitted(around, space_of(model, len(latent), levels=not getattr(algorithm, "uniform", False)))
+            call = differentiable(model, call, call if cfg == 1 else denoiser(model, conditions[:1], 1.0, memories), wish)
+        steps = algorithm(Job(call, start, sigmas.to(start), seed=seed, guide=around, memory=memories))
         try:
-            return _driven(steps).to(latent.device)
+            return _driven(steps, watch).to(latent.device)
         finally:
             steps.close()
 
 
-def _driven(steps: Generator[Step, None, Tensor]) -> Tensor:
+def _driven(steps: Generator[Step, None, Tensor], watch: Callable[[Step], Tensor | None] | None) -> Tensor:
     progress: Progress | None = None
     check_interrupt()
     while True:
@@ -72,7 +85,7 @@ def _driven(steps: Generator[Step, None, Tensor]) -> Tensor:
         except StopIteration as end:
             return end.value
         progress = progress or Progress(step.total)
-        progress.update(step.row)
+        progress.update(step.row, None if watch is None else watch(step))
 
 
 def condition(model: Model, given: Conditioning, which: str, frames: int) -> Mapping[str, Tensor | None]:
@@ -105,24 +118,29 @@ def condition(model: Model, given: Conditioning, which: str, frames: int) -> Map
     return {"context": context, "y": y}
 
 
-def denoiser(model: Model, conditions: Sequence[Mapping[str, Tensor | None]], cfg: float) -> Denoise:
+def denoiser(
+    model: Model, conditions: Sequence[Mapping[str, Tensor | None]], cfg: float, memories: Memories | None = None
+) -> Denoise:
     """The model with its conditions, as samplers see it; conditions go through the network in one call.
 
     Args:
-        model: its slots must be filled (``Model.ready``) while the result is used.
+        model: its slots must be filled (``Model.ready``) while the result is used, for one sampling.
         conditions: the positive one, and the negative one if there is guidance.
         cfg: ``negative + cfg * (positive - negative)``.
+        memories: what recurrent modules remember in this sampling; None to begin with nothing.
     """
+    past = memories or Memories({motion: Memory() for motion in range(len(model.motions))})
 
     def denoise(view: View) -> Tensor:
         count, frames = len(conditions), len(view.ids)
+        rows = list(product(range(count), view.names))
         labels, contexts = [], []
         for item in conditions:
             y, context = item["y"], item["context"]
-            rows = None if y is None else (y.expand(frames, -1) if len(y) == 1 else y[view.ids.to(y.device)])
-            labels.append(None if rows is None else rows.repeat(view.clips, 1))
+            mine = None if y is None else (y.expand(frames, -1) if len(y) == 1 else y[view.ids.to(y.device) % len(y)])
+            labels.append(None if mine is None else mine.repeat(view.clips, 1))
             contexts.append(None if context is None else context[:1].expand(len(view.x), -1, -1))
-        with model.during(view.ids, view.sigma[:frames], view.times):
+        with model.during(view.ids, view.sigma[:frames], view.times, past.each, rows):
             clean = clean_prediction(
                 model.unet,
                 view.x.repeat(count, 1, 1, 1),

@@ -25,7 +25,7 @@ class Report:
 
     Attributes:
         task: what is running, such as ``node 4 (LongTakeRollout)``; empty for a node called from Python.
-        done, total: in the node's own unit.
+        done, total: in the node's own unit; a total of 0 is for what has no end.
         preview: ``h w c`` in 0..1, or None.
     """
 
@@ -52,12 +52,13 @@ class Bar:
             return
         if report.task != self.task or report.done <= 1:
             self.start, self.task = time.monotonic(), report.task
-        filled = 24 * report.done // max(report.total, 1)
+        filled = 24 * report.done // report.total if report.total else report.done % 25
         seconds = time.monotonic() - self.start
-        line = f"{report.task} [{'#' * filled}{'.' * (24 - filled)}] {report.done}/{report.total}, {seconds:.0f} s".strip()
+        share = f"{report.done}/{report.total}" if report.total else f"{report.done}"
+        line = f"{report.task} [{'#' * filled}{'.' * (24 - filled)}] {share}, {seconds:.0f} s".strip()
         self.stream.write("\r" + line.ljust(self.width))
         self.width = len(line)
-        self.clear(end=report.done >= report.total)
+        self.clear(end=0 < report.total <= report.done)
         self.stream.flush()
 
     def clear(self, *, end: bool = True) -> None:
@@ -118,7 +119,7 @@ class Progress:
     """Tells the user how far a node is, and lets the user stop it.
 
     Args:
-        total: what counts as done.
+        total: what counts as done; 0 where there is no end.
     """
 
     def __init__(self, total: int):

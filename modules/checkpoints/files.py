@@ -7,7 +7,7 @@ file, add a row to ``KINDS`` whose signature matches no other kind's files: the 
 import math
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,14 @@ KINDS: tuple[tuple[str, Signature], ...] = (
 )
 
 
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_state(path: Path, wanted: Callable[[str], bool] = bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file by key, and its metadata; whatever else is in it is left out.
 
     Files that wrap their tensors in ``state_dict`` and the like are unwrapped; a ``module.`` before the keys is dropped.
+
+    Args:
+        path: of the file.
+        wanted: whether the tensor of a key is; all are where nothing is said. What is not wanted of a safetensors file is not read.
 
     Raises:
         ValueError: there is no such file, or it cannot be read. One sentence.
@@ -102,10 +106,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if path.suffix.lower() in PICKLED:
-        return _bare(_tensors(_read_pickled(path))), {}
+        return _bare({key: value for key, value in _tensors(_read_pickled(path)).items() if wanted(key)}), {}
     try:
         with safe_open(path, framework="pt") as file:
-            return _bare({key: file.get_tensor(key) for key in file.keys()}), file.metadata() or {}  # noqa: SIM118  not a dict
+            found = {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118  not a dict
+            return _bare(found), file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} cannot be read: it is cut short or no safetensors file ({error}); download it again"

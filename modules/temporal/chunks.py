@@ -5,11 +5,13 @@ all frames is only what lies between the layers. When a portion does not fit the
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..recompute import recomputed
 from .slots import BlockedUNet, is_residual
 
 AD_PARAMS = "ad_params"  # where packs that hook attention layers look for the frames of the present call
@@ -22,6 +24,7 @@ class Chunks:
         size: frames, or None for all.
         conds: how many conditions lie one after the other in the batch axis, each with all frames.
         ids: absolute frame numbers of the call, for hooks of other packs; empty if unknown.
+        recompute: whether a portion is computed again when gradients come back through it, so that only its input is kept.
         halved: called with the new size when memory ran out.
     """
 
@@ -29,6 +32,7 @@ class Chunks:
         self.size: int | None = None
         self.conds = 1
         self.ids: list[int] = []
+        self.recompute = False
         self.halved = halved
 
     def around(self, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -49,8 +53,13 @@ class Chunks:
 
     def _run(self, inner: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         count, rest = divmod(len(x), self.conds)
+        run = partial(recomputed, inner) if self.recompute else inner
         if rest or self.size is None or self.size >= count:
-            return inner(x, *args, **kwargs)
+            return run(x, *args, **kwargs)
+        if torch.is_grad_enabled():  # a graph keeps no buffer that is written to part by part
+            cutters = [self._cutter(part, count) for part in self._parts(count)]
+            pieces = [run(cut(x), *map(cut, args), **{key: cut(value) for key, value in kwargs.items()}) for cut in cutters]
+            return torch.cat([piece.unflatten(0, (self.conds, -1)) for piece in pieces], dim=1).flatten(0, 1)
         whole: Tensor | None = None
         for part in self._parts(count):
             cut = self._cutter(part, count)

@@ -43,6 +43,8 @@ class Frames:
         places: ``r f``, for each frame where the windows hold it, counted over all groups' frames in order.
         weights: ``r f``, what each of those counts; the sum over ``r`` is 1.
         fuse_at: where windows are averaged: after each "attention", or after all attentions of a "module".
+        streams: how often the clip is there, one version after the other: the first knows its own past, and a frame of any other
+            knows the first one's past and itself. It tells those modules that go by order what ``mask`` tells attentions.
     """
 
     count: int
@@ -52,8 +54,11 @@ class Frames:
     places: Tensor | None = None
     weights: Tensor | None = None
     fuse_at: str = "attention"
+    streams: int = 1
 
     def __post_init__(self) -> None:
+        if self.streams < 1 or self.count % self.streams:
+            raise ValueError(f"{self.count} frames do not divide into {self.streams} streams: each holds the same frames")
         if self.count < 1 or len(self.positions) != self.count:
             raise ValueError(
                 f"{self.count} frames were announced and {len(self.positions)} positions given: they must agree, at least 1"
@@ -68,6 +73,15 @@ class Frames:
     def rows(self) -> int:
         """Windows per clip; 1 without."""
         return sum(len(group.index) for group in self.groups) or 1
+
+    def check(self, images: int) -> None:
+        """Refuse a batch that does not divide into clips.
+
+        Raises:
+            ValueError: ``images`` is no multiple of the frame count.
+        """
+        if images % self.count:
+            raise ValueError(f"{images} images came to a motion module that was told of clips of {self.count} frames")
 
     def fused(self, parts: list[Tensor]) -> Tensor:
         """Average what the windows made of each frame.
@@ -99,6 +113,13 @@ class Gain:
 
     effect: Tensor | None = None
     scales: tuple[Tensor | None, ...] = ()
+
+    def applied(self, change: Tensor) -> Tensor:
+        """What is left of a module's change: ``change``: ``n c h w``, where ``n`` is ``(b f)``. Returns ``n c h w``."""
+        if self.effect is None:
+            return change
+        effect = resized(self.effect, *change.shape[-2:])[:, None]
+        return change * effect.repeat(len(change) // len(effect), 1, 1, 1).to(change)
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,28 @@ from torch import Tensor, nn
 
 from ..unet import Attention
 from ..windows import Windows
+from .config import TemporalConfig
 from .frames import Frames, Gain, Group, Hint, way_back
+from .kinds import TemporalModule, class_of
 from .masks import MASKS, anchored
+from .past import Past
 from .positions import POSITIONS
-from .transformer import TemporalConfig, TemporalTransformer
 
 if TYPE_CHECKING:
     from ..camera_model import CameraModel
 
 
 class MotionModel(nn.Module):
-    """Temporal transformers by slot, with the state-dict layout of AnimateDiff's release.
+    """Temporal modules of one kind by slot; transformers have the state-dict layout of AnimateDiff's release.
 
     Args:
         widths: channels of each slot that is filled, such as ``{"down_blocks.0.motion_modules.0": 320, ...}``.
         config: what the modules have in common.
         ops: where the layers come from.
         attention: ``(q, k, v) -> out``, all ``b heads n d``.
+
+    Raises:
+        ValueError: the configuration is of a kind that this pack does not know, or contradicts itself.
     """
 
     def __init__(
@@ -42,35 +47,34 @@ class MotionModel(nn.Module):
         attention: Attention = F.scaled_dot_product_attention,
     ):
         super().__init__()
-        self.config = config
+        kind = class_of(config)
+        self.config, self.member = config, kind.member
+        self.recalls = kind.recalls  # frames of earlier calls matter: who shows a clip in windows gives it a ``Past``
         self.names = tuple(widths)
         self.frames: Frames | None = None
         self.gains: Mapping[str, Gain | None] = {}
         self.ran: Tensor | None = None
         self.hints: Mapping[str, Hint] = {}
+        self.past: Past | None = None
         self.camera: CameraModel | None = None  # a CameraCtrl module that a host may ask for hints
         for name, channels in widths.items():
-            module = TemporalTransformer(channels, config, ops, attention)
-            _grow(self, f"{name}.temporal_transformer", module)
+            _grow(self, f"{name}.{kind.member}", kind(channels, config, ops, attention))
 
     def zero(self) -> "MotionModel":
-        """Set every output projection to zero, as training starts: the model then changes nothing. Returns itself."""
-        with torch.no_grad():
-            for name in self.names:
-                projection = self.at(name).proj_out
-                projection.weight.zero_()
-                projection.bias.zero_()
+        """Make every module the identity, as training starts: the model then changes nothing. Returns itself."""
+        for name in self.names:
+            self.at(name).zero()
         return self
 
-    def at(self, name: str) -> TemporalTransformer:
+    def at(self, name: str) -> TemporalModule:
         """The module of one slot."""
-        return self.get_submodule(f"{name}.temporal_transformer")  # type: ignore[return-value]
+        return self.get_submodule(f"{name}.{self.member}")  # type: ignore[return-value]
 
     def slot_functions(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What ``slots.fill`` wants: for each slot a function of its features; the identity while no call is under way."""
         return {name: self._function(self.at(name), place) for place, name in enumerate(self.names)}
 
-    def _function(self, module: TemporalTransformer, place: int) -> Callable[[Tensor], Tensor]:
+    def _function(self, module: TemporalModule, place: int) -> Callable[[Tensor], Tensor]:
         name = self.names[place]
 
         def run(x: Tensor) -> Tensor:
@@ -79,7 +83,9 @@ class MotionModel(nn.Module):
             gain = self.gains.get(name, FULL)
             if self.ran is not None:
                 self.ran[place] += 1  # a tensor, not a number: compiled code would be made anew for every count
-            return x if gain is None else module(x, self.frames, gain, self.hints.get(name))
+            if gain is None:
+                return x
+            return module(x, self.frames, gain, self.hints.get(name), None if self.past is None else self.past.at(name))
 
         return run
 
@@ -130,20 +136,27 @@ class MotionModel(nn.Module):
         return torch.stack([mask for row in ids if (mask := self._mask(row, anchors)) is not None])
 
     @contextmanager
-    def during(self, frames: Frames, gains: Mapping[str, Gain | None] | None = None, ran: Tensor | None = None) -> Iterator[None]:
+    def during(
+        self,
+        frames: Frames,
+        gains: Mapping[str, Gain | None] | None = None,
+        ran: Tensor | None = None,
+        past: Past | None = None,
+    ) -> Iterator[None]:
         """While open, the modules work on clips of these frames; afterwards they are as before, whatever happened.
 
         Args:
             frames: of the clips.
             gains: by slot how strongly its module acts, fully where it is not named; None rests it.
             ran: ``m``, one entry per slot in the order of ``names``, to which every run of a slot's module adds 1.
+            past: what recurrent modules know of earlier calls; None for clips that begin here.
         """
-        before = self.frames, self.gains, self.ran
-        self.frames, self.gains, self.ran = frames, gains or {}, ran
+        before = self.frames, self.gains, self.ran, self.past
+        self.frames, self.gains, self.ran, self.past = frames, gains or {}, ran, past
         try:
             yield
         finally:
-            self.frames, self.gains, self.ran = before
+            self.frames, self.gains, self.ran, self.past = before
 
     @contextmanager
     def hinted(self, hints: Mapping[str, Hint]) -> Iterator[None]:

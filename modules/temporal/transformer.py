@@ -10,7 +10,6 @@ depend on the parts.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,34 +18,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..unet import Attention, FeedForward
+from .config import TemporalConfig
 from .frames import Frames, Gain, Hint, resized
-from .masks import MASKS
+from .normalise import QK_NORMS
+from .past import SlotPast
 from .positions import POSITIONS
 
 ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
 WORKSPACE = {"cpu": 64 * 2**20}  # bytes that one part's tensors may take; more only spills a CPU's caches
 ANYWHERE = 512 * 2**20
 COPIES = 20  # how many times a token's features exist at once, at the widest place of the feed-forward
-
-
-@dataclass(frozen=True)
-class TemporalConfig:
-    """What every temporal transformer of one motion model has in common."""
-
-    heads: int = 8
-    attentions: int = 2  # attention layers before the feed-forward
-    ff_mult: int = 4
-    groups: int = 32
-    positions: str = "sinusoid"
-    mask: str = "full"
-    mask_frames: int = 0  # frames per block of ``block_causal``, frames to either side of ``local``
-    clip_norm: bool = False  # the module's first norm runs over all frames of a clip, as in AnimateDiff's SDXL beta
-
-    def __post_init__(self) -> None:
-        if self.mask not in MASKS:
-            raise ValueError(f"mask is {self.mask!r}: choose one of {', '.join(MASKS)}")
-        if self.positions not in POSITIONS:
-            raise ValueError(f"positions is {self.positions!r}: choose one of {', '.join(POSITIONS)}")
 
 
 class TemporalAttention(nn.Module):
@@ -60,6 +41,7 @@ class TemporalAttention(nn.Module):
         self.to_v = ops.Linear(channels, channels, bias=False)
         self.to_out = nn.Sequential(ops.Linear(channels, channels), nn.Dropout(0.0))
         self.pos_encoder = POSITIONS[config.positions](channels, config.heads)
+        self.qk_norm = QK_NORMS[config.qk_norm](channels // config.heads, ops) if config.qk_norm else None
 
     def forward(self, x: Tensor, frames: Frames, scale: Tensor | None = None, hint: Hint | None = None) -> Tensor:
         """Mix frames.
@@ -78,7 +60,7 @@ class TemporalAttention(nn.Module):
         x = self.pos_encoder.add(x, frames.positions)
         x = x if hint is None else hint.merged(x)
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        return self.to_out(self._mixed(q, _scaled(k, scale), v, frames.positions, frames.mask))
+        return self.to_out(self._mixed(q, k, v, frames.positions, frames.mask, scale))
 
     def _over_windows(self, x: Tensor, frames: Frames, scale: Tensor | None, hint: Hint | None) -> Tensor:
         """Each frame is projected once, however many windows it is in: what its place in a window adds is added afterwards."""
@@ -88,9 +70,9 @@ class TemporalAttention(nn.Module):
         for group in frames.groups:
             terms = self._terms(group.positions, x, hint)
             wq, wk, wv = (group.taken(y) if t is None else group.taken(y) + t for y, t in zip((q, k, v), terms, strict=True))
-            wk = _scaled(wk, None if scale is None else group.taken(scale.expand(len(x), -1)[..., None])[..., 0])
+            inside = None if scale is None else group.taken(scale.expand(len(x), -1)[..., None])[..., 0]
             mask = None if group.mask is None else group.mask.repeat(len(x), 1, 1)[:, None]
-            parts.append(group.returned(self._mixed(wq, wk, wv, group.positions, mask), len(x)))
+            parts.append(group.returned(self._mixed(wq, wk, wv, group.positions, mask, inside), len(x)))
         return frames.fused(parts)
 
     def _terms(self, positions: Tensor, like: Tensor, hint: Hint | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -101,13 +83,36 @@ class TemporalAttention(nn.Module):
         table = table if hint is None else hint.carried(table)
         return self.to_q(table), self.to_k(table), self.to_v(table)
 
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = (rearrange(y, "n f (heads d) -> n heads f d", heads=self.heads) for y in (q, k, v))
-        q, k, bias = self.pos_encoder.attend(q, k, positions)
+    def _mixed(
+        self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, mask: Tensor | None, scale: Tensor | None = None
+    ) -> Tensor:
+        q, k, bias = self.compared(q, k, positions, scale)
+        v = rearrange(v, "n f (heads d) -> n heads f d", heads=self.heads)
         if bias is not None:
             mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
         mixed = self.attention(q, k, v) if mask is None else F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return rearrange(mixed, "n heads f d -> n f (heads d)")
+
+    def compared(
+        self, q: Tensor, k: Tensor, positions: Tensor, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Queries and keys as they meet: logits are their products over sqrt(d), and a bias.
+
+        Args:
+            q: ``n f c``.
+            k: ``n f c``.
+            positions: ``f``, frame times.
+            scale: ``... f``, what the keys are multiplied with once they are normalised, or None.
+
+        Returns:
+            q: ``n heads f d``.
+            k: ``n heads f d``.
+            bias: ``n heads f f``, or None.
+        """
+        q, k = (rearrange(y, "n f (heads d) -> n heads f d", heads=self.heads) for y in (q, k))
+        if self.qk_norm is not None:
+            q, k = self.qk_norm(q, k)
+        return self.pos_encoder.attend(q, _scaled(k, None if scale is None else scale[..., None, :]), positions)
 
 
 def _scaled(k: Tensor, scale: Tensor | None) -> Tensor:
@@ -164,17 +169,33 @@ class TemporalBlock(nn.Module):
 class TemporalTransformer(nn.Module):
     """What one slot holds."""
 
+    member = "temporal_transformer"
+    past_only = False
+    recalls = False
+
     def __init__(
         self, channels: int, config: TemporalConfig, ops: Any = nn, attention: Attention = F.scaled_dot_product_attention
     ):
         super().__init__()
-        self.clip_norm = config.clip_norm
+        self.clip_norm, self.heads = config.clip_norm, config.heads
         self.norm = ops.GroupNorm(config.groups, channels, eps=1e-6)
         self.proj_in = ops.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, config, ops, attention)])
         self.proj_out = ops.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: Frames, gain: Gain | None = None, hint: Hint | None = None) -> Tensor:
+    def zero(self) -> None:
+        """Become the identity."""
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        frames: Frames,
+        gain: Gain | None = None,
+        hint: Hint | None = None,
+        past: SlotPast | None = None,  # noqa: ARG002  frames that are not shown do not exist for an attention
+    ) -> Tensor:
         """Let the frames of each clip see each other.
 
         Args:
@@ -182,6 +203,7 @@ class TemporalTransformer(nn.Module):
             frames: how ``n`` divides.
             gain: how strongly; None for all 1.
             hint: what the tokens are told besides, or None.
+            past: not used.
 
         Returns:
             x: ``n c h w``.
@@ -189,18 +211,13 @@ class TemporalTransformer(nn.Module):
         Raises:
             ValueError: ``n`` is no multiple of the frame count, or the hint is for another size.
         """
-        rest = x.shape[0] % frames.count
-        if rest:
-            raise ValueError(f"{x.shape[0]} images came to a motion module that was told of clips of {frames.count} frames")
+        frames.check(len(x))
         gain = gain or Gain()
         height, width = x.shape[-2:]
         scales = tuple(None if scale is None else resized(scale, height, width).flatten(1) for scale in gain.scales)
         pixels = rearrange(self._normed(x, frames.count), "(b f) c h w -> b f c (h w)", f=frames.count)
         mixed = self._mixed_over_time(pixels, frames, scales, hint)
-        change = rearrange(mixed, "b f c (h w) -> (b f) c h w", h=height)
-        if gain.effect is not None:
-            change = change * resized(gain.effect, height, width)[:, None].repeat(len(x) // frames.count, 1, 1, 1).to(change)
-        return x + change
+        return x + gain.applied(rearrange(mixed, "b f c (h w) -> (b f) c h w", h=height))
 
     def _normed(self, x: Tensor, frames: int) -> Tensor:
         if not self.clip_norm:
@@ -211,12 +228,12 @@ class TemporalTransformer(nn.Module):
         """``pixels``: ``b f c p``. Returns ``b f c p``; without gradients in the same memory: no second copy of all frames is held."""
         in_place = not (torch.is_grad_enabled() and (pixels.requires_grad or self.proj_out.weight.requires_grad))
         done: list[Tensor] = []
-        for clips, part in self._parts(pixels, frames):
+        for clips, part in pixel_parts(pixels, frames, self.heads):
             taken = pixels[clips, :, :, part]
             tokens = self.proj_in(rearrange(taken, "b f c p -> (b p) f c").contiguous())
             told = None if hint is None else hint.of_pixels(part, pixels.shape[-1], len(taken))
             for block in self.transformer_blocks:
-                tokens = block(tokens, frames, tuple(_of_pixels(scale, part, len(taken)) for scale in scales), told)
+                tokens = block(tokens, frames, tuple(of_pixels(scale, part, len(taken)) for scale in scales), told)
             piece = rearrange(self.proj_out(tokens), "(b p) f c -> b f c p", b=len(taken))
             if in_place:
                 taken.copy_(piece)
@@ -224,18 +241,18 @@ class TemporalTransformer(nn.Module):
                 done.append(piece)
         return pixels if in_place else rejoined(done, len(pixels))
 
-    def _parts(self, pixels: Tensor, frames: Frames) -> Iterator[tuple[slice, slice]]:
-        """All clips and pixels if they fit, else clip by clip and so many pixels at once as do."""
-        clips, count, channels, area = pixels.shape
-        attend: Any = self.transformer_blocks[0].attention_blocks[0]  # type: ignore[index]
-        size = part_pixels(pixels.device.type, pixels.element_size() * channels, count, frames.rows, attend.heads)
-        if clips * area <= size:
-            yield slice(None), slice(None)
-            return
-        size = even_part(area, size)
-        for clip in range(clips):
-            for start in range(0, area, size):
-                yield slice(clip, clip + 1), slice(start, start + size)
+
+def pixel_parts(pixels: Tensor, frames: Frames, heads: int) -> Iterator[tuple[slice, slice]]:
+    """All clips and pixels of ``pixels``: ``b f c p`` if they fit, else clip by clip and so many pixels at once as do."""
+    clips, count, channels, area = pixels.shape
+    size = part_pixels(pixels.device.type, pixels.element_size() * channels, count, frames.rows, heads)
+    if clips * area <= size:
+        yield slice(None), slice(None)
+        return
+    size = even_part(area, size)
+    for clip in range(clips):
+        for start in range(0, area, size):
+            yield slice(clip, clip + 1), slice(start, start + size)
 
 
 def even_part(area: int, most: int) -> int:
@@ -261,7 +278,7 @@ def rejoined(pieces: list[Tensor], clips: int) -> Tensor:
     return pieces[0] if len(pieces) == 1 else rearrange(torch.cat(pieces, dim=-1), "1 f c (b p) -> b f c p", b=clips)
 
 
-def _of_pixels(scale: Tensor | None, part: slice, clips: int) -> Tensor | None:
+def of_pixels(scale: Tensor | None, part: slice, clips: int) -> Tensor | None:
     """``scale``: ``f p``, with one pixel if it is the same everywhere. Returns ``... f``, one for all pixels or ``n f``."""
     if scale is None:
         return None

@@ -9,7 +9,7 @@ import torch
 
 from .loop import Run, TrainSettings, train
 from .objective import METHODS
-from .recipes import shapes_model
+from .recipes import TEMPORAL, shapes_model
 
 log = logging.getLogger("longtake")
 
@@ -23,6 +23,7 @@ def arguments() -> argparse.Namespace:
         "--checkpoint", type=Path, help="resumed from if it exists; default: beside --out, ending in .run.safetensors"
     )
     parser.add_argument("--method", choices=list(METHODS), default=defaults.method)
+    parser.add_argument("--temporal", choices=list(TEMPORAL), default="transformer", help="what sits in the model's slots")
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--batch", type=int, default=defaults.batch, help="clips per step")
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
@@ -46,7 +47,7 @@ def main() -> int:
         seed=given.seed,
         start=given.start,
     )
-    run = Run(shapes_model(), settings, given.checkpoint or given.out.with_suffix(".run.safetensors"))
+    run = Run(shapes_model(temporal=given.temporal), settings, given.checkpoint or given.out.with_suffix(".run.safetensors"))
     recent = 0.0
     for step in train(run, given.every):
         recent = step.loss if recent == 0 else 0.98 * recent + 0.02 * step.loss

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..noise import NoiseSchedule, frame_seed
+from ..temporal.kinds import class_of
 from ..temporal.motion import MotionModel
 from ..temporal.slots import fill
 from ..unet import ResBlock, SpatialTransformer, UNet
@@ -103,7 +104,7 @@ class Run:
     """A training run on the procedural world: its networks, optimizer, averaged weights and history.
 
     Args:
-        info: the model to train; its temporal mask is set by the method.
+        info: the model to train; its temporal mask is set by the method, where its modules can see more than the past.
         settings: what the run does.
         checkpoint: file to resume from if it exists, and to save to; None keeps everything in memory.
 
@@ -113,7 +114,8 @@ class Run:
 
     def __init__(self, info: VideoModelInfo, settings: TrainSettings, checkpoint: Path | None = None):
         method = METHODS[settings.method]
-        self.info = replace(info, temporal=replace(info.temporal, mask=method.mask))
+        mask = "causal" if class_of(info.temporal).past_only else method.mask
+        self.info = replace(info, temporal=replace(info.temporal, mask=mask))
         self.settings, self.checkpoint = settings, checkpoint
         self.schedule = NoiseSchedule.named(info.noise_schedule)
         self.unet, self.motion = fresh(self.info, settings.seed)
@@ -216,7 +218,8 @@ class Run:
 
     def _start_from(self, path: Path) -> None:
         video = load_video_model(path)
-        wrong = [name for name in ("unet", "temporal", "slots") if getattr(video.info, name) != getattr(self.info, name)]
+        masked = replace(video.info, temporal=replace(video.info.temporal, mask=self.info.temporal.mask))  # no weight hangs on it
+        wrong = [name for name in ("unet", "temporal", "slots") if getattr(masked, name) != getattr(self.info, name)]
         if wrong:
             raise ValueError(f"{path.name} cannot start this run: its {' and '.join(wrong)} differ from the model to train")
         self.unet.load_state_dict(video.unet)
@@ -254,7 +257,7 @@ class Run:
 def _differences(about: Mapping, info: VideoModelInfo, settings: TrainSettings) -> list[str]:
     now = {**json.loads(info.json()), **asdict(settings)}
     then = {
-        **json.loads(about["info"]),
+        **json.loads(VideoModelInfo.parse(about["info"]).json()),  # with what the file is too old to say
         **asdict(TrainSettings()),
         **about["settings"],
     }  # settings newer than the file: their defaults

@@ -3,8 +3,9 @@
 The loss is the squared error of the clean frames in units of ``v`` (Salimans and Ho, arXiv:2202.00512, Section 4), that is weighted
 by ``1 + 1/sigma^2``, capped (as in Hang et al., arXiv:2303.09556) so that almost clean frames do not drown the rest.
 
-Three methods differ only in the noise levels, in who sees whom, and in whether the true past stands beside the noisy frames:
-``forcing`` (Diffusion Forcing), ``teacher`` (next-frame diffusion on the true past) and ``full`` (all frames at one level).
+Methods differ only in the noise levels, in who sees whom, and in whether the true past stands beside the noisy frames: ``forcing``
+(Diffusion Forcing, which looks back in time), ``both_ways`` (the same, looking both ways, as DFoT does, arXiv:2502.06764), ``teacher``
+(next-frame diffusion on the true past) and ``full`` (all frames at one level).
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "forcing": Method("forcing", "causal"),
+    "both_ways": Method("forcing", "full"),
     "teacher": Method("independent", "causal", beside=True),
     "full": Method("shared", "full"),
 }
@@ -43,7 +45,7 @@ def two_streams(frames: int) -> Frames:
     past, same = causal(times), torch.eye(frames, dtype=torch.bool)
     top = torch.cat([past, torch.zeros_like(past)], dim=1)
     bottom = torch.cat([past & ~same, same], dim=1)
-    return Frames(2 * frames, times.repeat(2), torch.cat([top, bottom]))
+    return Frames(2 * frames, times.repeat(2), torch.cat([top, bottom]), streams=2)
 
 
 def clip_loss(

@@ -1,0 +1,73 @@
+"""FIFO's memory over a long clip: ``python benchmarks/fifo_memory.py [--frames 2000]``.
+
+A tiny model makes the clip frame by frame and nobody keeps them. One line per 200 frames: memory of the process, and of all tensors that
+are alive. Gives 1 if either grows by more than 1 MiB once the queue is full.
+"""
+
+import argparse
+import gc
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from forcing_share import tiny
+from torch import Tensor
+
+from modules.fifo import Queue, fifo
+from modules.noise import NoiseSchedule, frame_noise
+from modules.stepping import Stepper
+from modules.video_model import clean_prediction
+from modules.view import History, View
+
+SHAPE, EVERY, ALLOWED = (48, 4, 4), 200, 1.0
+PAGE = 4096
+
+
+def resident() -> float:
+    """Memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def tensors() -> float:
+    """Memory of all tensors that Python knows of, in MiB."""
+    gc.collect()
+    stores = {
+        item.untyped_storage().data_ptr(): item.untyped_storage().nbytes() for item in gc.get_objects() if type(item) is Tensor
+    }
+    return sum(stores.values()) / 2**20
+
+
+def main() -> int:
+    """Print the lines. Gives 1 if memory grows."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--frames", type=int, default=2000)
+    frames = parser.parse_args().frames
+    torch.set_num_threads(1)
+    queue, (unet, motion) = Queue(partitions=1, window=8, lookahead=True), tiny()
+    schedule = NoiseSchedule.named("cosine")
+    sigmas = schedule.levels(queue.steps)
+
+    def denoise(view: View) -> Tensor:
+        with motion.during(motion.frames_for(view.ids)):
+            return clean_prediction(unet, view.x, view.sigma, schedule, "v")
+
+    stepper = Stepper(denoise, sigmas, 0, eta=1.0, history=History(float(sigmas[1])))
+    first, began = None, time.perf_counter()
+    print("frames  process MiB  tensors MiB  seconds", flush=True)
+    with torch.inference_mode():
+        for step in fifo(stepper, queue, lambda ids: frame_noise(SHAPE, 0, ids) * 80, frames=frames):
+            done = 0 if step.ids is None else int(step.ids) + 1
+            if done and done % EVERY == 0:
+                now = resident(), tensors()
+                first = first or now
+                print(f"{done:6}  {now[0]:11.1f}  {now[1]:11.2f}  {time.perf_counter() - began:7.0f}", flush=True)
+    grown = [late - early for late, early in zip(now, first, strict=True)]
+    print(f"from frame {EVERY} on: process {grown[0]:+.1f} MiB, tensors {grown[1]:+.2f} MiB")
+    return int(max(grown) > ALLOWED)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,81 @@
+"""What the Diffusion Forcing sampler itself takes of a step: ``python benchmarks/forcing_share.py``, or ``bench.py forcing``."""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+
+from modules.noise import NoiseSchedule, frame_noise
+from modules.schedules import NoiseLevels
+from modules.stepping import Stepper
+from modules.temporal.motion import MotionModel
+from modules.temporal.slots import fill
+from modules.temporal.transformer import TemporalConfig
+from modules.unet import UNetConfig
+from modules.video_model import VideoModelInfo, clean_prediction, new_networks, slot_subset
+from modules.view import History, View
+
+OWN_SHARE = 0.02  # what is promised
+
+
+def main() -> int:
+    """What the sampler itself takes of a step: 64 frames of a tiny model, everything in ``Stepper.step`` but the model call.
+
+    CPU time of one thread, the median over rows. Gives 1 if it is 2 % or more without fresh noise; with eta 1 it is printed only, since
+    most of it is then the drawing of noise that any ancestral sampler draws.
+    """
+    status, threads = 0, torch.get_num_threads()
+    torch.set_num_threads(1)
+    for eta in (0.0, 1.0):
+        share, milliseconds = own_share(eta)
+        print(
+            json.dumps({"case": "forcing", "eta": eta, "share": round(share, 4), "step_ms": round(milliseconds, 2)}), flush=True
+        )
+        status |= int(eta == 0 and share >= OWN_SHARE)
+    torch.set_num_threads(threads)
+    return status
+
+
+@torch.inference_mode()
+def own_share(eta: float, frames: int = 64, rows: int = 24) -> tuple[float, float]:
+    """The sampler's share of a step, and how long a step takes in milliseconds."""
+    unet, motion = tiny()
+    schedule, levels = NoiseSchedule.named("cosine"), NoiseLevels.named("full_sequence", frames, rows)
+    inside = [0.0]
+
+    def denoise(view: View) -> Tensor:
+        began = time.process_time()
+        with motion.during(motion.frames_for(view.ids)):
+            clean = clean_prediction(unet, view.x, view.sigma, schedule, "v")
+        inside[0] += time.process_time() - began
+        return clean
+
+    stepper = Stepper(denoise, schedule.levels(rows), 0, eta, history=History(0.2))
+    x, measured = frame_noise((48, 4, 4), 0, range(frames)) * 80, []
+    for number, call in enumerate(levels.calls(frames)):
+        inside[0], began = 0.0, time.process_time()
+        x, _ = stepper.step(x, call, number)
+        whole = time.process_time() - began
+        measured.append(((whole - inside[0]) / whole, whole * 1e3))
+    return tuple(statistics.median(values) for values in zip(*measured, strict=True))
+
+
+def tiny() -> tuple[torch.nn.Module, MotionModel]:
+    """The small networks of this pack's tests, with random weights."""
+    torch.manual_seed(0)
+    config = UNetConfig(48, 48, 32, (1, 2), (1, 1), (0, 1), (0, 0, 1, 1), 2, groups=8)
+    temporal = TemporalConfig(heads=2, attentions=1, groups=8, positions="rotary", mask="causal")
+    info = VideoModelInfo(config, temporal, slot_subset(config), patch=4, frames=8, size=(16, 16))
+    unet, motion = new_networks(info)
+    fill(unet, motion.slot_functions())
+    return unet.eval(), motion.eval()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

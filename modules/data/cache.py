@@ -1,0 +1,253 @@
+"""Latents and text embeddings on disk, by what they were made from.
+
+An entry's name is the SHA-256 of what it was made from and of who made it, so a changed frame, setting or VAE never meets an old entry.
+An entry is written under another name, brought to the disk, and renamed: a process that is killed, or a machine that loses power, leaves
+no half of one under a name that is looked for. What cannot be read all the same is made anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .clips import ClipDataset, Take
+
+ABOUT = "longtake_cache"
+ABANDONED = 24 * 3600  # seconds after which a half-written file is nobody's
+Tensors = dict[str, Tensor]
+
+
+def weights_key(state: Mapping[str, Tensor]) -> str:
+    """A text that differs where weights do: what makes a VAE or a text encoder known to a cache.
+
+    Args:
+        state: of the network.
+    """
+    whole = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        whole.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+class TensorCache:
+    """Tensors by a key, kept in a folder.
+
+    Args:
+        folder: where; made if it is not there.
+        maker: what an entry depends on beside its key, such as ``weights_key`` of the VAE and the size of its tiles.
+
+    Attributes:
+        hits, misses, damaged: what happened so far; a damaged entry is a miss too.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+
+    def __init__(self, folder: Path, maker: str):
+        self.folder, self.maker = folder, maker
+        self.hits = self.misses = self.damaged = 0
+        check_writable(folder)
+        for path in folder.glob("*/.*.partial"):
+            with contextlib.suppress(FileNotFoundError):  # another process tidies up too
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
+
+    def get(self, key: str, make: Callable[[], Tensors]) -> Tensors:
+        """What was made for this key, from the disk if it is there.
+
+        Args:
+            key: what it is made from.
+            make: makes it.
+
+        Raises:
+            ValueError: what was made has numbers that are not finite; it is not kept.
+        """
+        known = self._read(key)
+        if known is not None:
+            self.hits += 1
+            return known
+        self.misses += 1
+        made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
+        strange = [name for name, value in made.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+        if strange:
+            raise ValueError(
+                f"the {strange[0]} came out with numbers that are not finite: run the model that makes them in float32"
+            )
+        self._write(key, made)
+        return made
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry, which may still prove damaged."""
+        return self._path(key).is_file()
+
+    def text(self) -> str:
+        """What happened so far."""
+        damaged = f", {self.damaged} of them damaged" if self.damaged else ""
+        return f"{self.hits} read from {self.folder}, {self.misses} made{damaged}"
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(json.dumps([self.maker, key]).encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def _read(self, key: str) -> Tensors | None:
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
+                if about == [self.maker, key]:
+                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+        except (SafetensorError, OSError):
+            pass  # made anew, as one that says it is another's
+        self.damaged += 1
+        return None
+
+    def _write(self, key: str, made: Tensors) -> None:
+        path = self._path(key)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}.partial")
+        try:
+            save_file(made, partial, metadata={ABOUT: json.dumps([self.maker, key])})
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that cannot be written to, now and not after hours of work.
+
+    Raises:
+        ValueError: why.
+    """
+    probe = folder / f".{os.getpid()}.{threading.get_ident()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"nothing can be written to {folder} ({error.strerror}): give another folder") from error
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """What a trainer gets of a step.
+
+    Attributes:
+        latents: ``b ...``, as ``encode_video`` gives them.
+        texts: what ``encode_text`` gives for each caption.
+        takes: how each clip was cut.
+        motion: of each clip, in pixels per frame; empty unless asked for.
+    """
+
+    latents: Tensor
+    texts: tuple[Tensors, ...]
+    takes: tuple[Take, ...]
+    motion: tuple[float, ...]
+
+
+class EncodedClips:
+    """The clips of a data set through a VAE and a text encoder, cached on disk if there is a folder for it.
+
+    Args:
+        dataset: the clips.
+        encode_video: from pixels ``f c h w`` in -1..1 to latents, which begin with ``f``.
+        encode_text: from a caption to tensors by name.
+        folder: of the cache; None to encode everything whenever it is needed.
+        video_key: tells the VAE and how it is used from any other, such as its ``weights_key``.
+        text_key: tells the text encoder from any other.
+        motion: measure how much moves in each clip, which takes about as long as decoding it.
+
+    Raises:
+        ValueError: nothing can be written to the folder, or clips without end are to be cached.
+    """
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        encode_video: Callable[[Tensor], Tensor],
+        encode_text: Callable[[str], Tensors],
+        *,
+        folder: Path | None = None,
+        video_key: str = "",
+        text_key: str = "",
+        motion: bool = False,
+    ):
+        self.motion = motion
+        self.dataset, self.encode_video, self.encode_text = dataset, encode_video, encode_text
+        self.videos = self.texts = None
+        if folder is None:
+            return
+        if not dataset.settings.variants:
+            raise ValueError(
+                "clips that are cut anew every time cannot be cached: set variants to 1 or more, or do without a cache"
+            )
+        if not (video_key and text_key):
+            raise ValueError("a cache needs to know the VAE and the text encoder: give video_key and text_key, see weights_key")
+        self.videos, self.texts = (
+            TensorCache(folder / "latents", f"{video_key} {motion}"),
+            TensorCache(folder / "texts", text_key),
+        )
+
+    def batch(self, step: int, batch: int) -> EncodedBatch:
+        """The clips of a step.
+
+        Raises:
+            ValueError: none of the clips of that size can be read.
+        """
+        takes, videos = zip(*self.dataset.each(step, batch, lambda take: (take, self._video(take))), strict=True)
+        return EncodedBatch(
+            torch.stack([video["latents"] for video in videos]),
+            tuple(self.text(take.caption) for take in takes),
+            takes,
+            tuple(float(video["motion"]) for video in videos if "motion" in video),
+        )
+
+    def text(self, caption: str) -> Tensors:
+        """A caption through the text encoder; the empty one too, for steps without words."""
+        if self.texts is None:
+            return self.encode_text(caption)
+        return self.texts.get(caption, lambda: self.encode_text(caption))
+
+    def fill(self) -> Iterator[tuple[int, int]]:
+        """Encode everything that is not in the cache, so that the VAE is not needed while training. Gives how much is done, of how much.
+
+        Raises:
+            ValueError: there is no cache.
+        """
+        if self.videos is None:
+            raise ValueError("there is no cache to fill: give a folder for it")
+        total = len(self.dataset) * self.dataset.settings.variants
+        for number in range(total):
+            take = self.dataset.take(*divmod(number, self.dataset.settings.variants))
+            self.dataset.sound(take, self._video)
+            self.text(take.caption)
+            yield number + 1, total
+
+    def report(self) -> str:
+        """What the cache did."""
+        if self.videos is None or self.texts is None:
+            return "No cache."
+        return f"Latents: {self.videos.text()}. Texts: {self.texts.text()}."
+
+    def _video(self, take: Take) -> Tensors:
+        def make() -> Tensors:
+            clip = self.dataset.read(take)
+            measured = {"motion": torch.tensor(clip.motion)} if self.motion else {}
+            return {"latents": self.encode_video(clip.pixels), **measured}
+
+        return make() if self.videos is None else self.videos.get(self.dataset.key(take), make)

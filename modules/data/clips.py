@@ -1,0 +1,288 @@
+"""The clips that a training step sees.
+
+Everything drawn for step ``i`` (which clips, where they begin, how they are cut) depends on ``(seed, i, place in the batch)`` only, not on
+what was asked before or by how many threads. A run resumed at step ``i`` goes on with the clips an unbroken one would have seen, and
+nothing needs to be stored for that.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+
+from ..noise import frame_seed
+from .captions import FLIPS, filled_in
+from .footage import Unreadable
+from .lengths import LEAVE_OUT, REFUSE, SHORT, one_of, spread
+from .order import batches_of_a_pass, steps_in_a_pass
+from .report import LeftOut, Report, counted
+from .settings import ClipSettings
+from .sizes import CROPS, SIZES, Size, crop, resized
+from .source import ClipSource, Found
+from .take import Clip, ClipBatch, Take
+
+log = logging.getLogger("longtake")
+T = TypeVar("T")
+
+
+class ClipDataset:
+    """Clips cut from sources.
+
+    Args:
+        found: what ``find_clips``, ``from_images`` or ``moving_shapes`` gave.
+        settings: how to cut them.
+
+    Attributes:
+        sources: those that are used, in their order.
+        sizes: of the clips of each.
+        captions: of each, never None.
+        report: what became of all that was found; files that fail later are added.
+
+    Raises:
+        ValueError: clips are too short, of mixed sizes or without captions, and the settings do not say what to do then; or none is left.
+    """
+
+    def __init__(self, found: Found, settings: ClipSettings | None = None):
+        self.found, self.settings = found, settings or ClipSettings()
+        self.report = found.report.with_more(Report())
+        self.sources = self._long_enough()
+        names = [source.name for source in self.sources]
+        wanted = {"missing": self.settings.missing, "instead": self.settings.caption, "before": self.settings.before}
+        self.captions = filled_in([source.caption for source in self.sources], names, **wanted)
+        whole = [Size(source.footage.width, source.footage.height) for source in self.sources]
+        self.sizes = SIZES[self.settings.sizes](whole, self.settings.size, self.settings.multiple)
+        self._motions: list[float] | None = None
+        self._order = lru_cache(maxsize=4)(partial(batches_of_a_pass, self.sizes))
+        self._describe(whole)
+
+    def __len__(self) -> int:
+        """How many sources there are."""
+        return len(self.sources)
+
+    def with_more(self, found: Found) -> "ClipDataset":
+        """A data set of these sources and more, cut in the same way."""
+        return ClipDataset(self.found.and_then(found), self.settings)
+
+    def cut_anew(self, **changes: Any) -> "ClipDataset":
+        """The same sources, with some settings changed."""
+        return ClipDataset(self.found, replace(self.settings, **changes))
+
+    def fingerprint(self) -> str:
+        """A text that is another when the content of a file, a caption or a setting is: what a run to resume must find unchanged.
+
+        Reads every file once.
+
+        Raises:
+            Unreadable: a file is gone.
+        """
+        about = [[source.key, caption] for source, caption in zip(self.sources, self.captions, strict=True)]
+        return hashlib.sha256(json.dumps([asdict(self.settings), about], sort_keys=True).encode()).hexdigest()
+
+    # What a step sees
+
+    def epoch(self, batch: int) -> int:
+        """Steps until every source was seen."""
+        return steps_in_a_pass(self.sizes, batch)
+
+    def takes(self, step: int, batch: int) -> list[Take]:
+        """The clips of a step before they are read, all of one size.
+
+        Raises:
+            ValueError: the batch is empty, or the step negative.
+        """
+        if batch < 1 or step < 0:
+            raise ValueError(f"step {step} of batches of {batch} cannot be: steps count from 0, and a batch is one clip at least")
+        passed, place = divmod(step, self.epoch(batch))
+        chosen = self._order(batch, self.settings.seed, passed)[place]
+        return [self.take(source, self._variant(step, number)) for number, source in enumerate(chosen)]
+
+    def take(self, source: int, variant: int = 0) -> Take:
+        """One of the clips that can be cut from a source.
+
+        Args:
+            source: its number.
+            variant: which one.
+        """
+        settings, origin = self.settings, self.sources[source]
+
+        def draw(purpose: str) -> float:
+            return frame_seed(settings.seed, variant, f"clip {source} {purpose}") / 2**63
+
+        step = settings.pace.step(origin.fps)
+        spare = origin.count - settings.pace.needed(origin.fps)
+        shorten = SHORT[settings.short]
+        if spare >= 0 or shorten is None:
+            start = one_of(max(0, spare) + 1, draw("start"), variant, settings.variants)
+            indices, fps = spread(start, settings.frames, step), origin.fps / step
+        else:
+            indices = shorten(origin.count, settings.frames, step)
+            walked = sum(abs(after - before) for before, after in pairwise(indices))
+            fps = origin.fps * (settings.frames - 1) / walked if walked else origin.fps
+        mirrored = FLIPS[settings.flip](self.captions[source]) if draw("flip") < 0.5 else None
+        place = CROPS[settings.crop](draw("left"), draw("top"))
+        box = crop(Size(origin.footage.width, origin.footage.height), self.sizes[source], *place)
+        caption = self.captions[source] if mirrored is None else mirrored
+        return Take(source, indices, box, self.sizes[source], mirrored is not None, caption, fps)
+
+    def key(self, take: Take) -> str:
+        """A text that differs where the pixels of a clip differ, whatever its file is called.
+
+        Raises:
+            Unreadable: the file is gone.
+        """
+        how = [take.indices, take.box, take.size, take.flipped]
+        return hashlib.sha256(f"{self.sources[take.source].key} {json.dumps(how)}".encode()).hexdigest()
+
+    def read(self, take: Take) -> Clip:
+        """The clip, decoding the frames it needs and holding none but them.
+
+        Raises:
+            Unreadable: the file is damaged, or no longer there.
+        """
+        source = self.sources[take.source]
+        needed = sorted(set(take.indices))
+        pictures = zip(needed, source.pictures(needed), strict=True)
+        small = {index: resized(picture, take.box, take.size) for index, picture in pictures}
+        pixels = torch.stack([small[index] for index in take.indices]) * 2 - 1
+        return Clip(pixels.flip(-1) if take.flipped else pixels, source, take)
+
+    def clip(self, source: int, step: int = 0, place: int = 0) -> Clip:
+        """The clip that a place of a step's batch would get from a source.
+
+        Raises:
+            Unreadable: the file is damaged, or no longer there.
+        """
+        return self.read(self.take(source, self._variant(step, place)))
+
+    def batch(self, step: int, batch: int) -> ClipBatch:
+        """The clips of a step.
+
+        Raises:
+            ValueError: none of the clips of that size can be read.
+        """
+        clips = tuple(self.each(step, batch, self.read))
+        return ClipBatch(torch.stack([clip.pixels for clip in clips]), clips)
+
+    def batches(self, batch: int, start: int = 0, threads: int = 2) -> Iterator[ClipBatch]:
+        """The clips of step ``start`` and of all that follow, read ahead by ``threads``; the same whatever their number."""
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            waiting = deque(pool.submit(self.batch, start + ahead, batch) for ahead in range(max(1, threads)))
+            try:
+                while True:
+                    start += 1
+                    done = waiting.popleft().result()
+                    waiting.append(pool.submit(self.batch, start + len(waiting), batch))
+                    yield done
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def each(self, step: int, batch: int, use: Callable[[Take], T]) -> list[T]:
+        """What ``use`` makes of each clip of a step.
+
+        A clip that turns out to be damaged is reported once and passed over: its place takes another source of its size, always the same
+        one for the same step and place.
+
+        Raises:
+            ValueError: none of the clips of that size can be read.
+        """
+        return [self._first_sound(take, step, place, use) for place, take in enumerate(self.takes(step, batch))]
+
+    def sound(self, take: Take, use: Callable[[Take], T]) -> T | None:
+        """What ``use`` makes of a clip; None, reported once, if it turns out to be damaged."""
+        try:
+            return use(take)
+        except Unreadable as error:
+            name = self.sources[take.source].name
+            if self.report.broken(name, str(error)):
+                log.warning("a clip is passed over: %s: %s", name, error)
+            return None
+
+    # How much moves
+
+    def measure_motion(self, tick: Callable[[int, int], None] | None = None) -> list[float]:
+        """Pixels per frame of a clip from each source, measured once; NaN where it cannot be read.
+
+        Args:
+            tick: is told how many are measured, and of how many; may raise to stop.
+        """
+        if self._motions is None:
+            motions = []
+            for number in range(len(self)):
+                motion = self.sound(self.take(number), lambda take: self.read(take).motion)
+                motions.append(math.nan if motion is None else motion)
+                if tick:
+                    tick(number + 1, len(self))
+            self._motions = motions
+        return self._motions
+
+    def motion_bucket(self, motion: float) -> int:
+        """Where a clip's motion lies among that of all sources, 0 to 255: the motion bucket of Stable Video Diffusion's training."""
+        known = sorted(value for value in self.measure_motion() if not math.isnan(value))
+        if not known:
+            return 127
+        return round(255 * (bisect_left(known, motion) + bisect_right(known, motion)) / (2 * len(known)))
+
+    # Within
+
+    def _variant(self, step: int, place: int) -> int:
+        drawn = frame_seed(self.settings.seed, step, f"variant {place}")
+        return drawn % self.settings.variants if self.settings.variants else drawn
+
+    def _first_sound(self, take: Take, step: int, place: int, use: Callable[[Take], T]) -> T:
+        result = self.sound(take, use)
+        if result is not None:
+            return result
+        others = [number for number, size in enumerate(self.sizes) if size == take.size and number != take.source]
+        others.sort(key=lambda number: frame_seed(self.settings.seed, step, f"instead {place} {number}"))
+        for number in others:
+            result = self.sound(self.take(number, self._variant(step, place)), use)
+            if result is not None:
+                return result
+        raise ValueError(
+            f"none of the {counted(len(others) + 1, 'clip')} of size {take.size} can be read any more:"
+            f" {self.report.unreadable[-1].reason}; put the files back, or take them out of the data"
+        )
+
+    def _long_enough(self) -> list[ClipSource]:
+        """The sources that can be used, the others noted."""
+        settings, kept, short, slow = self.settings, [], [], []
+        for source in self.found.sources:
+            needed = settings.pace.needed(source.fps)
+            if not settings.pace.reaches(source.fps):
+                slow.append(LeftOut(source.name, f"it has {source.fps:g} frames per second, and {settings.fps:g} are asked for"))
+            elif source.count < needed and SHORT[settings.short] is None:
+                short.append(LeftOut(source.name, f"it has {counted(source.count, 'frame')}, and {needed} are needed"))
+            else:
+                kept.append(source)
+        if short and settings.short == REFUSE:
+            raise ValueError(
+                f"{counted(len(short), 'clip')} of {len(self.found.sources)} {'is' if len(short) == 1 else 'are'} too short"
+                f" ({short[0].name}: {short[0].reason}): ask for fewer frames or a smaller stride, or set short to {LEAVE_OUT},"
+                " squeeze or back and forth"
+            )
+        self.report.unusable += [*short, *slow]
+        if not kept:
+            left = self.report.unusable or [LeftOut("nothing", "nothing was found")]
+            raise ValueError(f"no clip is left to train on ({left[0].name}: {left[0].reason})")
+        return kept
+
+    def _describe(self, whole: list[Size]) -> None:
+        sizes = Counter(self.sizes)
+        self.report.used = len(self)
+        self.report.notes.append("Sizes: " + ", ".join(f"{count} at {size}" for size, count in sorted(sizes.items())) + ".")
+        enlarged = sum(was.width < now.width or was.height < now.height for was, now in zip(whole, self.sizes, strict=True))
+        if enlarged:
+            self.report.notes.append(f"{counted(enlarged, 'clip')} smaller than that: enlarged.")
+        seconds = sum(source.count / source.fps for source in self.sources)
+        self.report.notes.append(f"{seconds:.1f} s in all; a clip is {counted(self.settings.frames, 'frame')}.")

@@ -1,0 +1,76 @@
+"""What became of the clips that were found, as text for the user. Whatever is left out is named once, with the reason."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+LISTED = 20
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A clip that is not used: its name, and why in words."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """An account of a data set.
+
+    Attributes:
+        found: clips there were.
+        used: those that can be trained on.
+        unreadable: those that are broken, or that no reader is there for.
+        unusable: those that are sound but do not fit what was asked, such as too short ones.
+        notes: further sentences.
+    """
+
+    found: int = 0
+    used: int = 0
+    unreadable: list[LeftOut] = field(default_factory=list)
+    unusable: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def broken(self, name: str, reason: str) -> bool:
+        """Note that a clip cannot be read. Whether that is news; may be called from any thread."""
+        with self._lock:
+            news = all(item.name != name for item in self.unreadable)
+            if news:
+                self.unreadable.append(LeftOut(name, reason))
+            return news
+
+    def with_more(self, other: "Report") -> "Report":
+        """Both together."""
+        return Report(
+            self.found + other.found,
+            self.used + other.used,
+            [*self.unreadable, *other.unreadable],
+            [*self.unusable, *other.unusable],
+            [*self.notes, *other.notes],
+        )
+
+    def text(self) -> str:
+        """All of it, a line for each."""
+        lines = [f"{counted(self.found, 'clip')} found, {self.used} used."]
+        lines += _listed("Cannot be read", self.unreadable)
+        lines += _listed("Left out", self.unusable)
+        return "\n".join([*lines, *self.notes])
+
+
+def counted(number: int, word: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "clip"), counted(3, "clip")
+    ('1 clip', '3 clips')
+    """
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _listed(title: str, items: Sequence[LeftOut]) -> list[str]:
+    if not items:
+        return []
+    more = [f"  and {len(items) - LISTED} more"] if len(items) > LISTED else []
+    return [f"{title} ({len(items)}):", *(f"  {item.name}: {item.reason}" for item in items[:LISTED]), *more]

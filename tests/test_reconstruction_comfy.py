@@ -1,0 +1,263 @@
+"""Guidance by gradients inside ComfyUI, on image models with motion that a loader made in inference mode and that nobody may train."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pack import host
+from pack.modules.checkpoints.motion import load_motion_module
+from pack.modules.goals import GoalGuidance, named
+from pack.modules.gradients import Gradients
+from pack.modules.reconstruction import NO_MODULES, Known, ReconstructionGuidance
+from pack.modules.steering import When, differentiated
+from pack.modules.temporal.settings import MotionSettings
+from pack.modules.windows import WindowPlan
+from pack.nodes.guidance import LongTakeGuider
+from pack.nodes.reconstruction import LongTakeReconstructionGuidance
+from pack.nodes.vdm import LongTakeExtend, LongTakeVdmSampler
+from tiny_motion import image_model, motion_file, text
+from torch import nn
+
+pytestmark = pytest.mark.comfy
+FRAMES, CFG = 6, 3.0
+
+
+@pytest.fixture(scope="module")
+def base():
+    """SD1.5 in small, whose weights are tensors of inference mode."""
+    with torch.inference_mode():
+        model = image_model()
+        for module in model.model.modules():
+            for name, parameter in list(module._parameters.items()):
+                if parameter is not None:
+                    module._parameters[name] = nn.Parameter(parameter.clone(), requires_grad=False)
+    assert all(parameter.is_inference() for parameter in model.model.parameters())
+    return model
+
+
+@pytest.fixture(scope="module", params=["v1", "v3"])
+def model(request, base, tmp_path_factory):
+    """The same with a motion module; the first generation's norms run over whole clips."""
+    with torch.inference_mode():
+        motion = load_motion_module(motion_file(tmp_path_factory.mktemp("motion"), request.param))
+        return host.apply_motion(base, motion)
+
+
+@pytest.fixture(scope="module")
+def later(base, tmp_path_factory):
+    with torch.inference_mode():
+        return host.apply_motion(base, load_motion_module(motion_file(tmp_path_factory.mktemp("motion"), "v3")))
+
+
+def latents(frames=FRAMES, seed=7):
+    return torch.randn(frames, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def sampled(model, guide, *, sampler=None, frames=FRAMES, steps=2, cfg=CFG, latent=None, mask=None, seed=1):
+    """Through ComfyUI's own guider call, in inference mode as its executor has it."""
+    import comfy.samplers
+
+    sampler = sampler or comfy.samplers.sampler_object("euler")
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
+    latent = torch.zeros(frames, 4, 8, 8) if latent is None else latent
+    with torch.inference_mode():
+        guider = LongTakeGuider.execute(model=model, positive=text(3), negative=text(4), cfg=cfg, guidance=guide).args[0]
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+        return guider.sample(noise, latent.clone(), sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=seed).clone()
+
+
+def guidance(**changes):
+    return ReconstructionGuidance(**({"weight": 2.0, "known": Known((0, 1), latents(2))} | changes))
+
+
+class Measure:
+    """A guide that compares the slope of the sum of squares with finite differences in the first call of a sampling."""
+
+    def __init__(self, wish):
+        self.gradients, self.found = wish, []
+
+    def fit(self, space):
+        self.known = space.encode(latents(2))
+        return self
+
+    def __call__(self, denoise, view):
+        clean, gradient = differentiated(denoise, view, lambda guess: (self.known.clone() - guess[:2]).square().sum())
+        if not self.found:
+            direction = torch.randn(view.x.shape, generator=torch.Generator().manual_seed(3))
+            step = 3e-3 * float(view.sigma[0])
+
+            def error(x):
+                return float((self.known - denoise(replace(view, x=x))[:2]).double().square().sum())
+
+            there, back = (error(view.x + sign * step * direction) for sign in (1, -1))
+            self.found = [(there - back) / (2 * step), float((gradient.double() * direction.double()).sum())]
+        return clean
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_the_gradient_through_a_frozen_model(model, checkpoint):
+    measure = Measure(Gradients(checkpoint))
+    sampled(model, measure)
+    assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
+
+
+def test_the_gradient_of_the_positive_branch_is_that_at_cfg_1(later):
+    """The error is of the full guess; the slope is the positive condition's."""
+    seen = {}
+
+    class Slope(Measure):
+        def __call__(self, denoise, view):
+            clean, gradient = differentiated(denoise, view, lambda guess: guess[:2].sum())
+            seen.setdefault(self.gradients, gradient)
+            return clean
+
+    sampled(later, Slope(Gradients(conditional=True)))
+    sampled(later, Slope(Gradients()), cfg=1.0)
+    torch.testing.assert_close(seen[Gradients(conditional=True)], seen[Gradients()], rtol=1e-4, atol=1e-6)
+
+
+def state(model):
+    networks = [model.model, *(patcher.model for patcher in model.get_nested_additional_models())]
+    values = {(n, key): value.clone() for n, net in enumerate(networks) for key, value in net.state_dict().items()}
+    own = {
+        (n, name): {key: value for key, value in vars(layer).items() if key.endswith("_function")}
+        for n, net in enumerate(networks)
+        for name, layer in net.named_modules()
+    }
+    objects = {(n, name): id(value) for n, net in enumerate(networks) for name, value in net.named_parameters()}
+    return values, {place: {key: list(value) for key, value in found.items()} for place, found in own.items()}, objects
+
+
+def assert_untouched(model, before):
+    values, own, objects = state(model)
+    assert own == before[1] and objects == before[2]
+    assert all(torch.equal(value, before[0][key]) for key, value in values.items())
+
+
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_2m"])
+def test_any_sampler_of_comfyui_s(later, name):
+    import comfy.samplers
+
+    plain = sampled(later, None)
+    before = state(later)
+    sampler = comfy.samplers.sampler_object(name)
+    guided = sampled(later, guidance(), sampler=sampler)
+    assert_untouched(later, before)
+    torch.testing.assert_close(guided[:2], latents(2), rtol=1e-4, atol=1e-4)  # the last step gives the guess
+    assert not torch.allclose(guided[2:], sampled(later, guidance(weight=0.0), sampler=sampler)[2:], atol=1e-4)
+    assert torch.equal(sampled(later, None), plain), "the model samples as before"
+
+
+def test_with_our_sampler_and_a_mask(later):
+    mask = torch.ones(FRAMES, 1, 8, 8)
+    mask[:2] = 0
+    latent = torch.cat([latents(2), torch.zeros(FRAMES - 2, 4, 8, 8)])
+    sampler = LongTakeVdmSampler.execute(gamma=0.1, corrector_steps=1).args[0]
+    guided, plain = (sampled(later, guidance(weight=weight), sampler=sampler, latent=latent, mask=mask) for weight in (2.0, 0.0))
+    torch.testing.assert_close(guided[:2], latent[:2], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(guided[2:], plain[2:], atol=1e-4)
+
+
+def test_an_error_and_cancel_leave_nothing(later):
+    import comfy.model_management
+
+    plain = sampled(later, None)
+    before = state(later)
+
+    def fails(clean):
+        raise RuntimeError("the score failed")
+
+    def cancelled(clean):
+        raise comfy.model_management.InterruptProcessingException()
+
+    for score, error in ((fails, RuntimeError), (cancelled, comfy.model_management.InterruptProcessingException)):
+        with pytest.raises(error):
+            sampled(later, GoalGuidance(score, latents=True))
+        assert_untouched(later, before)
+    assert torch.equal(sampled(later, None), plain)
+
+
+def test_a_layer_that_fails_while_it_computes_again(later, monkeypatch):
+    plain = sampled(later, None)
+    before, calls = state(later), []
+    block = later.model.diffusion_model.middle_block[0].out_layers[3]
+    forward = type(block).forward
+
+    def fails(self, *args, **kwargs):
+        calls.append(1)
+        if torch.is_grad_enabled() and self is block and len(calls) > 60:
+            raise RuntimeError("out of luck")
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(block), "forward", fails)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        sampled(later, guidance())
+    monkeypatch.undo()
+    assert_untouched(later, before)
+    assert torch.equal(sampled(later, None), plain)
+
+
+def test_a_model_without_motion_is_refused_before_it_is_loaded_or_called(base, monkeypatch):
+    monkeypatch.setattr(type(base.model), "apply_model", lambda *args, **kwargs: pytest.fail("the model was called"))
+    with pytest.raises(ValueError, match=NO_MODULES):
+        sampled(base, guidance())
+    with pytest.raises(ValueError, match=NO_MODULES):
+        LongTakeExtend.execute(
+            model=base, clip={"samples": latents(4)}, positive=text(), new_frames=4, window=6, overlap=3, steps=2
+        )
+
+
+def test_a_motion_module_that_does_nothing_is_found_out(base, tmp_path):
+    motion = load_motion_module(motion_file(tmp_path, "v3", zero=True))
+    with pytest.raises(ValueError, match="nothing to guide them by"):
+        sampled(host.apply_motion(base, motion), guidance())
+    with pytest.raises(ValueError, match="nothing to guide them by"):
+        sampled(host.apply_motion(base, motion, MotionSettings(effect=0.0)), guidance())
+
+
+def test_a_goal_needs_no_motion(base):
+    bright = [
+        float(sampled(base, GoalGuidance(named("brightness", (target,)), 1000.0), cfg=1.0).mean(dim=(0, 2, 3)) @ weights())
+        for target in (0.0, 1.0)
+    ]
+    assert bright[0] < bright[1]
+
+
+def weights():
+    """How ComfyUI's previews make brightness of SD1.5's latents."""
+    import comfy.latent_formats
+
+    return torch.tensor(comfy.latent_formats.SD15().latent_rgb_factors).mean(dim=1)
+
+
+def test_extend_goes_on_with_a_motion_module(later):
+    clip = latents(4)
+    take, report = LongTakeExtend.execute(
+        model=later,
+        clip={"samples": clip},
+        positive=text(3),
+        negative=text(4),
+        cfg=CFG,
+        new_frames=5,
+        window=6,
+        overlap=3,
+        steps=2,
+    ).args
+    assert torch.equal(take["samples"][:4], clip) and take["samples"].shape == (9, 4, 8, 8) and "5 of them new" in report
+
+
+def test_windows_of_the_motion_module(later):
+    """Windows inside the model: a graph goes through their indices too, which sampling without guidance made in inference mode."""
+    windowed = host.context_windows(later, WindowPlan(length=4, overlap=2), "temporal")
+    guided = sampled(windowed, guidance(when=When(every=2)), frames=8, steps=3)
+    assert not torch.allclose(guided[2:], sampled(windowed, None, frames=8, steps=3)[2:], atol=1e-4)
+
+
+def test_a_latent_of_the_whole_clip_made_small(later):
+    small = {"samples": 0.3 * torch.randn(FRAMES, 4, 4, 4, generator=torch.Generator().manual_seed(2))}
+    guide = LongTakeReconstructionGuidance.execute(small_clip=small, weight=5.0).args[0]
+    errors = [
+        float((nn.functional.avg_pool2d(sampled(later, made, cfg=1.0, steps=4), 2) - small["samples"]).square().mean())
+        for made in (guide, None)
+    ]
+    assert errors[0] < errors[1]

@@ -1,0 +1,742 @@
+"""Endless takes: a rollout's frames as they come, also after a kill, a cancel or a full disk, in memory that does not grow."""
+
+import errno
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pack import host, run
+from pack.modules.fingerprint import fingerprint
+from pack.modules.frame_files import FrameFiles, encoded
+from pack.modules.noise import NoiseSchedule
+from pack.modules.samplers import Job, rollout
+from pack.modules.schedules import NoiseLevels
+from pack.modules.stream import ENDLESS, Stream
+from pack.modules.streaming import Endless, Now
+from pack.modules.take_file import Saved, load
+from pack.modules.temporal.transformer import TemporalConfig
+from pack.modules.view import History
+from pack.nodes.forcing import LongTakeRollout
+from pack.nodes.models import LongTakeLabelPrompt
+from pack.nodes.stream import LongTakeStream
+from PIL import Image
+from tiny import video_model
+
+SHAPE = (2, 3, 4)
+TABLE = NoiseSchedule.named("cosine")
+
+
+def mixing(view):
+    """A model whose guess of a frame depends on all frames in the call, their places and levels."""
+    level = view.sigma[:, None, None, None]
+    mean = (view.x / (1 + level)).mean(dim=0, keepdim=True)
+    return 0.6 * view.x / (1 + level**2) + 0.3 * mean + 0.01 * torch.sin(view.ids.float())[:, None, None, None]
+
+
+def job(known=None, steps=4, seed=3, denoise=mixing):
+    known = torch.zeros(0, *SHAPE) if known is None else known
+    return Job(denoise, torch.cat([known, torch.zeros(2, *SHAPE)]), TABLE.levels(steps), seed=seed)
+
+
+def collected(take, given, rows=None):
+    """All frames that come, by number."""
+    frames = {}
+    for step in islice(take(given), rows):
+        frames.update(zip(step.ids.tolist(), step.finished, strict=True))
+    return frames
+
+
+def names_in(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# The sampler
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"eta": 1.0},
+        {"order": "heun"},
+        {"anchors": 2, "history": History(0.3, "noise")},
+        {"history": History(0.3, "addnoise"), "eta": 0.5},
+    ],
+    ids=str,
+)
+def test_it_is_the_rollout_bit_for_bit(name, options):
+    known = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    levels = NoiseLevels.named(name, 14, 4, lag=2, block=2, known=3)
+    latent = torch.cat([known, torch.zeros(11, *SHAPE)])
+    history = options.get("history")
+    given = {**options, "history": history and History(history.sigma, history.kind, 3)}
+    sampler = rollout(mixing, latent, levels=levels, sigmas=TABLE.levels(4), window=9, seed=3, **given)
+    steps = 0
+    while True:
+        try:
+            next(sampler)
+            steps += 1
+        except StopIteration as end:
+            clip = end.value
+            break
+    take = Endless(Stream(name, 4, 2, 2, 3, 14), 9, **options)
+    frames = collected(take, job(known))
+    assert sorted(frames) == list(range(3, 14))
+    assert all(torch.equal(frames[i], clip[i]) for i in frames)
+    assert take.done
+    assert take.now.row == steps
+
+
+@pytest.mark.parametrize("options", [{}, {"eta": 1.0, "anchors": 1, "history": History(0.2, "addnoise")}], ids=str)
+def test_it_goes_on_at_every_row_as_if_nothing_had_happened(options, tmp_path):
+    known = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
+    plan = Stream("pyramid", 4, 1, 1, 2, 9)
+    whole = collected(Endless(plan, 7, **options), job(known))
+    for row in range(plan.calls_total + 1):
+        take = Endless(plan, 7, **options)
+        frames = collected(take, job(known), row)
+        if take.now is not None:
+            Saved(take.now, known, 0, 0, {}).save(tmp_path / "state")
+            take = Endless(plan, 7, **options, now=load(tmp_path / "state").now)
+        frames |= collected(take, job(known))
+        assert frames.keys() == whole.keys()
+        assert all(torch.equal(frames[i], whole[i]) for i in whole)
+
+
+def test_steps_say_what_is_finished():
+    steps = list(Endless(Stream("pyramid", 3, 1, frames=4), 4)(job(steps=3)))
+    assert [step.row for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert {step.total for step in steps} == {6}
+    assert [step.ids.tolist() for step in steps] == [[], [], [0], [1], [2], [3]]
+    endless = Endless(Stream("pyramid", 3, 1), 4)
+    assert next(endless(job(steps=3))).total == 0
+    assert not endless.done
+
+
+def test_what_is_kept_fits_the_window():
+    take = Endless(Stream("pyramid", 4, 2, known=30), 6, anchors=2)
+    for step in islice(take(job(torch.zeros(30, *SHAPE))), 90):
+        assert len(take.now.x) == len(take.now.ids) <= 6
+        assert take.now.row == step.row
+    assert take.now.ids[:2].tolist() == [0, 1]
+
+
+def living_bytes():
+    gc.collect()
+    tensors = [item for item in gc.get_objects() if issubclass(type(item), torch.Tensor)]
+    return sum(tensor.untyped_storage().nbytes() for tensor in {tensor.data_ptr(): tensor for tensor in tensors}.values())
+
+
+def test_memory_does_not_grow_with_the_take():
+    """Bytes of all living tensors, and Python's own, after 50 and after 500 frames."""
+    take = Endless(Stream("pyramid", 4, 1), 8, eta=0.5, history=History(0.2))
+    steps = take(job())
+    counts = []
+    tracemalloc.start()
+    for frames in (50, 500):
+        while take.now is None or take.now.row < frames + 4:
+            next(steps)
+        counts.append((living_bytes(), tracemalloc.get_traced_memory()[0]))
+    tracemalloc.stop()
+    assert counts[1][0] == counts[0][0]
+    assert counts[1][1] - counts[0][1] < 50_000
+
+
+def test_a_model_that_breaks_stops_the_take_before_the_frame_is_handed_on():
+    def breaking(view):
+        return torch.where((view.ids == 5)[:, None, None, None], torch.nan, view.x / 2)
+
+    take, got = Endless(Stream("pyramid", 3, 1), 4), {}
+    with pytest.raises(ValueError, match="frame 5 is not finite"):
+        for step in islice(take(Job(breaking, torch.zeros(1, *SHAPE), TABLE.levels(3))), 30):
+            got.update(zip(step.ids.tolist(), step.finished, strict=True))
+    assert sorted(got) == [0, 1, 2, 3, 4]
+    assert torch.isfinite(take.now.x[take.now.ids < 5]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"latent": torch.zeros(2, *SHAPE), "known": 2}, "2 frames and 2 are known: it needs one more"),
+        ({"latent": torch.full((4, *SHAPE), torch.nan), "known": 2}, "not finite"),
+        ({"steps": 5}, "the sigmas have 5 steps and the noise levels 4"),
+        ({"now": Now(3, torch.arange(2), torch.zeros(2, 9, 9, 9))}, "go on with the model that began it"),
+        (
+            {"now": Now(3, torch.arange(2), torch.zeros(2, *SHAPE), {"0/furthest": torch.zeros(1)})},
+            "remembers what has left the window",
+        ),
+        ({"window": 0}, "set window"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_does_not_fit_is_refused_before_the_first_call(change, sentence):
+    def never(view):
+        raise AssertionError("the model was called")
+
+    given = {"latent": torch.zeros(3, *SHAPE), "known": 0, "steps": 4, "now": None, "window": 8} | change
+    take = Endless(Stream("pyramid", 4, 1, known=given["known"]), given["window"], now=given["now"])
+    with pytest.raises(ValueError, match=sentence):
+        next(take(Job(never, given["latent"], TABLE.levels(given["steps"]))))
+
+
+def test_a_window_or_an_order_that_cannot_be_is_refused_at_once():
+    with pytest.raises(ValueError, match="window of at least 4"):
+        Endless(Stream("pyramid", 4, 1), 3)
+    with pytest.raises(ValueError, match="heun"):
+        Endless(Stream("pyramid", 4, 1), 8, 0.5, "heun")
+
+
+# The state file
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    now = Now(7, torch.tensor([0, 5, 6]), torch.randn(3, *SHAPE).half(), {"0/slot": torch.randn(4), "1/x": torch.arange(3)})
+    saved = Saved(now, torch.randn(5, *SHAPE), 9, 4, {"seed": 3, "cfg": 1.5, "name": "é", "none": None})
+    saved.save(tmp_path / "a.state.safetensors")
+    again = load(tmp_path / "a.state.safetensors")
+    assert (again.finished, again.written, again.run, again.now.row) == (9, 4, saved.run, 7)
+    for name in ("ids", "x"):
+        assert torch.equal(getattr(again.now, name), getattr(now, name))
+        assert getattr(again.now, name).dtype == getattr(now, name).dtype
+    assert torch.equal(again.recent, saved.recent)
+    assert again.now.memory.keys() == now.memory.keys()
+    assert all(torch.equal(again.now.memory[name], now.memory[name]) for name in now.memory)
+    assert names_in(tmp_path) == ["a.state.safetensors"]
+
+
+def test_what_is_no_state_is_said(tmp_path):
+    from safetensors.torch import save_file
+
+    (tmp_path / "cut").write_bytes(b"\x10\x00\x00")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="cut cannot be read: it is cut short"):
+        load(tmp_path / "cut")
+    with pytest.raises(ValueError, match="other is not the state of a take"):
+        load(tmp_path / "other")
+
+
+def test_fingerprints_tell_apart_what_differs():
+    tensor = torch.arange(6.0)
+    different = [
+        None,
+        0,
+        0.0,
+        False,
+        "0",
+        [0],
+        (0, 0),
+        {"a": 0},
+        {"b": 0},
+        tensor,
+        tensor.reshape(2, 3),
+        tensor.half(),
+        tensor + 1,
+        int,
+    ]
+    marks = [fingerprint(value) for value in different]
+    assert len(set(marks)) == len(different)
+    assert fingerprint([{"a": tensor.clone(), "b": History(0.1)}]) == fingerprint([{"b": History(0.1), "a": tensor}])
+    assert fingerprint(History(0.1)) != fingerprint(History(0.2))
+
+
+# Files
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_pictures_are_written_without_loss(format, tmp_path):
+    pictures = torch.rand(3, 6, 5, 3)
+    FrameFiles(tmp_path / "new", "f", format).write(7, pictures)
+    assert names_in(tmp_path / "new") == [f"f_0000{i}.{format}" for i in (7, 8, 9)]
+    for number in range(3):
+        read = np.asarray(Image.open(tmp_path / "new" / f"f_0000{7 + number}.{format}").convert("RGB"))
+        assert np.array_equal(read, (pictures[number] * 255).to(torch.uint8).numpy())
+
+
+def test_removing_a_take_leaves_everything_else(tmp_path):
+    files = FrameFiles(tmp_path, "f.x")
+    mine = ["f.x_00000.png", "f.x_123456.mp4", "f.x_00003.webp", "f.x.state.safetensors"]
+    others = ["f.x_0001.png", "f.x_00000.txt", "ff.x_00000.png", "fax_00000.png", "f.x_00001_.png", "f.x.png", "g_00000.png"]
+    half = [".f.x_00004.png.17.partial"]
+    for name in (*mine, *others, *half):
+        (tmp_path / name).touch()
+    files.sweep()
+    assert names_in(tmp_path) == sorted(mine + others)
+    files.clear()
+    assert names_in(tmp_path) == sorted(others)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"format": "gif"}, "choose one of png, webp, mp4"),
+        ({"prefix": ""}, "cannot begin a file name"),
+        ({"prefix": "a/b"}, "cannot begin"),
+    ],
+)
+def test_bad_file_settings(values, sentence, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        FrameFiles(**{"folder": tmp_path, "prefix": "f"} | values)
+
+
+# The node, on whichever host is there
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "output_directory", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model():
+    return host.video_model(video_model())
+
+
+class Vae:
+    """The pixel VAE, which counts what it decodes and may do something first."""
+
+    def __init__(self, model, before=lambda count: None):
+        self.vae, self.before, self.batches = host.vae(host.video_info(model)), before, []
+
+    def decode(self, latents):
+        self.before(len(self.batches))
+        self.batches.append(len(latents))
+        return self.vae.decode(latents)
+
+
+FRAMES = 18
+OPTIONS = {"frames": FRAMES, "steps": 4, "lag": 1.0, "seed": 5, "decode_batch": 4, "save_every": 5}
+
+
+def stream(model, vae=None, **changes):
+    return LongTakeStream.execute(model=model, vae=vae or Vae(model), **(OPTIONS | changes)).args
+
+
+def frames_in(folder, ending="png"):
+    paths = sorted(Path(folder).glob(f"frame_*.{ending}"))
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def unbroken(model, folder="unbroken", **changes):
+    """The files of a take that nothing stopped."""
+    _, where, _ = stream(model, folder=folder, **changes)
+    return frames_in(where)
+
+
+def test_it_writes_the_frames_of_rollout(model, output):
+    positive = LongTakeLabelPrompt.execute(model=model, prompt="red square").args[0]
+    negative = LongTakeLabelPrompt.execute(model=model, prompt="").args[0]
+    settings = {"positive": positive, "negative": negative, "cfg": 1.7, "eta": 0.3}
+    images, folder, report = stream(model, **settings)
+    same = {key: OPTIONS[key] for key in ("frames", "steps", "lag", "seed")}
+    clip = host.vae(host.video_info(model)).decode(LongTakeRollout.execute(model=model, **same, **settings).args[0]["samples"])
+    assert torch.equal(images, clip[-4:])
+    files = frames_in(folder)
+    assert list(files) == [f"frame_{i:05}.png" for i in range(FRAMES)]
+    assert all(files[f"frame_{i:05}.png"] == encoded(clip[i], "png") for i in range(FRAMES))
+    assert Path(folder) == output / "endless_take"
+    assert report.startswith(f"{FRAMES} frames in {folder}, seed 5, 1 model calls per frame, ")
+    assert names_in(folder) == sorted([*files, "frame.state.safetensors"]), "nothing half-written"
+
+
+def test_frames_are_decoded_in_batches_as_they_come(model, output):
+    vae = Vae(model)
+    images, _, _ = stream(model, vae)
+    assert vae.batches == [4, 4, 4, 4, 2, 4], "and the last ones once more, to be handed on"
+    assert len(images) == 4
+    seen = []
+    late = Vae(model, lambda count: seen.append(len(frames_in(output / "second"))))
+    stream(model, late, folder="second")
+    assert seen == [0, 4, 8, 12, 16, 18]
+
+
+def test_known_frames_are_written_first_and_lead_the_take(model):
+    known = torch.rand(6, 48, 4, 4)
+    _, folder, report = stream(model, known_frames={"samples": known})
+    same = {key: OPTIONS[key] for key in ("frames", "steps", "lag", "seed")}
+    clip = LongTakeRollout.execute(model=model, known_frames={"samples": known}, **same).args[0]["samples"]
+    pictures = host.vae(host.video_info(model)).decode(clip)
+    files = frames_in(folder)
+    assert all(files[f"frame_{i:05}.png"] == encoded(pictures[i], "png") for i in range(FRAMES))
+    assert "gone on" not in report
+
+
+@pytest.mark.parametrize("schedule", [name for name in ENDLESS if name != "pyramid"])
+def test_every_schedule_streams(model, schedule):
+    settings = {"schedule": schedule, "block": 2, "frames": 11, "lag": 2.0}
+    _, folder, _ = stream(model, **settings)
+    clip = LongTakeRollout.execute(model=model, steps=4, seed=5, **settings).args[0]["samples"]
+    pictures = host.vae(host.video_info(model)).decode(clip)
+    assert frames_in(folder) == {f"frame_{i:05}.png": encoded(pictures[i], "png") for i in range(11)}
+
+
+@pytest.mark.parametrize("format", ["webp", "mp4"])
+def test_other_formats(model, format):
+    if format == "mp4":
+        pytest.importorskip("av")
+    _, folder, _ = stream(model, format=format, fps=10.0)
+    names = sorted(frames_in(folder, format))
+    assert names == [f"frame_{i:05}.{format}" for i in (range(FRAMES) if format == "webp" else range(0, FRAMES, 4))]
+    if format == "mp4":
+        import av
+
+        with av.open(str(Path(folder) / names[-1])) as video:
+            assert sum(1 for _ in video.decode(video=0)) == 2
+            assert video.streams.video[0].average_rate == 10
+    again = frames_in(folder, format)
+    assert stream(model, format=format, fps=10.0)[2].startswith(f"{FRAMES} frames in {folder}, gone on at frame {FRAMES}")
+    assert frames_in(folder, format) == again
+
+
+def test_a_finished_take_is_not_made_again(model, output):
+    images, folder, _ = stream(model)
+    before = {path.name: path.stat().st_mtime_ns for path in Path(folder).iterdir()}
+
+    class Never:
+        def __getattr__(self, name):
+            raise AssertionError("the model was used")
+
+    vae = Vae(model)
+    again, _, report = stream(model, vae)
+    assert torch.equal(again, images)
+    assert vae.batches == [4]
+    assert f"gone on at frame {FRAMES}" in report
+    assert {path.name: path.stat().st_mtime_ns for path in Path(folder).iterdir()} == before
+
+
+# Interrupted
+
+
+def cancel():
+    """What a user does."""
+    if host.name == "comfyui":
+        import comfy.model_management
+
+        comfy.model_management.interrupt_current_processing()
+    else:
+        from pack.host.standalone import session
+
+        session.current().cancel()
+
+
+@pytest.fixture
+def forgiving():
+    """A session that forgets that it was cancelled."""
+    yield
+    if host.name != "comfyui":
+        from pack.host.standalone import session
+
+        session.current().resume()
+
+
+@pytest.mark.usefixtures("forgiving")
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_a_cancelled_take_goes_on(model, batch, forgiving):
+    expected = unbroken(model)
+    with pytest.raises(host.Interrupted):
+        stream(model, Vae(model, lambda count: cancel() if count == batch else None))
+    if host.name != "comfyui":
+        from pack.host.standalone import session
+
+        session.current().resume()
+    folder = host.output_directory() / "endless_take"
+    state = load(folder / "frame.state.safetensors")
+    assert state.written == len(frames_in(folder)) == 4 * (batch + 1)
+    assert state.finished >= state.written, "what was finished and not yet written is in the state"
+    images, _, report = stream(model)
+    assert f"gone on at frame {state.finished}" in report
+    assert frames_in(folder) == expected
+    assert torch.equal(images, stream(model, folder="unbroken")[0])
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3, 9, 14])
+def test_a_full_disk_leaves_the_state_whole(model, writes, monkeypatch):
+    expected = unbroken(model)
+    whole, done = Path.write_bytes, []
+
+    def full(path, content):
+        done.append(path)
+        if len(done) > writes:
+            whole(path, content[: len(content) // 2])  # as much as there is room for
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"cannot be written to .*No space left on device.*make room and queue again"):
+            stream(model)
+    folder = host.output_directory() / "endless_take"
+    assert not [path for path in folder.iterdir() if path.suffix == ".partial"], "nothing half-written stays"
+    load(folder / "frame.state.safetensors")
+    stream(model)
+    assert frames_in(folder) == expected
+
+
+def test_a_model_that_fails_leaves_a_state(model):
+    expected = unbroken(model)
+
+    def fail(count):
+        if count == 3:
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        stream(model, Vae(model, fail))
+    assert "gone on at frame 15" in stream(model)[2]
+    assert frames_in(host.output_directory() / "endless_take") == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
+def test_a_killed_take_goes_on_with_the_same_frames(model, seed, output):
+    """kill -9 at random moments, again and again, until the take comes to its end."""
+    expected = unbroken(model, frames=40)
+    moments, folder, kills = random.Random(seed), output / "endless_take", 0
+    for _ in range(4):
+        goal = len(frames_in(folder)) + moments.randrange(1, 10)
+        child = os.fork()
+        if child == 0:
+            try:
+                stream(model, frames=40)
+            finally:
+                os._exit(0)
+        deadline = time.monotonic() + 60
+        while len(frames_in(folder)) < goal and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        time.sleep(moments.random() * 0.02)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+        written = load(folder / "frame.state.safetensors").written
+        assert set(list(expected)[:written]) <= set(frames_in(folder)), "what the state says is on disk"
+    assert kills >= 2
+    stream(model, frames=40)
+    assert frames_in(folder) == expected
+    assert names_in(folder) == sorted([*expected, "frame.state.safetensors"])
+
+
+def test_an_endless_take_can_be_given_an_end(model, forgiving):
+    expected = unbroken(model, frames=30)
+    with pytest.raises(host.Interrupted):
+        stream(model, Vae(model, lambda count: cancel() if count == 4 else None), frames=0)
+    if host.name != "comfyui":
+        from pack.host.standalone import session
+
+        session.current().resume()
+    stream(model, frames=30)
+    folder = host.output_directory() / "endless_take"
+    assert frames_in(folder) == expected
+    with pytest.raises(ValueError, match="was to have 30 frames as its end, and is too far on for another end"):
+        stream(model, frames=60)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 6}, "seed"),
+        ({"steps": 5, "window": 8}, "steps, window"),
+        ({"schedule": "rolling"}, "schedule"),
+        ({"stabilise": 0.0}, "stabilise"),
+        ({"decode_batch": 5}, "decode_batch"),
+        ({"format": "webp"}, "format"),
+        ({"known_frames": {"samples": torch.zeros(2, 48, 4, 4)}}, "known_frames"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_run_are_one_sentence(model, change, named):
+    stream(model, frames=6)
+    with pytest.raises(
+        ValueError, match=rf"was made with other settings \({named} differ\): choose another folder or prefix, or turn resume"
+    ):
+        stream(model, **{"frames": 6} | change)
+    images, folder, _ = stream(model, **{"frames": 6} | change, resume=False)
+    assert len(images) == min(OPTIONS["decode_batch"] if "decode_batch" not in change else 5, 6)
+    assert len(frames_in(folder, "webp" if "format" in change else "png")) == 6
+    assert len([path for path in Path(folder).iterdir() if path.suffix in (".png", ".webp")]) == 6, "the old take is gone"
+
+
+def test_other_prompts_are_another_run_and_another_cfg_s_negative_is_not(model):
+    prompts = {word: LongTakeLabelPrompt.execute(model=model, prompt=word).args[0] for word in ("red", "blue")}
+    stream(model, frames=6, positive=prompts["red"])
+    stream(model, frames=6, positive=prompts["red"], negative=prompts["blue"])  # not looked at when cfg is 1
+    with pytest.raises(ValueError, match=r"\(positive differ\)"):
+        stream(model, frames=6, positive=prompts["blue"])
+
+
+def test_frames_that_were_lost_are_said(model):
+    _, folder, _ = stream(model)
+    (Path(folder) / "frame_00009.png").unlink()
+    with pytest.raises(ValueError, match="lacks frame_00009.png, which was there: put it back"):
+        stream(model)
+    (Path(folder) / "frame.state.safetensors").unlink()
+    with pytest.raises(ValueError, match="has frames and no state to go on from"):
+        stream(model)
+    stream(model, resume=False)
+    assert len(frames_in(folder)) == FRAMES
+
+
+def test_the_host_s_memory_does_not_grow_either(model):
+    """Through the node: decoded pictures, states and progress included."""
+    held = {}
+
+    def note(count):
+        if count in (4, 14):
+            held[count] = living_bytes()
+
+    stream(model, Vae(model, note), frames=64, save_every=1)
+    assert abs(held[14] - held[4]) < 10_000
+
+
+def test_a_recurrent_model_remembers_what_it_needs(output, forgiving):
+    """What has left the window still acts through the states that it left behind: they are in the state file."""
+    temporal = TemporalConfig(kind="recurrent", groups=8, mask="causal", hidden=4)
+    recurrent = host.video_model(video_model(temporal=temporal))
+    expected = unbroken(recurrent)
+    with pytest.raises(host.Interrupted):
+        stream(recurrent, Vae(recurrent, lambda count: cancel() if count == 2 else None))
+    if host.name != "comfyui":
+        from pack.host.standalone import session
+
+        session.current().resume()
+    folder = output / "endless_take"
+    memory = load(folder / "frame.state.safetensors").now.memory
+    assert len(memory) > 4
+    stream(recurrent)
+    assert frames_in(folder) == expected
+    # and it matters: without them other frames come
+    with pytest.raises(host.Interrupted):
+        stream(recurrent, Vae(recurrent, lambda count: cancel() if count == 2 else None), folder="bare")
+    if host.name != "comfyui":
+        session.current().resume()
+    path = output / "bare" / "frame.state.safetensors"
+    state = load(path)
+    Saved(Now(state.now.row, state.now.ids, state.now.x), state.recent, state.finished, state.written, state.run).save(path)
+    stream(recurrent, folder="bare")
+    assert frames_in(output / "bare") != expected
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cfg": 2.0}, "no negative conditioning is connected"),
+        ({"frames": -1}, "frames is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"lag": 0.0}, "for a take without an end use a larger lag"),
+        ({"schedule": "trapezoid"}, "needs to know where the take ends"),
+        ({"window": 2}, "window holds 2 frames"),
+        ({"anchors": 9}, "4 in flight and 9 anchors"),
+        ({"stabilise": -1.0}, "stabilisation"),
+        ({"order": "heun", "eta": 0.5}, "heun"),
+        ({"folder": "../elsewhere"}, "does not lie below"),
+        ({"folder": " "}, "does not lie below"),
+        ({"filename_prefix": "a/b"}, "cannot begin a file name"),
+        ({"format": "gif"}, "choose one of png, webp, mp4"),
+        ({"decode_batch": 0}, "decode_batch is 0"),
+        ({"save_every": 0}, "save_every is 0"),
+        ({"known_frames": {"samples": torch.zeros(FRAMES, 48, 4, 4)}}, "nothing is left to generate"),
+        ({"known_frames": {"samples": torch.full((2, 48, 4, 4), torch.nan)}}, "not finite"),
+        ({"known_frames": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "frames in the batch axis"),
+        ({"tempo": 3}, "no input 'tempo'"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(model, change, sentence, output):
+    with pytest.raises(ValueError, match=sentence):
+        stream(model, **change)
+    assert not frames_in(output / "endless_take")
+
+
+def test_nothing_runs_again_that_is_on_disk(output):
+    """ComfyUI keeps a node's result while this stays the same."""
+    mark = LongTakeStream.fingerprint_inputs
+    assert mark(folder="a", filename_prefix="f", seed=1) == "none"
+    (output / "a").mkdir()
+    (output / "a" / "f.state.safetensors").touch()
+    first = mark(folder="a", filename_prefix="f")
+    assert first == mark(folder="a", filename_prefix="f") != "none"
+    assert mark(folder=None, filename_prefix="f") == ""
+
+
+def test_progress_and_previews(model, monkeypatch):
+    told = []
+    real = host.Progress.update
+
+    def update(self, done, preview=None):
+        told.append((done, self.total, None if preview is None else tuple(preview.shape)))
+        return real(self, done, preview)
+
+    monkeypatch.setattr(host.Progress, "update", update)
+    stream(model)
+    assert [done for done, _, _ in told] == list(range(1, FRAMES + 4))
+    assert {total for _, total, _ in told} == {FRAMES + 3}
+    assert [shape for _, _, shape in told if shape] == [(16, 16, 3)] * 4
+    told.clear()
+    stream(model, folder="quiet", preview=False)
+    assert all(shape is None for _, _, shape in told)
+
+
+@pytest.mark.comfy
+def test_a_vae_that_needs_the_model_s_memory_gets_it(model):
+    """ComfyUI unloads one model to load another: the take's is back before its next call, with what is injected into it."""
+    import comfy.model_management
+
+    expected = unbroken(model)
+    stream(model, Vae(model, lambda count: comfy.model_management.unload_all_models()))
+    assert frames_in(host.output_directory() / "endless_take") == expected
+
+
+@pytest.mark.comfy
+def test_latents_come_to_the_vae_in_its_own_scale():
+    """A model that scales its latents: the sampler works on scaled ones, a VAE on those of LATENT."""
+    import comfy.latent_formats
+
+    scaled = host.video_model(video_model(seed=2))
+    latent_format = scaled.model.latent_format
+    latent_format.scale_factor = 0.5
+    assert isinstance(latent_format, comfy.latent_formats.LatentFormat)
+    known = torch.rand(5, 48, 4, 4)
+    _, folder, _ = stream(scaled, known_frames={"samples": known})
+    same = {key: OPTIONS[key] for key in ("frames", "steps", "lag", "seed")}
+    clip = LongTakeRollout.execute(model=scaled, known_frames={"samples": known}, **same).args[0]["samples"]
+    pictures = host.vae(host.video_info(scaled)).decode(clip)
+    assert frames_in(folder) == {f"frame_{i:05}.png": encoded(pictures[i], "png") for i in range(FRAMES)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_the_shipped_workflow_survives_kill_9(tmp_path):
+    """``python run.py endless_take``, as a program of its own that is killed at random moments and started again."""
+    root = Path(run.__file__).parent
+    settings = {"frames": 40, "steps": 4, "lag": 1.0, "decode_batch": 4, "save_every": 6}
+    given = [word for name, value in settings.items() for word in ("--set", f"LongTakeStream.{name}={value}")]
+
+    def start(output):
+        command = [sys.executable, root / "run.py", "endless_take", "--host", "standalone", "--output", output, *given]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    moments, folder = random.Random(7), tmp_path / "killed" / "endless_take"
+    for _ in range(3):
+        goal, process = len(frames_in(folder)) + moments.randrange(1, 9), start(tmp_path / "killed")
+        while process.poll() is None and len(frames_in(folder)) < goal:
+            time.sleep(0.001)
+        time.sleep(moments.random() * 0.05)
+        process.kill()
+        process.communicate()
+    last, whole = start(tmp_path / "killed"), start(tmp_path / "whole")
+    said = last.communicate()[0], whole.communicate()[0]
+    assert (last.returncode, whole.returncode) == (0, 0)
+    assert "gone on at frame" in said[0]
+    assert "gone on at frame" not in said[1]
+    assert len(frames_in(folder)) == 40
+    assert frames_in(folder) == frames_in(tmp_path / "whole" / "endless_take")
