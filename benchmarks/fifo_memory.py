@@ -1,7 +1,7 @@
 """FIFO's memory over a long clip: ``python benchmarks/fifo_memory.py [--frames 2000]``.
 
 A tiny model makes the clip frame by frame and nobody keeps them. One line per 200 frames: memory of the process, and of all tensors that
-are alive. Gives 1 if either grows by more than 1 MiB once the queue is full.
+are alive. Gives 1 if either grows by more than 2 MiB once the queue is full. Reads /proc, so it is for Linux.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from modules.stepping import Stepper
 from modules.video_model import clean_prediction
 from modules.view import History, View
 
-SHAPE, EVERY, ALLOWED = (48, 4, 4), 200, 1.0
+SHAPE, EVERY, ALLOWED = (48, 4, 4), 200, 2.0  # MiB; what the allocator keeps varies that much
 PAGE = 4096
 
 

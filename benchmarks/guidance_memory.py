@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
 import conftest  # noqa: E402, makes the pack importable under the name ``pack``
 import torch  # noqa: E402
 from pack import host  # noqa: E402
-from pack.modules.gradients import Gradients, checkpointed, least_chunk  # noqa: E402
+from pack.modules.gradients import Gradients, checkpointed  # noqa: E402
 from pack.modules.reconstruction import Known, ReconstructionGuidance  # noqa: E402
 from pack.modules.temporal.chunks import spatial_layers  # noqa: E402
 from pack.modules.temporal.slots import empty, fill  # noqa: E402
@@ -119,7 +119,7 @@ def call_of(rig: Rig, side: int, wish: Gradients | None) -> int:
     recompute = wish is not None and wish.checkpoint
     conds = 1 if wish is not None and wish.conditional else 2
     chunks, layers = rig.chunks, spatial_layers(rig.unet)
-    chunks.size, chunks.conds, chunks.recompute = least_chunk(FRAMES) if recompute else None, conds, recompute
+    chunks.size, chunks.conds, chunks.recompute = None, conds, recompute
     fill(rig.unet, rig.motion.slot_functions(), chunks.around, layers)
     given = rig._inputs(conds, FRAMES, side, side)
     tracker = Tracker([*rig.unet.parameters(), *rig.motion.parameters(), *given.values()])

@@ -63,8 +63,8 @@ def measure(frames: int, name: str) -> dict[str, Any]:
         began = time.perf_counter()
         stream.LongTakeStream.execute(model=model, vae=Watched(), frames=frames, preview=False, **SETTINGS[name])
         seconds = time.perf_counter() - began
-        written = len(list(Path(folder, "endless_take").glob("*.png")))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        written = sum(1 for path in Path(folder, "endless_take").iterdir() if path.suffix == ".png")
     about = {"model": name, "host": host.name, "frames": frames, "written": written, "seconds": round(seconds, 1)}
     return about | {"peak_mb": round(peak, 1), "now_mb": now}
 

@@ -17,13 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .recompute import Forward, as_now, recomputed, shadowed
+from .recompute import Forward, as_now, parts_of, portion, recomputed, shadowed
 from .temporal.chunks import spatial_layers
 from .temporal.motion import MotionModel
 from .temporal.slots import slots
 from .temporal.transformer import TemporalBlock
-
-PARTS = 8  # portions that a layer's frames, or a temporal module's pixels, are computed again in
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,7 @@ def _in_parts(inner: Forward) -> Forward:
     def forward(x: Tensor, frames: Any, scales: tuple[Tensor | None, ...] = (), hint: Any = None) -> Tensor:
         if not torch.is_grad_enabled():
             return inner(x, frames, scales, hint)
-        size = -(-len(x) // PARTS)
-        parts = [slice(start, start + size) for start in range(0, len(x), size)]
+        parts = parts_of(len(x), portion(len(x), x))
         return torch.cat(
             [recomputed(inner, x[part], frames, _rows(scales, part, len(x)), _told_of(hint, part)) for part in parts]
         )
@@ -135,8 +132,3 @@ def _rows(scales: tuple[Tensor | None, ...], part: slice, rows: int) -> tuple[Te
 
 def _told_of(hint: Any, part: slice) -> Any:
     return None if hint is None else replace(hint, features=hint.features[part])
-
-
-def least_chunk(frames: int) -> int:
-    """How many frames go through a layer at once while it can compute again."""
-    return -(-frames // PARTS)

@@ -8,10 +8,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 Forward = Callable[..., Any]
+PARTS = {
+    0: 4,
+    4 * 2**20: 8,
+}  # portions that a layer's input is divided into to be computed again, by its bytes: many small ones only take time
 
 
 def as_now(holders: Sequence[Any]) -> Callable[[], AbstractContextManager[None]]:
@@ -70,3 +74,15 @@ def shadowed(layers: Iterable[nn.Module], around: Callable[[Forward], Forward]) 
                 vars(layer).pop("forward")
                 if before is not None:
                     vars(layer)["forward"] = before
+
+
+def portion(count: int, x: Tensor) -> int:
+    """How many of a layer's ``count`` frames, or pixels, are computed again at once, where its input is ``x``: ``n ...``."""
+    parts = max(parts for least, parts in PARTS.items() if x.numel() * x.element_size() >= least)
+    return max(1, -(-count // parts))
+
+
+def parts_of(count: int, size: int) -> Iterator[slice]:
+    """``count`` things, ``size`` at a time."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -54,8 +54,8 @@ class LongTakeForcingSampler(LongTakeNode):
                 io.Latent.Input(
                     "known_frames",
                     optional=True,
-                    tooltip="The frames that noise_levels takes as known, in order, or a whole clip that has them in their places; they come"
-                    " back unchanged. Left out, the latent holds them, and its noise mask may say which.",
+                    tooltip="The frames that noise_levels takes as known, in order, or a whole clip that has them in their places; they"
+                    " come back unchanged. Left out, the latent holds them, and its noise mask may say which.",
                 ),
             ],
             outputs=[io.Sampler.Output()],

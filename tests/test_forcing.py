@@ -154,7 +154,10 @@ REFUSED = [
     (lambda: Forcing(levels_for(), 8, anchors=-1), "anchors is -1"),
     (lambda: Forcing(levels_for(), order="uni_pc"), "order 'uni_pc' is not offered: choose euler or heun; multistep"),
     (lambda: Forcing(levels_for(), eta=-0.1), "eta is -0.1"),
-    (lambda: take(levels_for(known=2), torch.zeros(3, *SHAPE), torch.zeros(3, *SHAPE)), "2 known frames and 3 are connected: connect that many, or a whole clip of 12, or set"),
+    (
+        lambda: take(levels_for(known=2), torch.zeros(3, *SHAPE), torch.zeros(3, *SHAPE)),
+        "2 known frames and 3 are connected: connect that many, or a whole clip of 12, or set",
+    ),
     (lambda: take(levels_for(), None, torch.zeros(3, 4)), r"latent has the shape \[3, 4\]"),
 ]
 

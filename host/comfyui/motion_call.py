@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...modules.gradients import least_chunk
 from ...modules.temporal.frames import Gain
 from .held import HELD, Held, Injected, Sampling, held_by, windows_of
 from .memory import PLAN, plan_for, prepare_sampling
@@ -149,8 +148,6 @@ def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) 
 def _prepare(injected: Injected, sampling: Sampling, conds: int, ids: Tensor, *, recompute: bool) -> None:
     chunks = injected.chunks
     chunks.size, chunks.conds, chunks.ids, chunks.recompute = sampling.chunk, conds, ids.tolist(), recompute
-    if recompute:
-        chunks.size = min(chunks.size or len(ids), least_chunk(len(ids)))
 
 
 def _rest(injected: Injected) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...modules.goals import unfolded
-from ...modules.gradients import Gradients, checkpointed, least_chunk
+from ...modules.gradients import Gradients, checkpointed
 from ...modules.steering import Space
 from ...modules.temporal.chunks import Chunks, spatial_layers
 from ...modules.temporal.motion import functions_of
@@ -49,7 +49,7 @@ def differentiable(model: Model, whole: Denoise, conditional: Denoise, wish: Gra
     def denoise(view: View) -> Tensor:
         if not torch.is_grad_enabled():
             return whole(view)
-        with recomputing(model, len(view.ids), view.clips) if wish.checkpoint else ExitStack():
+        with recomputing(model) if wish.checkpoint else ExitStack():
             if not wish.conditional or whole is conditional:
                 return whole(view)
             with torch.no_grad():
@@ -61,16 +61,10 @@ def differentiable(model: Model, whole: Denoise, conditional: Denoise, wish: Gra
 
 
 @contextmanager
-def recomputing(model: Model, frames: int, clips: int) -> Iterator[None]:
-    """While open, a model's layers keep their input only and compute again for gradients, in portions.
-
-    Args:
-        model: its slots are filled, and are so afterwards.
-        frames: of a call.
-        clips: variants of them in a call.
-    """
+def recomputing(model: Model) -> Iterator[None]:
+    """While open, the layers of a model whose slots are filled keep their input only and compute again for gradients, in portions."""
     chunks, functions = Chunks(), functions_of(model.motions)
-    chunks.recompute, chunks.size = True, clips * least_chunk(frames)
+    chunks.recompute = True
     layers = spatial_layers(model.unet)
     fill(model.unet, functions, chunks.around, layers)
     try:

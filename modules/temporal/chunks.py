@@ -4,14 +4,14 @@ A layer of an image model sees each frame by itself, so frames in the batch axis
 all frames is only what lies between the layers. When a portion does not fit the memory after all, it is halved and the layer starts again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..recompute import recomputed
+from ..recompute import parts_of, portion, recomputed
 from .slots import BlockedUNet, is_residual
 
 AD_PARAMS = "ad_params"  # where packs that hook attention layers look for the frames of the present call
@@ -54,14 +54,15 @@ class Chunks:
     def _run(self, inner: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         count, rest = divmod(len(x), self.conds)
         run = partial(recomputed, inner) if self.recompute else inner
-        if rest or self.size is None or self.size >= count:
+        size = min(self.size or count, portion(count, x)) if self.recompute else self.size
+        if rest or size is None or size >= count:
             return run(x, *args, **kwargs)
         if torch.is_grad_enabled():  # a graph keeps no buffer that is written to part by part
-            cutters = [self._cutter(part, count) for part in self._parts(count)]
+            cutters = [self._cutter(part, count) for part in parts_of(count, size)]
             pieces = [run(cut(x), *map(cut, args), **{key: cut(value) for key, value in kwargs.items()}) for cut in cutters]
             return torch.cat([piece.unflatten(0, (self.conds, -1)) for piece in pieces], dim=1).flatten(0, 1)
         whole: Tensor | None = None
-        for part in self._parts(count):
+        for part in parts_of(count, size):
             cut = self._cutter(part, count)
             piece = inner(cut(x), *map(cut, args), **{key: cut(value) for key, value in kwargs.items()})
             if whole is None:
@@ -71,11 +72,6 @@ class Chunks:
             del piece
         assert whole is not None, "a call has at least one frame"
         return whole
-
-    def _parts(self, count: int) -> Iterator[slice]:
-        assert self.size is not None, "asked for parts only when there are some"
-        for start in range(0, count, self.size):
-            yield slice(start, min(start + self.size, count))
 
     def _cutter(self, part: slice, count: int) -> Callable[[Any], Any]:
         def cut(value: Any) -> Any:

@@ -48,7 +48,7 @@ class Memory:
         return Past(self, numbers, tuple(rows))
 
     def known(self, slot: str, row: Hashable, number: int) -> Tensor | None:
-        """The state after a frame, ``s h w``, or None."""
+        """The state after a frame, or None. Returns ``s h w``."""
         return self._states.get((slot, row), {}).get(number)
 
     def keep(self, slot: str, row: Hashable, number: int, state: Tensor) -> None:
