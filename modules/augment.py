@@ -54,7 +54,7 @@ def augmented(clip: Tensor, level: float, form: str, seed: int, ids: Sequence[in
     """A latent with noise on every frame.
 
     Args:
-        clip: ``r ...``: ``f c h w``, or ``b c f h w`` of video models.
+        clip: ``r ...``, that is ``f c h w``, or ``b c f h w`` of video models.
         level: standard deviation of the noise; at 0 the clip comes back as it is.
         form: a name in ``FORMS``.
         seed: a frame's noise depends on it and the frame's number only.

@@ -20,8 +20,8 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]  # (q, k, v), each ``... 
 def whole_timesteps(t: Tensor) -> Tensor:
     """The whole timesteps that the authors' code tells the network, fractions cut off: ``t``: ``...``. Returns ``...``.
 
-    >>> whole_timesteps(torch.tensor([20.0, 888.7, 999.99995]))
-    tensor([ 20., 888., 1000.])
+    >>> whole_timesteps(torch.tensor([20.0, 888.7, 999.99995])).tolist()
+    [20.0, 888.0, 1000.0]
     """
     return (t + GUARD).floor()
 

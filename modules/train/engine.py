@@ -33,7 +33,7 @@ class Task(Protocol):
         ...
 
     def losses(self, step: int, places: range) -> Tensor:
-        """The loss of each clip at ``places`` of the batch of step ``step``: ``n``, differentiable.
+        """The loss of each clip at ``places`` of the batch of step ``step``, differentiable. Returns ``n``.
 
         What it draws depends on the step and the place alone.
         """

@@ -1,5 +1,6 @@
 """What a training run does, whatever it trains: steps, batch, learning rate, precision. Two runs with equal settings give equal weights."""
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -41,7 +42,7 @@ def adamw8bit(parameters: list[nn.Parameter], settings: "RunSettings") -> torch.
         ValueError: it is not installed.
     """
     try:
-        import bitsandbytes
+        bitsandbytes = importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise ValueError(
             "the optimizer adamw8bit needs the package bitsandbytes, which is not installed: python -m pip install bitsandbytes,"
