@@ -67,7 +67,8 @@ def sampled(model, guide, *, sampler=None, frames=FRAMES, steps=2, cfg=CFG, late
 
 
 def guidance(**changes):
-    return ReconstructionGuidance(**({"weight": 2.0, "known": Known((0, 1), latents(2))} | changes))
+    kept = Gradients(checkpoint=False)  # as fast as such small models can be
+    return ReconstructionGuidance(**({"weight": 2.0, "known": Known((0, 1), latents(2)), "gradients": kept} | changes))
 
 
 class Measure:
@@ -111,9 +112,10 @@ def test_the_gradient_of_the_positive_branch_is_that_at_cfg_1(later):
             seen.setdefault(self.gradients, gradient)
             return clean
 
-    sampled(later, Slope(Gradients(conditional=True)))
-    sampled(later, Slope(Gradients()), cfg=1.0)
-    torch.testing.assert_close(seen[Gradients(conditional=True)], seen[Gradients()], rtol=1e-4, atol=1e-6)
+    positive, both = Gradients(False, True), Gradients(False)
+    sampled(later, Slope(positive))
+    sampled(later, Slope(both), cfg=1.0)
+    torch.testing.assert_close(seen[positive], seen[both], rtol=1e-4, atol=1e-6)
 
 
 def state(model):
@@ -191,7 +193,7 @@ def test_a_layer_that_fails_while_it_computes_again(later, monkeypatch):
 
     monkeypatch.setattr(type(block), "forward", fails)
     with pytest.raises(RuntimeError, match="out of luck"):
-        sampled(later, guidance())
+        sampled(later, guidance(gradients=Gradients()))
     monkeypatch.undo()
     assert_untouched(later, before)
     assert torch.equal(sampled(later, None), plain)
@@ -242,6 +244,7 @@ def test_extend_goes_on_with_a_motion_module(later):
         window=6,
         overlap=3,
         steps=2,
+        checkpoint=False,
     ).args
     assert torch.equal(take["samples"][:4], clip) and take["samples"].shape == (9, 4, 8, 8) and "5 of them new" in report
 
@@ -249,7 +252,7 @@ def test_extend_goes_on_with_a_motion_module(later):
 def test_windows_of_the_motion_module(later):
     """Windows inside the model: a graph goes through their indices too, which sampling without guidance made in inference mode."""
     windowed = host.context_windows(later, WindowPlan(length=4, overlap=2), "temporal")
-    guided = sampled(windowed, guidance(when=When(every=2)), frames=8, steps=3)
+    guided = sampled(windowed, guidance(when=When(every=2), gradients=Gradients()), frames=8, steps=3)
     assert not torch.allclose(guided[2:], sampled(windowed, None, frames=8, steps=3)[2:], atol=1e-4)
 
 

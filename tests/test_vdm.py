@@ -293,7 +293,7 @@ def extend(model, **options):
         "new_frames": 7,
         "overlap": 3,
     }
-    latent, report = LongTakeExtend.execute(model=model, **(values | {"steps": 2} | options)).args
+    latent, report = LongTakeExtend.execute(model=model, **(values | {"steps": 2, "checkpoint": False} | options)).args
     return latent["samples"], report
 
 
