@@ -6,7 +6,8 @@ installed says so and is left out.
 
 ``forcing`` is what the sampler itself takes of a step (``forcing_share.py``). ``steps`` is the time of a sampling step with motion modules
 against the bare image model (``steps.py``): ComfyUI's own sampling, so it runs in a process of ComfyUI's Python, and beside
-AnimateDiff-Evolved where its checkout is given.
+AnimateDiff-Evolved where its checkout is given. ``train`` is a step of training a motion module against diffusers, and its memory
+(``train_step.py``).
 """
 
 import argparse
@@ -163,16 +164,25 @@ def steps(ade: Path | None) -> int:
     return subprocess.run([*command, *(["--ade", str(ade)] if ade else [])], check=False).returncode
 
 
+def train(ade: Path | None) -> int:  # noqa: ARG001  rows of one table share a signature
+    """Run ``train_step.py``, which imports the pack in its own way, in a process of its own. Gives its exit status."""
+    return subprocess.run([sys.executable, str(ROOT / "benchmarks" / "train_step.py")], check=False).returncode
+
+
+# cases that print their own line: (AnimateDiff-Evolved's checkout or None) -> exit status
+APART: dict[str, Callable[[Path | None], int]] = {"forcing": lambda ade: forcing_share.main(), "steps": steps, "train": train}
+
+
 def main() -> int:
     """Print the cases asked for, or all. Gives 1 if a promised ratio is not kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ade", type=Path, help="an AnimateDiff-Evolved checkout, for the case steps")
-    parser.add_argument("cases", nargs="*", choices=[[], *CASES, "forcing", "steps"], help="left out: all")
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES, *APART], help="left out: all")
     given = parser.parse_args()
     status = 0
-    for name in given.cases or [*CASES, "forcing", "steps"]:
-        if name in ("forcing", "steps"):
-            status |= forcing_share.main() if name == "forcing" else steps(given.ade)
+    for name in given.cases or [*CASES, *APART]:
+        if name in APART:
+            status |= APART[name](given.ade)
             continue
         try:
             print(json.dumps(measure(name)), flush=True)

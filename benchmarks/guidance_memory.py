@@ -1,6 +1,6 @@
 """What guidance by gradients takes of the memory: ``python benchmarks/guidance_memory.py``, one JSON line per case.
 
-Bytes beyond the weights at their most, over whole samplings of 16 frames with CFG: plain, guided, and guided without computing again
+Bytes beyond the weights at their most, over samplings of 16 frames with CFG: plain, guided, and guided without computing again
 (``checkpoint`` off). Every storage is followed from its making to its end (``tests/simulated.py``), on any machine. The small models are
 sampled in earnest by the host that is there, ComfyUI where it is found (``COMFYUI_PATH``); of SD1.5 with a motion module in half precision,
 one call is gone through with tensors that have shapes and no contents, at 512x512.
@@ -68,7 +68,7 @@ def small_image_model() -> dict[str, Any]:
 
 def sampled(name: str, model: Any, conditions: tuple[list, list], shape: tuple[int, ...]) -> dict[str, Any]:
     """The line of a small model."""
-    latent, sigmas = torch.zeros(FRAMES, *shape), host.level_sigmas(model, 2)
+    latent, sigmas = torch.zeros(FRAMES, *shape), host.level_sigmas(model, 1)
     networks = [host.unet_of(model), *host.motion_models(model)]
 
     def run(guide: Guide) -> Tensor:

@@ -40,7 +40,7 @@ from modules.train.shapes_metrics import quality  # noqa: E402
 from modules.video_model import VideoModel, clean_prediction, fold, load_video_model, unfold  # noqa: E402
 from modules.view import Denoise, History, View, plain  # noqa: E402
 
-MODEL = ROOT / "models" / "longtake_shapes.safetensors"
+MODEL = ROOT / "models" / "longtake_shapes_long.safetensors"
 RESULTS = ROOT / "benchmarks" / "long_run.json"
 
 
@@ -64,12 +64,12 @@ class Setting:
     cfg: float = 1.0
     history: str = ""
     schedule: str = "pyramid"
-    steps: int = 8
+    steps: int = 12
     lag: float = 1.0
     window: int = 16
-    eta: float = 0.0
+    eta: float = 1.0
     anchors: int = 0
-    stabilise: float = 0.2
+    stabilise: float = 0.6
 
     def given(self, frames: int) -> list[int]:
         """The numbers of the known frames."""
@@ -79,11 +79,11 @@ class Setting:
 
 ROWS: dict[str, Setting] = {
     "label": Setting(),
-    "label, cfg 2": Setting(cfg=2.0),
     "first frames": Setting(label=False, known=4),
     "first frames, anchors": Setting(label=False, known=4, anchors=4),
     "first frames, history": Setting(label=False, known=4, history="all:1.5, none:-0.5"),
     "label, keyframes": Setting(known=4, every=160),
+    "label, cfg 2": Setting(cfg=2.0),
 }
 
 

@@ -1,6 +1,6 @@
 """The model calls of a schedule: which frames of a clip each of them shows, and what a schedule has to offer to be sampled with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,27 @@ class Levels(Protocol):
     def calls(self, window: int, anchors: int = 0) -> Iterator[Call]:
         """The model calls, in order, through a window of so many frames; see ``NoiseLevels.calls``."""
         ...
+
+
+def unseen(call: Call, following: int, known: Callable[[int], bool], most: int) -> Iterator[Call]:
+    """Calls that show the known frames right before a call's, as far as none has: what a model that goes on from what it remembers has
+    to see first. They move nothing.
+
+    Args:
+        call: the next one.
+        following: number of the frame after the last that was shown.
+        known: whether a frame was given.
+        most: frames that are shown at once.
+    """
+    ids = call.ids.tolist()
+    low = next((ids[place] for place in range(len(ids) - 1, 0, -1) if ids[place] - ids[place - 1] > 1), ids[0])  # behind anchors
+    first = low
+    while first > following and known(first - 1):
+        first -= 1
+    for start in range(first, low, most):
+        missed = torch.arange(start, min(start + most, low))
+        levels = call.before.new_zeros(len(missed))
+        yield Call(missed, levels, levels)
 
 
 def check_window(needed: int, window: int, anchors: int) -> int:

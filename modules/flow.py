@@ -1,7 +1,8 @@
 """Where things in one frame come from in another: block matching, and frames moved along its answer.
 
 For measuring, not for making frames: no training and no weights, whole pixels refined to fractions, on a picture made small first.
-Its flow is ``backward``: a place in frame ``b`` shows what frame ``a`` has at that place plus the flow.
+Its flow is ``backward``: a place in frame ``b`` shows what frame ``a`` has at that place plus the flow. It is exact for what moves by whole
+pixels or not at all, as a warp error needs it; ``data/motion_strength.py`` looks coarse to fine instead, for any speed and in little time.
 """
 
 import torch

@@ -110,6 +110,7 @@ class Forcing:
             anchors=self.anchors,
             start=job.noise,
             full=job.full,
+            recalls=job.recalls,
         )
 
     def _check_known(self, job: Job) -> None:

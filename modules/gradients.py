@@ -12,6 +12,7 @@ call that it belonged to is long over: ``as_now`` remembers that.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,13 +81,14 @@ def checkpointed(
         parted: layers that see to it themselves, a few frames at a time (``Chunks.recompute``).
     """
     temporal = [block for motion in motions for block in motion.modules() if isinstance(block, TemporalBlock)]
+    parted_blocks = partial(_in_parts, holders=holders)
 
     def present() -> Callable[[], AbstractContextManager[None]]:
         now = as_now(holders)
 
         @contextmanager
         def again() -> Iterator[None]:
-            with now(), shadowed(temporal, _in_parts):
+            with now(), shadowed(temporal, parted_blocks):
                 yield
 
         return again
@@ -101,7 +103,7 @@ def checkpointed(
         stack.enter_context(
             shadowed([layer for layer in blocks_of(network) if layer in anchors or layer not in by_themselves], whole)
         )
-        stack.enter_context(shadowed(temporal, _in_parts))
+        stack.enter_context(shadowed(temporal, parted_blocks))
         yield
 
 
@@ -112,15 +114,18 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     return [block for child in network.children() if isinstance(child, nn.ModuleList) for block in child]
 
 
-def _in_parts(inner: Forward) -> Forward:
-    """A temporal block, whose rows are pixels that do not see each other."""
+def _in_parts(inner: Forward, holders: Sequence[Any]) -> Forward:
+    """A temporal block, whose rows are pixels that do not see each other; it may be computed again when its layer's call is over, too."""
 
     def forward(x: Tensor, frames: Any, scales: tuple[Tensor | None, ...] = (), hint: Any = None) -> Tensor:
         if not torch.is_grad_enabled():
             return inner(x, frames, scales, hint)
-        parts = parts_of(len(x), portion(len(x), x))
+        again = as_now(holders)
         return torch.cat(
-            [recomputed(inner, x[part], frames, _rows(scales, part, len(x)), _told_of(hint, part)) for part in parts]
+            [
+                recomputed(inner, x[part], frames, _rows(scales, part, len(x)), _told_of(hint, part), again=again)
+                for part in parts_of(len(x), portion(len(x), x))
+            ]
         )
 
     return forward

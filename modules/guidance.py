@@ -116,7 +116,8 @@ def _history(own: History, kept: frozenset[int], finished: Sequence[int], sigma:
         return own
     if not kept:
         return History(0.0, seed=own.seed, kept=kept)
-    shown = own if sigma <= own.sigma else History(sigma, "noise", own.seed)
+    everywhere = sigma == 0 or own.only is None
+    shown = own if sigma <= own.sigma and everywhere else History(max(sigma, own.sigma), "noise", own.seed)
     return replace(shown, kept=kept)
 
 

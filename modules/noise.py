@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -153,9 +154,10 @@ def frame_noise(shape: Sequence[int], seed: int, frames: Sequence[int], purpose:
         noise: ``n ...``, float32.
     """
     noise, generator = torch.empty(len(frames), *shape), torch.Generator()
-    purposes = [purpose] * len(frames) if isinstance(purpose, str) else purpose
-    for row, frame, what in zip(noise, frames, purposes, strict=True):
-        row.normal_(generator=generator.manual_seed(frame_seed(seed, frame, what)))
+    purposes = repeat(purpose, len(frames)) if isinstance(purpose, str) else purpose
+    seeds = [frame_seed(seed, frame, what) for frame, what in zip(frames, purposes, strict=True)]
+    for row, own in zip(noise.unbind(), seeds, strict=True):
+        row.normal_(generator=generator.manual_seed(own))
     return noise
 
 

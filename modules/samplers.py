@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .calls import Levels
+from .calls import Levels, unseen
 from .noise import frame_noise
 from .remembering import Nothing, Remembering
 from .stepping import Stepper
@@ -53,6 +53,7 @@ class Job:
         trained: frames of the clips that the model was trained on; 0 where it does not say.
         encode: the samples of a LATENT as ``latent`` has them.
         memory: what the model remembers beside the frames of a window, for samplers that are interrupted and go on.
+        recalls: whether it goes on from that, so that known frames which no window will show have to be shown to it first.
     """
 
     denoise: Denoise
@@ -67,6 +68,7 @@ class Job:
     trained: int = 0
     encode: Callable[[Tensor], Tensor] = lambda samples: samples
     memory: Remembering = field(default_factory=Nothing)
+    recalls: bool = False
 
     def window(self, asked: int) -> int:
         """Most frames in a call: what was ``asked`` for, or for 0 the model's own length.
@@ -119,6 +121,7 @@ def rollout(
     anchors: int = 0,
     start: Tensor | None = None,
     full: bool = True,
+    recalls: bool = False,
 ) -> Generator[Step, None, Tensor]:
     """Generate a clip of any length through a sliding window, every frame at its own noise level.
 
@@ -138,6 +141,7 @@ def rollout(
         anchors: first frames of the clip that stay in the window for good.
         start: ``f ...``, unit noise to start from instead of the seed's.
         full: whether the highest level is the model's noisiest; else what ``latent`` holds shows through it.
+        recalls: see ``Job``.
 
     Returns:
         clip: ``f ...``.
@@ -154,7 +158,11 @@ def rollout(
     noise = frame_noise(latent.shape[1:], seed, unknown.tolist()) if start is None else start[unknown.to(start.device)]
     made = unknown.to(device)
     clip[made] = started(clip[made], noise.to(latent), stepper.sigmas[-1], coordinates, full=full)
+    following, known = 0, levels.known.tolist()
     for number, call in enumerate(calls):
+        for first in unseen(call, following, known.__getitem__, window) if recalls else ():
+            stepper.step(clip[first.ids.to(device)], first, number)
+        following = max(following, int(call.ids[-1]) + 1)
         ids = call.ids.to(device)
         clip[ids], clean = stepper.step(clip[ids], call, number)
         yield Step(number + 1, levels.calls_total, clean)

@@ -39,6 +39,7 @@ def move(
     safe = before.clamp_min(torch.finfo(before.dtype).tiny)
     if noise is None or eta == 0:
         moved = (x - clean).div_(broadcast(safe, x)).mul_(broadcast(after - before, x)).add_(x)  # the same in both coordinates
+        moved = _put(moved, after == 0, clean)  # what rounding leaves of the noise is not part of a finished frame
     else:
         signal = SIGNAL[coordinates]
         a, b = signal(before), signal(after)
@@ -46,23 +47,29 @@ def move(
         fresh = eta * after * (1 - ratio**2).clamp_min(0).sqrt()
         kept = (after**2 - fresh**2).clamp_min(0).sqrt() / safe
         moved = (broadcast(kept, x) * x).addcmul_(broadcast(b - a * kept, x), clean).addcmul_(broadcast(fresh, x), noise)
-    moved = torch.where(_frames(after == 0, x), clean, moved)  # what rounding leaves of the noise is not part of a finished frame
-    return torch.where(_frames(before == after, x), x, moved)
+    return _put(moved, before == after, x)
 
 
-def level_noise(like: Tensor, seed: int, ids: Sequence[int], levels: Tensor) -> Tensor:
+def _put(frames: Tensor, chosen: Tensor, source: Tensor) -> Tensor:
+    """Take some frames, often none, from elsewhere; in place: ``frames``, ``source``: ``n ...``, ``chosen``: ``n``. Returns ``n ...``."""
+    rows = chosen.nonzero().flatten()
+    return frames.index_copy_(0, rows, source[rows]) if len(rows) else frames
+
+
+def level_noise(like: Tensor, seed: int, ids: Sequence[int], levels: Sequence[float]) -> Tensor:
     """Fresh noise for steps that leave ``levels``, ``n``: a frame's depends on its number and level, not on when that is.
 
     Args:
         like: ``m ...``, of which frames' size, kind and device it is.
         seed: the user's.
         ids: absolute frame numbers.
-        levels: ``n``.
+        levels: of each of these frames.
 
     Returns:
         noise: ``n ...``.
     """
-    return frame_noise(like.shape[1:], seed, ids, [f"level {level:g}" for level in levels.tolist()]).to(like)
+    names = {level: f"level {level:g}" for level in set(levels)}
+    return frame_noise(like.shape[1:], seed, ids, [names[level] for level in levels]).to(like)
 
 
 def sigma_of(levels: Tensor, sigmas: Tensor) -> Tensor:
@@ -135,9 +142,12 @@ class Stepper:
 
     def _fresh(self, x: Tensor, call: Call) -> Tensor:
         """Fresh noise for those frames that get any, zeros for the others. Returns ``n ...``."""
-        rows = ((call.after < call.before) & (call.after > 0)).nonzero().flatten()
-        drawn = level_noise(x, self.seed, call.ids[rows].tolist(), call.before[rows])
-        return drawn if len(rows) == len(x) else torch.zeros_like(x).index_copy_(0, rows.to(x.device), drawn)
+        ids, before, after = (part.tolist() for part in (call.ids, call.before, call.after))  # every frame is a draw of its own
+        rows = [row for row, (level, lower) in enumerate(zip(before, after, strict=True)) if 0 < lower < level]
+        if len(rows) == len(x):
+            return level_noise(x, self.seed, ids, before)
+        drawn = level_noise(x, self.seed, [ids[row] for row in rows], [before[row] for row in rows])
+        return torch.zeros_like(x).index_copy_(0, torch.tensor(rows, dtype=torch.int64, device=x.device), drawn)
 
     def _corrected(self, x: Tensor, clean: Tensor, view: View, after: Tensor) -> Tensor:
         before = view.sigma

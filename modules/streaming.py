@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .calls import Call
+from .calls import Call, unseen
 from .noise import frame_noise
 from .samplers import Job, Step, check_finite, check_sigmas, started
 from .stepping import Stepper, check_order
@@ -89,11 +89,16 @@ def endless(job: Job, take: Endless) -> Generator[Step, None, Tensor]:
     plan = take.plan
     check_sigmas(job.sigmas, plan.steps)
     check_finite(job.latent)
-    calls = plan.calls(job.window(take.window), take.anchors, 0 if take.now is None else take.now.row)
+    window = job.window(take.window)
+    calls = plan.calls(window, take.anchors, 0 if take.now is None else take.now.row)
+    following = 0 if take.now is None or not len(take.now.ids) else int(take.now.ids[-1]) + 1
     now = _beginning(job, plan) if take.now is None else _again(job, take.now)
     history = take.history and replace(take.history, seed=job.seed)
     stepper = Stepper(job.denoise, job.sigmas.to(job.latent), job.seed, take.eta, take.order, job.guide, history, job.coordinates)
     for call in calls:
+        for first in unseen(call, following, lambda frame: frame < plan.known, window) if job.recalls else ():
+            stepper.step(_shown(now, first, job, stepper.sigmas[-1]), first, now.row)
+        following = max(following, int(call.ids[-1]) + 1)
         x, clean = stepper.step(_shown(now, call, job, stepper.sigmas[-1]), call, now.row)
         finished = (call.before > 0) & (call.after == 0)
         frames, ids = x[finished.to(x.device)], call.ids[finished]

@@ -329,7 +329,14 @@ class UNet(nn.Module):
             ops.GroupNorm(config.groups, channels), nn.SiLU(), ops.Conv2d(channels, config.out_channels, 3, padding=1)
         )
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        added: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """Predict the target of every frame.
 
         Args:
@@ -337,6 +344,7 @@ class UNet(nn.Module):
             t: ``n``, timestep of each frame.
             context: ``n k d``, text or label tokens, or None.
             y: ``n l``, label vector of each frame; required when the model has labels.
+            added: what a control adds to each skip, in the order in which they are made, and last to the middle: ``n ...`` each; or None.
 
         Returns:
             target: ``n o h w``.
@@ -356,6 +364,9 @@ class UNet(nn.Module):
             h = block(h, emb, context)
             skips.append(h)
         h = self.middle_block(h, emb, context)
+        if added is not None:
+            *more, last = added
+            skips, h = [skip + residual for skip, residual in zip(skips, more, strict=True)], h + last
         for block, scale in zip(self.output_blocks, self.config.skip_scales(), strict=True):
             skip = skips.pop()
             h = torch.cat([h, skip if scale == 1 else scale * skip], dim=1)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from einops import rearrange
@@ -27,7 +27,10 @@ from .temporal.slots import fill, widths
 from .unet import LATER as UNET_LATER
 from .unet import UNet, UNetConfig
 
-VERSION = 2  # 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules
+VERSION = (
+    3  # 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules, 2 nothing of what is NEWEST
+)
+NEWEST = {"hints": False, "latent_scale": 1.0}  # what version 3 knows
 UNET, TEMPORAL = "model.diffusion_model.", "temporal."
 
 
@@ -45,6 +48,8 @@ class VideoModelInfo:
     size: tuple[int, int] = (32, 32)  # trained height and width of the picture
     labels: tuple[str, ...] = ()  # words of the label vector, in order
     trained: Mapping[str, Any] = field(default_factory=dict)  # free: data, command, seed, steps
+    hints: bool = False  # the U-Net takes a mask and the latents of keyframes beside the noisy ones, as inpainting checkpoints do
+    latent_scale: float = 1.0  # what a VAE's latents are multiplied with before the model sees them
 
     def __post_init__(self) -> None:
         for name, table in (("prediction", PREDICTIONS), ("noise_schedule", NOISE_SCHEDULES)):
@@ -55,12 +60,31 @@ class VideoModelInfo:
             raise ValueError(
                 f"{len(self.labels)} labels are named and the U-Net takes {self.unet.label_channels or 0}: they must agree"
             )
+        if not 0 < self.latent_scale < math.inf:
+            raise ValueError(f"latent_scale is {self.latent_scale}: it must be a number above 0")
+        wanted = self.latent_channels + (self.latent_channels + 1 if self.hints else 0)
+        if self.unet.in_channels != wanted:
+            raise ValueError(
+                f"the U-Net takes {self.unet.in_channels} channels and gives {self.latent_channels}: a video model"
+                f" {'with' if self.hints else 'without'} hints takes {wanted}"
+            )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent; the U-Net may take more beside it."""
+        return self.unet.out_channels
 
     def json(self) -> str:
         """The description as text. A later version is written only where it takes one to read it."""
         unet, temporal = self.unet.facts(), self.temporal.facts()
-        version = VERSION if LATER.keys() & temporal.keys() or UNET_LATER.keys() & unet.keys() else 1
-        return json.dumps({"version": version, **asdict(self), "unet": unet, "temporal": temporal}, sort_keys=True)
+        version = 2 if LATER.keys() & temporal.keys() or UNET_LATER.keys() & unet.keys() else 1
+        facts = {**asdict(self), "unet": unet, "temporal": temporal}
+        for name, usual in NEWEST.items():
+            if facts[name] == usual:
+                facts.pop(name)
+            else:
+                version = VERSION
+        return json.dumps({"version": version, **facts}, sort_keys=True)
 
     @classmethod
     def parse(cls, text: str) -> "VideoModelInfo":
@@ -199,6 +223,7 @@ def clean_prediction(
     sigma: Tensor,
     schedule: NoiseSchedule,
     prediction: str,
+    beside: Tensor | None = None,
     **conditions: Tensor | None,
 ) -> Tensor:
     """What the network takes the clean frames to be.
@@ -209,13 +234,16 @@ def clean_prediction(
         sigma: ``n``, one per frame; frames at 0 come back as they are unless the model predicts ``x0``.
         schedule: the model's.
         prediction: a name in ``noise.PREDICTIONS``.
+        beside: ``n d h w``, further channels of the input that are not scaled, such as hints; or None.
         conditions: handed on to the network.
 
     Returns:
         clean: ``n c h w``.
     """
     s = broadcast(sigma, x)
-    output = network(x / (s**2 + 1).sqrt(), schedule.timestep(sigma), **conditions)
+    scaled = x / (s**2 + 1).sqrt()
+    scaled = scaled if beside is None else torch.cat([scaled, beside.to(scaled)], dim=1)
+    output = network(scaled, schedule.timestep(sigma), **conditions)
     return PREDICTIONS[prediction].clean(x, output, s)
 
 
@@ -244,9 +272,50 @@ def unfold(latents: Tensor, patch: int) -> Tensor:
     return (rearrange(latents, "f (c p q) h w -> f (h p) (w q) c", p=patch, q=patch) / 2 + 0.5).clamp(0, 1)
 
 
+class NoVae:
+    """What stands for the VAE of a model that comes without one: whoever uses it is told which to take.
+
+    Args:
+        name: of the model.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def encode(self, pixels: Tensor) -> NoReturn:  # noqa: ARG002  a VAE's
+        """Refuse ``pixels``: ``f h w c``."""
+        raise ValueError(self._sentence())
+
+    def decode(self, latents: Tensor) -> NoReturn:  # noqa: ARG002  a VAE's
+        """Refuse ``latents``: ``f l p q``."""
+        raise ValueError(self._sentence())
+
+    def _sentence(self) -> str:
+        return f"{self.name} has no VAE here: connect that of Stable Diffusion 1.5 (Load VAE, or Load Checkpoint) instead"
+
+
 def with_training(info: VideoModelInfo, **facts: Any) -> VideoModelInfo:
     """The same description with more said of the training."""
     return replace(info, trained={**info.trained, **facts})
+
+
+def taking_hints(info: VideoModelInfo) -> VideoModelInfo:
+    """The description of the same architecture with a mask and keyframes beside the noisy frames."""
+    return replace(info, unet=replace(info.unet, in_channels=2 * info.latent_channels + 1), hints=True)
+
+
+def with_hints(video: VideoModel) -> VideoModel:
+    """The same model with room for a mask and keyframes beside the noisy frames; until it is trained on, they change nothing.
+
+    Raises:
+        ValueError: it has that already.
+    """
+    if video.info.hints:
+        raise ValueError("this video model takes hints already: train on from it as it is")
+    channels = video.info.latent_channels
+    first = video.unet["input_blocks.0.0.weight"]
+    wide = torch.cat([first, first.new_zeros(len(first), channels + 1, *first.shape[2:])], dim=1)
+    return VideoModel(taking_hints(video.info), {**video.unet, "input_blocks.0.0.weight": wide}, video.temporal)
 
 
 def slot_subset(info_unet: UNetConfig, leave_out: Sequence[str] = ()) -> tuple[str, ...]:

@@ -34,12 +34,15 @@ class History:
         seed: of the noise.
         kept: absolute numbers of the finished frames that are shown; None for all. The others are shown as pure noise, which a model
             trained with a noise level per frame takes as "not there" (History Guidance, arXiv:2502.06764, Section 3).
+        only: absolute numbers of the finished frames that are shown as noisy; None for all. SkyReels-V2 does so with the frames that a
+            clip begins with, and shows those that it has finished itself as they are.
     """
 
     sigma: float = 0.0
     kind: str = "noise"
     seed: int = 0
     kept: frozenset[int] | None = None
+    only: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -96,15 +99,20 @@ class View:
             return replace(self, history=None)
         x, sigma = self.x, self.sigma
         if history.sigma > 0:
-            sigma = torch.where(self.finished, torch.full_like(sigma, history.sigma), sigma)
+            noisy = self.finished if history.only is None else self._finished_in(history.only)
+            sigma = torch.where(noisy, torch.full_like(sigma, history.sigma), sigma)
             if history.kind != "label":
                 purpose = "stabilise" if history.kind == "noise" else f"addnoise {self.call}"
-                x = self._changed(x, self.finished, purpose, lambda x, noise, at: mixed(x, noise, at, self.coordinates), sigma)
+                x = self._changed(x, noisy, purpose, lambda x, noise, at: mixed(x, noise, at, self.coordinates), sigma)
         if history.kept is not None:
-            dropped = self.finished & torch.tensor([i not in history.kept for i in self.ids.tolist()], device=x.device)
+            dropped = self.finished & ~self._finished_in(history.kept)
             sigma = torch.where(dropped, torch.full_like(sigma, self.top), sigma)
             x = self._changed(x, dropped, "dropped", lambda _, noise, at: begun(noise, at, self.coordinates), sigma)
         return replace(self, x=x, sigma=sigma, history=None)
+
+    def _finished_in(self, numbers: frozenset[int]) -> Tensor:
+        """Which finished frames have one of these numbers, bool. Returns ``n``."""
+        return self.finished & torch.tensor([i in numbers for i in self.ids.tolist()], device=self.x.device)
 
     def _changed(self, x: Tensor, chosen: Tensor, purpose: str, change: Callable[..., Tensor], sigma: Tensor) -> Tensor:
         """``x``: ``n ...``, where some frames are ``change(frames, noise, sigma)``. Returns ``n ...``."""

@@ -224,6 +224,7 @@ class LongTakeRollout(LongTakeNode):
                     tooltip="An empty latent that says how large the frames are, for models that do not say it themselves; how many it has"
                     " does not matter.",
                 ),
+                stabilised_input(),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
         )
@@ -251,6 +252,7 @@ class LongTakeRollout(LongTakeNode):
         anchors: int = 0,
         guidance: Guide | None = None,
         latent: dict | None = None,
+        stabilise_frames: str = "all",
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
@@ -261,7 +263,7 @@ class LongTakeRollout(LongTakeNode):
         )
         clip = take(levels, known, frame_size(model, known, latent))
         info = host.video_info(model)
-        history = History(stabilise, stabilise_with, seed)
+        history = History(stabilise, stabilise_with, seed, only=stabilised(stabilise_frames, levels.known))
         algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, history, anchors)
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()
@@ -271,6 +273,31 @@ class LongTakeRollout(LongTakeNode):
         report = f"seed {seed}, {levels.frames} frames, {algorithm.model_calls} model calls, {time.perf_counter() - began:.1f} s"
         log.debug(report)
         return io.NodeOutput({"samples": clip}, report, ui=host.ui.PreviewText(report))
+
+
+STABILISED = {  # which finished frames are shown as slightly noisy, of a clip's known ones
+    "all": lambda known: None,
+    "known": lambda known: frozenset(known.nonzero().flatten().tolist()),
+}
+
+
+def stabilised_input() -> "io.Input":
+    """Which frames ``stabilise`` is about."""
+    return io.Combo.Input(
+        "stabilise_frames",
+        options=list(STABILISED),
+        default="all",
+        optional=True,
+        tooltip="Which finished frames stabilise is about. all: known ones and those made here. known: only those that are given, as "
+        "SkyReels-V2 does with the frames that a clip begins with.",
+    )
+
+
+def stabilised(frames: str, known: torch.Tensor) -> frozenset[int] | None:
+    """Numbers of the frames that ``stabilise`` is about: ``known``: ``f``, bool, those that are given; None for all that are finished."""
+    if frames not in STABILISED:
+        raise ValueError(f"stabilise_frames is {frames!r}: choose one of {', '.join(STABILISED)}")
+    return STABILISED[frames](known)
 
 
 def anything(model: Any) -> list:

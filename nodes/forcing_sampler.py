@@ -4,7 +4,7 @@ from .. import host
 from ..modules.forcing import Forcing
 from ..modules.schedules import NoiseLevels
 from ..modules.view import KINDS, History
-from .forcing import CATEGORY, NoiseLevelsType, stepping_inputs
+from .forcing import CATEGORY, NoiseLevelsType, stabilised, stabilised_input, stepping_inputs
 from .node import LongTakeNode
 
 io = host.io
@@ -57,6 +57,7 @@ class LongTakeForcingSampler(LongTakeNode):
                     tooltip="The frames that noise_levels takes as known, in order, or a whole clip that has them in their places; they"
                     " come back unchanged. Left out, the latent holds them, and its noise mask may say which.",
                 ),
+                stabilised_input(),
             ],
             outputs=[io.Sampler.Output()],
         )
@@ -72,7 +73,8 @@ class LongTakeForcingSampler(LongTakeNode):
         stabilise: float,
         stabilise_with: str,
         known_frames: dict | None = None,
+        stabilise_frames: str = "all",
     ) -> "io.NodeOutput":
-        history = History(stabilise, stabilise_with)
+        history = History(stabilise, stabilise_with, only=stabilised(stabilise_frames, noise_levels.known))
         known = None if known_frames is None else known_frames["samples"]
         return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, history, anchors, known)))

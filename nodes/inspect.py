@@ -131,7 +131,7 @@ class LongTakeAttentionEntropy(LongTakeNode):
         if not 0 < percent < 1:
             raise ValueError(f"percent is {percent}: it must lie between 0, where sampling begins, and 1, where nothing is noisy")
         info = host.video_info(model)
-        check_frames(latent["samples"], None if info is None else info.unet.in_channels)
+        check_frames(latent["samples"], None if info is None else info.latent_channels)
         sigma = host.noise_schedule(model).at_percent(percent)
         with ExitStack() as stack:
             watches = [stack.enter_context(watching(motion)) for motion in motions]

@@ -110,6 +110,22 @@ class LongTakeApplyMotionModule(LongTakeNode):
                     optional=True,
                     tooltip="From Motion Keyframe: per frame, per block, by mask, changing over sampling.",
                 ),
+                io.Int.Input(
+                    "attention_window",
+                    default=0,
+                    min=0,
+                    max=1023,
+                    optional=True,
+                    tooltip="Frames that each frame sees: itself and as many on either side, so an odd number, such as 5. 0: all. For clips"
+                    " whose keyframes are told by other means, such as Hint Latents; otherwise things change their looks along the clip.",
+                ),
+                io.Boolean.Input(
+                    "see_first_frame",
+                    default=False,
+                    optional=True,
+                    tooltip="With an attention_window: every frame sees the first one besides. In context windows only where that is in the"
+                    " window.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The same model; one batch of latents is now one clip.")],
         )
@@ -126,8 +142,19 @@ class LongTakeApplyMotionModule(LongTakeNode):
         positions: str,
         noise_schedule: str,
         keyframes: tuple[MotionKeyframe, ...] | None,
+        attention_window: int,
+        see_first_frame: bool,
     ) -> io.NodeOutput:
-        settings = MotionSettings(effect, scale, start_percent, end_percent, () if keyframes is None else keyframes, positions)
+        settings = MotionSettings(
+            effect,
+            scale,
+            start_percent,
+            end_percent,
+            () if keyframes is None else keyframes,
+            positions,
+            attention_window,
+            see_first_frame,
+        )
         return io.NodeOutput(host.apply_motion(model, motion_module, settings, noise_schedule))
 
 

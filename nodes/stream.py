@@ -15,7 +15,7 @@ from ..modules.samplers import Step
 from ..modules.stream import ENDLESS, Stream
 from ..modules.streaming import Endless
 from ..modules.view import KINDS, Guide, History, plain
-from .forcing import CATEGORY, GuidanceType, anything, frame_size, schedule_inputs, stepping_inputs
+from .forcing import CATEGORY, GuidanceType, anything, frame_size, schedule_inputs, stabilised, stabilised_input, stepping_inputs
 from .node import LongTakeNode
 
 io = host.io
@@ -118,6 +118,7 @@ class LongTakeStream(LongTakeNode):
                     tooltip="An empty latent that says how large the frames are, for models that do not say it themselves; how many it "
                     "has does not matter.",
                 ),
+                stabilised_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="last_frames", tooltip="As many as decode_batch; the others are on disk."),
@@ -165,6 +166,7 @@ class LongTakeStream(LongTakeNode):
         known_frames: dict | None = None,
         guidance: Guide | None = None,
         latent: dict | None = None,
+        stabilise_frames: str = "all",
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
@@ -172,7 +174,9 @@ class LongTakeStream(LongTakeNode):
         start, known = beginning(model, known_frames, latent, window)
         info = host.video_info(model)
         plan = Stream(schedule, steps, lag, block, len(known), frames)
-        history = History(stabilise, stabilise_with, seed)
+        history = History(
+            stabilise, stabilise_with, seed, only=stabilised(stabilise_frames, torch.ones(len(known), dtype=torch.bool))
+        )
         take = Endless(plan, window or (info.frames if info else 0), eta, order, history, anchors)
         files = FrameFiles(folder_of(folder), filename_prefix, format, fps, host.mp4)
         run = {
@@ -197,6 +201,7 @@ class LongTakeStream(LongTakeNode):
             "known_frames": fingerprint(known),
             "guidance": fingerprint(guidance),
             "frames": frames,
+            "stabilise_frames": None if stabilise_frames == "all" else stabilise_frames,  # None: takes of before there was this
         }
         sigmas, began = host.level_sigmas(model, steps), time.perf_counter()
         recorder = Recorder(take, files, vae.decode, run, known, batch=decode_batch, every=save_every, resume=resume)

@@ -109,6 +109,7 @@ def test_a_bundled_file_loads_and_decodes(tiny_video_file, monkeypatch):
         ({"noise_levels": NoiseLevels.named("pyramid", 12, 4, known=2)}, "2 known frames and none are connected"),
         ({"known_frames": {"samples": torch.full((2, 48, 4, 4), float("nan"))}}, "not finite"),
         ({"stabilise": -1.0}, "stabilisation"),
+        ({"stabilise_frames": "some"}, "some"),
         ({"tempo": 3}, "no input 'tempo'"),
     ],
 )

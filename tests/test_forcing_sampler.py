@@ -254,23 +254,25 @@ def test_rollout_takes_video_models_with_a_time_axis(wan):
 
 
 @pytest.mark.parametrize("form", ["sampler", "rollout"])
-def test_comfyui_makes_room_for_the_window_and_not_for_the_clip(video, form, monkeypatch):
+def test_comfyui_makes_room_for_the_window_and_not_for_the_clip(video, wan, form, monkeypatch):
     import comfy.sampler_helpers
 
-    asked, real = [], comfy.sampler_helpers.prepare_sampling.__globals__["_prepare_sampling"]
+    asked, real = [], comfy.sampler_helpers._prepare_sampling
 
     def prepare(model, noise_shape, *args, **kwargs):
-        asked.append(noise_shape[0])
+        asked.append(list(noise_shape))
         return real(model, noise_shape, *args, **kwargs)
 
     monkeypatch.setattr(comfy.sampler_helpers, "_prepare_sampling", prepare)
     if form == "rollout":
-        LongTakeRollout.execute(model=video, positive=label(1), frames=24, steps=2, lag=1.0, window=4)
+        empty = {"samples": torch.zeros(1, 16, 1, *tiny_wan.SIZE)}
+        options = {"model": wan, "positive": tiny_wan.text(3), "latent": empty}
+        LongTakeRollout.execute(frames=12, steps=2, lag=1.0, window=4, **options)
+        assert [shape[2] for shape in asked] == [4]
     else:
-        advanced(
-            video, forcing("pyramid", 24, 2, window=4), torch.zeros(24, 48, 4, 4), scheduler_sigmas(video, 2), positive=label(1)
-        )
-    assert asked and max(asked) <= 4
+        latent, sigmas = torch.zeros(24, 48, 4, 4), scheduler_sigmas(video, 2)
+        advanced(video, forcing("pyramid", 24, 2, window=4), latent, sigmas, positive=label(1))
+        assert asked and max(shape[0] for shape in asked) <= 4
 
 
 # One level per frame, where ComfyUI looks at the first frame's

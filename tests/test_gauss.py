@@ -87,10 +87,15 @@ def test_the_paper_s_order_at_its_own_number_of_steps():
 
 
 def test_more_noise_per_step_and_the_corrector_bring_the_covariance_nearer():
-    plain, noisy, corrected = (
-        gauss.unconditional(gamma, corrector, steps=STEPS) for gamma, corrector in ((0.0, 0), (0.3, 0), (0.0, 1))
-    )
+    found = gauss.unconditional(steps=STEPS)
+    plain, noisy, corrected = (found[key].exact for key in ((0.0, 0), (0.3, 0), (0.0, 1)))
     assert corrected < noisy < plain
+    assert all(row.low < row.drawn < row.high for row in found.values())
+
+
+def test_the_same_clips_drawn_again_have_the_reported_error():
+    for key, row in gauss.unconditional().items():
+        assert row.drawn == pytest.approx(gauss.UNCONDITIONAL[key], rel=0.1)
 
 
 @pytest.mark.parametrize(("schedule", "lag"), [("full_sequence", 0), ("pyramid", 1), ("autoregressive", 99), ("trapezoid", 1)])

@@ -11,7 +11,7 @@ import pack.nodes
 import pytest
 
 ROOT = Path(pack.__file__ or "").parent
-LIMIT = 0.2  # seconds
+LIMIT = 0.4  # seconds
 
 
 def in_a_new_process(code, **environment):

@@ -271,7 +271,7 @@ def module_slips() -> list[Slip]:
         slip(
             "a SparseCtrl",
             lambda: motion_state() | named("conv_in.weight", "controlnet_cond_embedding.weight", "controlnet_mid_block.weight"),
-            other + "a SparseCtrl encoder, which guides a motion module",
+            other + "a SparseCtrl encoder, for Load Sparse Control",
         ),
         slip(
             "a ControlNet",
@@ -287,7 +287,11 @@ def module_slips() -> list[Slip]:
         slip("a VAE", named("encoder.conv_in.weight", "decoder.up.0.block.0.norm1.weight"), other + "a VAE, for Load VAE"),
         slip("a text encoder", named("text_model.final_layer_norm.weight"), other + "a text encoder, for Load CLIP"),
         slip("a picture encoder", named("vision_model.post_layernorm.weight"), other + "an image encoder, for Load CLIP Vision"),
-        slip("an IP-Adapter", named("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), other + "an IP-Adapter, for the"),
+        slip(
+            "an IP-Adapter",
+            named("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"),
+            other + "an IP-Adapter, for Load Image Prompt",
+        ),
         slip("a camera alone", camera_state, other + "a CameraCtrl camera module, which is grafted onto a motion module"),
         slip("MotionCtrl", lambda: motion_state() | named(PREFIX + "cc_projection.weight"), other + "a MotionCtrl camera module"),
         slip("tensors of nobody", named("weights", "more"), "its first keys are more, weights; use an AnimateDiff"),

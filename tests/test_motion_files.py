@@ -321,7 +321,7 @@ OTHERS = {
         ("vision_model.embeddings.class_embedding", "text_model.embeddings.token_embedding.weight"),
         ("visual.class_embedding",),
     ],
-    "an IP-Adapter, for the nodes of the IP-Adapter pack": [("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight")],
+    "an IP-Adapter, for Load Image Prompt": [("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight")],
 }
 MODULES = {
     **{family: tuple(make()) for family, make in PUBLISHED.items()},
@@ -363,7 +363,7 @@ CORE = {"Load ControlNet Model", "Load Checkpoint", "Load Diffusion Model", "Loa
 
 
 def test_messages_name_these_nodes():
-    ours = {"Load Motion Module", "Apply Motion LoRA"}
+    ours = {"Load Motion Module", "Apply Motion LoRA", "Load Image Prompt", "Load Sparse Control"}
     named = {
         found[1]
         for found in (re.search(r", for (?!the )(.+?)( or ComfyUI's LoRA loader)?$", words) for words, _ in KINDS)

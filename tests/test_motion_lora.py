@@ -633,7 +633,7 @@ def test_the_standalone_host_rebuilds_the_module(tmp_path):
     other = lora_file(tmp_path, levels=(64, 128), name="other.safetensors")
     for bad, said in (
         (other, "another base model than the model's motion module"),
-        (adapter_file(tmp_path), "use it in ComfyUI"),
+        (adapter_file(tmp_path), "is not in this image model or of another size: use one for this base model"),
     ):
         with pytest.raises(ValueError, match=said) as error:
             apply_motion_lora(model, load_motion_lora(bad))

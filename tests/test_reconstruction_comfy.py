@@ -1,8 +1,10 @@
 """Guidance by gradients inside ComfyUI, on image models with motion that a loader made in inference mode and that nobody may train."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import tiny_wan
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
@@ -26,11 +28,17 @@ FRAMES, CFG = 6, 3.0
 def base():
     """SD1.5 in small, whose weights are tensors of inference mode."""
     with torch.inference_mode():
-        model = image_model()
-        for module in model.model.modules():
-            for name, parameter in list(module._parameters.items()):
-                if parameter is not None:
-                    module._parameters[name] = nn.Parameter(parameter.clone(), requires_grad=False)
+        return frozen(image_model())
+
+
+def frozen(model):
+    """As a loader leaves it that runs in inference mode."""
+    for module in model.model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in list(held.items()):
+                if tensor is not None:
+                    copy = tensor.detach().clone()
+                    held[name] = nn.Parameter(copy, requires_grad=False) if held is module._parameters else copy
     assert all(parameter.is_inference() for parameter in model.model.parameters())
     return model
 
@@ -131,6 +139,9 @@ def state(model):
 
 
 def assert_untouched(model, before):
+    import comfy.model_management
+
+    assert not getattr(comfy.model_management, "in_training", False)
     values, own, objects = state(model)
     assert own == before[1] and objects == before[2]
     assert all(torch.equal(value, before[0][key]) for key, value in values.items())
@@ -252,8 +263,70 @@ def test_extend_goes_on_with_a_motion_module(later):
 def test_windows_of_the_motion_module(later):
     """Windows inside the model: a graph goes through their indices too, which sampling without guidance made in inference mode."""
     windowed = host.context_windows(later, WindowPlan(length=4, overlap=2), "temporal")
-    guided = sampled(windowed, guidance(when=When(every=2), gradients=Gradients()), frames=8, steps=3)
+    guided = sampled(windowed, guidance(when=When(start=0.4), gradients=Gradients()), frames=8, steps=3)
     assert not torch.allclose(guided[2:], sampled(windowed, None, frames=8, steps=3)[2:], atol=1e-4)
+
+
+def test_a_guider_may_be_used_again(later):
+    """ComfyUI keeps the objects that nodes give: each sampling fits the guidance anew, and leaves it as it was."""
+    import comfy.samplers
+
+    sigmas = comfy.samplers.calculate_sigmas(later.get_model_object("model_sampling"), "normal", 2)
+    with torch.inference_mode():
+        guider = LongTakeGuider.execute(model=later, positive=text(3), negative=text(4), cfg=CFG, guidance=guidance()).args[0]
+        euler, empty = comfy.samplers.sampler_object("euler"), torch.zeros(FRAMES, 4, 8, 8)
+        clips = [guider.sample(latents(), empty.clone(), euler, sigmas, disable_pbar=True, seed=1).clone() for _ in range(2)]
+    assert torch.equal(*clips)
+
+
+def test_weights_that_layers_use_as_they_are():
+    """Position tables and scales: no layer of ComfyUI's gives them out, so they are exchanged for the length of a sampling."""
+    from pack.host.comfyui.gradients import differentiable
+
+    with torch.inference_mode():
+        module = nn.Module()
+        module.scale, table = nn.Parameter(torch.full((3,), 2.0), requires_grad=False), torch.ones(3)
+        module.register_buffer("table", table)
+    given = module.scale
+    with differentiable([module]), torch.enable_grad():
+        x = torch.ones(3, requires_grad=True)
+        (slope,) = torch.autograd.grad((x * module.scale * module.table).sum(), x)
+    assert slope.tolist() == [2.0] * 3 and module.scale is given and module.table is table
+
+
+def test_weights_in_a_graph_are_copies():
+    """Layers may be given their weights in a buffer that the next layer's go into."""
+    from pack.host.comfyui.gradients import own_copy
+
+    weight = torch.ones(3)
+    with torch.no_grad():
+        assert own_copy(weight) is weight
+    with torch.enable_grad():
+        assert own_copy(weight).data_ptr() != weight.data_ptr()
+
+
+def test_conditions_leave_inference_mode_for_the_call():
+    import comfy.conds
+    from pack.host.comfyui.gradients import predicted
+
+    with torch.inference_mode():
+        tokens, given = torch.full((3,), 2.0), torch.full((3,), 5.0)
+    guider = SimpleNamespace(
+        cfg=1.0, conds={"positive": [{"model_conds": {"c": comfy.conds.CONDRegular(tokens)}, "strength": given}]}
+    )
+    conds = guider.conds
+
+    def predict(x, sigma, options, seed):
+        entry = guider.conds["positive"][0]
+        return x * entry["model_conds"]["c"].cond * entry["strength"] * sigma
+
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.ones(3, requires_grad=True)
+        with torch.inference_mode():
+            sigma = torch.full((3,), 7.0)
+        clean = predicted(guider, predict, Gradients(False), x, sigma, {}, None)
+        (slope,) = torch.autograd.grad(clean.sum(), x)
+    assert slope.tolist() == [70.0] * 3 and guider.conds is conds
 
 
 def test_a_latent_of_the_whole_clip_made_small(later):
@@ -264,3 +337,68 @@ def test_a_latent_of_the_whole_clip_made_small(later):
         for made in (guide, None)
     ]
     assert errors[0] < errors[1]
+
+
+# Video models with an axis of frames, in flow coordinates
+
+
+@pytest.fixture(scope="module")
+def wan():
+    with torch.inference_mode():
+        return frozen(tiny_wan.wan_model())
+
+
+def wan_sampled(model, guide, *, sampler=None, steps=2, cfg=CFG):
+    import comfy.samplers
+
+    sampler = sampler or comfy.samplers.sampler_object("euler")
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
+    with torch.inference_mode():
+        conditions = {"positive": tiny_wan.text(3), "negative": tiny_wan.text(4)}
+        guider = LongTakeGuider.execute(model=model, cfg=cfg, guidance=guide, **conditions).args[0]
+        noise = tiny_wan.video()
+        return guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True, seed=1).clone()
+
+
+class WanMeasure(Measure):
+    def fit(self, space):
+        self.known = space.encode(tiny_wan.video(2, seed=9))
+        assert self.known.shape == (2, 1, 16, *tiny_wan.SIZE), "frames first"
+        return self
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_the_gradient_through_a_frozen_video_model(wan, checkpoint):
+    measure = WanMeasure(Gradients(checkpoint))
+    wan_sampled(wan, measure)
+    assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
+
+
+def test_known_frames_of_a_video_model(wan):
+    """At pure noise a flow model has nothing to compare with: the first call is as without guidance."""
+    samples = tiny_wan.video(2, seed=9)
+    before = state(wan)
+    guide = LongTakeReconstructionGuidance.execute(known_frames={"samples": samples}, known_at="last", weight=2.0).args[0]
+    guided, plain = wan_sampled(wan, guide), wan_sampled(wan, None)
+    assert_untouched(wan, before)
+    torch.testing.assert_close(guided[:, :, -2:], samples, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(guided[:, :, :-2], plain[:, :, :-2], atol=1e-4)
+    assert torch.equal(wan_sampled(wan, None), plain)
+
+
+@pytest.mark.parametrize(("replacement", "weight"), [("none", 0.0), ("fresh", 2.0)])
+def test_a_video_latent_is_extended(wan, replacement, weight):
+    samples = tiny_wan.video(3, seed=9)
+    take, report = LongTakeExtend.execute(
+        model=wan,
+        clip={"samples": samples},
+        positive=tiny_wan.text(3),
+        new_frames=4,
+        window=4,
+        overlap=2,
+        steps=2,
+        weight=weight,
+        replacement=replacement,
+    ).args
+    assert torch.equal(take["samples"][:, :, :3], samples) and take["samples"].shape == (1, 16, 7, *tiny_wan.SIZE)
+    assert torch.isfinite(take["samples"]).all() and "7 frames, 4 of them new" in report

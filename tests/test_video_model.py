@@ -129,7 +129,7 @@ TEMPORAL = "temporal.mid_block.motion_modules.0.temporal_transformer.proj_out.we
         (lambda state, about: state.update({"temporal.more": torch.zeros(1)}), "first more"),
         (
             lambda state, about: about.update(version=99),
-            "written by a later version of this pack .format 99, this one reads 2.: update it",
+            "written by a later version of this pack .format 99, this one reads 3.: update it",
         ),
         (lambda state, about: about.pop("unet"), "the description of the video model is broken: KeyError"),
         (lambda state, about: about.update(colour="red"), "the description of the video model is broken: TypeError"),

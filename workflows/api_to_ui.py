@@ -15,11 +15,12 @@ from types import ModuleType
 from typing import Any
 
 FOLDER = Path(__file__).absolute().parent
-SEEDS = ("seed", "noise_seed")  # the editor gives these a control of their own, asked for or not
+SEEDS = ("seed", "noise_seed")  # the editor gives these a control of their own, unless the schema says no
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 WIDTH, GAP_X, GAP_Y, ROW, HEAD = 330, 90, 60, 24, 60
 PICTURE = 260  # room for what a node shows
 SHOWING = ("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveVideo", "LoadImage", "LoadVideo", "LongTakeShowPlan")
+CANVASES = {"LongTakeKeyframes": 192, "LongTakeNoiseLevels": 214}  # heights of web/*_widget.js, margins included
 
 
 def load_run() -> ModuleType:
@@ -49,6 +50,7 @@ COMFYUIS = {
     "CheckpointLoaderSimple": ("ckpt_name:COMBO", "MODEL CLIP VAE"),
     "CLIPLoader": ("clip_name:COMBO type:COMBO", "CLIP"),
     "CLIPTextEncode": ("text:TEXT clip:CLIP", "CONDITIONING"),
+    "CLIPVisionLoader": ("clip_name:COMBO", "CLIP_VISION"),
     "ConditioningCombine": ("conditioning_1:CONDITIONING conditioning_2:CONDITIONING", "CONDITIONING"),
     "ConditioningSetMask": ("conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO", "CONDITIONING"),
     "ControlNetApplyAdvanced": (
@@ -60,6 +62,7 @@ COMFYUIS = {
     "EmptyHunyuanLatentVideo": ("width:INT=848 height:INT=480 length:INT=25 batch_size:INT=1", "LATENT"),
     "EmptyImage": ("width:INT=512 height:INT=512 batch_size:INT=1 color:INT=0", "IMAGE"),
     "EmptyLatentImage": ("width:INT=512 height:INT=512 batch_size:INT=1", "LATENT"),
+    "FrameInterpolationModelLoader": ("model_name:COMBO", "INTERP_MODEL"),
     "GetImageSize": ("image:IMAGE", "width:INT height:INT batch_size:INT"),
     "GetVideoComponents": ("video:VIDEO", "images:IMAGE audio:AUDIO fps:FLOAT"),
     "ImageBatch": ("image1:IMAGE image2:IMAGE", "IMAGE"),
@@ -117,7 +120,8 @@ def output_of(io: Any, *words: str) -> Any:
 
 def widgets_of(item: Any, value: Any) -> list[Any]:
     """What the editor stores for one input that can be typed in: its value, and that of the control beside it."""
-    if getattr(item, "control_after_generate", None) or (item.get_io_type() == "INT" and item.id in SEEDS):
+    control = getattr(item, "control_after_generate", None)
+    if control or (control is None and item.get_io_type() == "INT" and item.id in SEEDS):
         return [value, "fixed"]
     return [value, "image"] if getattr(item, "upload", None) else [value]
 
@@ -203,7 +207,8 @@ class Drawing:
         sockets = max(sum(not is_widget(item) for item in schema.inputs), len(schema.outputs))
         rows = sockets + sum(len(widgets_of(item, None)) for item in schema.inputs if is_widget(item))
         tall = sum(3 * ROW for item in schema.inputs if getattr(item, "multiline", False))
-        return HEAD + ROW * rows + tall + (PICTURE if self.nodes[id]["class_type"] in SHOWING else 0)
+        kind = self.nodes[id]["class_type"]
+        return HEAD + ROW * rows + tall + (PICTURE if kind in SHOWING else CANVASES.get(kind, 0))
 
     def _node(self, id: str, order: int, place: tuple[int, int]) -> dict[str, Any]:
         node, schema = self.nodes[id], self.schemas[id]

@@ -6,7 +6,7 @@ call is about. A control of another pack that has a ``get_control`` of its own i
 transformer options, as with ComfyUI's own context windows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,10 @@ import comfy.controlnet
 import torch
 from torch import Tensor
 
+from .options import IDS
+
 Features = dict[str, list[Tensor | None]]
+Conditioning = list[list[Any]]
 Conditions = dict[str, Any]  # keyword arguments of one model call: tensors of one row per frame and cond, and others
 
 
@@ -52,6 +55,46 @@ class FrameControl:
     def get_instance_for_device(self, device: torch.device) -> "FrameControl":
         """The same for the control's copy on another device (several GPUs)."""
         return FrameControl(self.control.get_instance_for_device(device), self.ids, self.chunk)
+
+
+def chained(positive: Conditioning, negative: Conditioning, make: Callable[[], Any]) -> tuple[Conditioning, Conditioning]:
+    """Both conditionings with one more control in each condition; those that a condition had go on before it.
+
+    Args:
+        positive: ComfyUI's conditioning.
+        negative: the same for guidance.
+        make: a control. It is called once for all conditions that had the same one, so that they go on sharing model calls.
+    """
+    links: dict[Any, Any] = {}
+
+    def one_more(conditioning: Conditioning) -> Conditioning:
+        made = []
+        for tokens, values in conditioning:
+            before = values.get("control")
+            if before not in links:
+                links[before] = make()
+                links[before].set_previous_controlnet(before)
+            made.append([tokens, {**values, "control": links[before], "control_apply_to_uncond": False}])
+        return made
+
+    return one_more(positive), one_more(negative)
+
+
+def check_length(ids: Tensor, clip: int, options: dict[str, Any], node: str) -> None:
+    """Refuse a clip of another length than keyframes were laid out for, as far as a call shows it.
+
+    Args:
+        ids: ``n``, frame numbers of the call.
+        clip: frames that it should have.
+        options: transformer options.
+        node: which to set it in.
+    """
+    windowed = "context_window" in options
+    if IDS not in options and (int(ids.max()) >= clip or (not windowed and len(ids) != clip)):
+        raise ValueError(
+            f"the clip has {int(ids.max()) + 1} frames{' or more' if windowed else ''} and its keyframes were laid out for {clip}: set"
+            f" clip_frames of {node}"
+        )
 
 
 def chain(control: Any) -> Iterator[Any]:

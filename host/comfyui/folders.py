@@ -11,11 +11,14 @@ SCRIPTS = (".pt", ".torchscript")
 # kind -> (ComfyUI's key, folder below its models, further folders, endings)
 KINDS: dict[str, tuple[str, str, tuple[Path, ...], tuple[str, ...]]] = {
     "video_models": ("longtake_models", "longtake", (PACK / "models",), SAFE),
+    "pseudo3d_models": ("longtake_models", "longtake", (), ANY),  # diffusers folders, which are called as they please
     "motion_modules": ("animatediff_models", "animatediff_models", (), ANY),
     "motion_loras": ("animatediff_motion_lora", "animatediff_motion_lora", (), ANY),
     "loras": ("loras", "loras", (), ANY),
     "feature_networks": ("longtake_metrics", "longtake_metrics", (), SCRIPTS),
+    "controlnets": ("controlnet", "controlnet", (), ANY),
     "diffusion_models": ("diffusion_models", "diffusion_models", (), ANY),
+    "image_prompts": ("ipadapter", "ipadapter", (), ANY),
 }
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.conds import CONDRegular
 from comfy.model_patcher import ModelPatcher
@@ -84,6 +85,10 @@ def differentiable(networks: Iterable[nn.Module]) -> Iterator[None]:
         networks: loaded, whatever they were made in.
     """
     with ExitStack() as stack:
+        if hasattr(
+            comfy.model_management, "in_training"
+        ):  # ComfyUI's own switch from kernels that have no gradient to those that have
+            stack.enter_context(_changed(vars(comfy.model_management), "in_training", True))
         for module in (module for network in networks for module in network.modules()):
             for name in ("weight", "bias"):
                 if hasattr(module, f"{name}_function"):
@@ -106,7 +111,7 @@ def _raw(module: nn.Module, held: Any) -> list[tuple[str, Tensor]]:
 
 def own_copy(weight: Tensor) -> Tensor:
     """A weight that a graph may keep: what layers are given may be a buffer that the next layer's weights go into."""
-    return weight.clone() if torch.is_grad_enabled() else weight
+    return weight.detach().clone() if torch.is_grad_enabled() else weight
 
 
 @contextmanager
@@ -179,4 +184,5 @@ def _checkpointed(network: Any, loaded: Sequence[Any]) -> Any:
         return checkpointed(network, holders=holders)
     across = any(item.traits.clip_norms for item in injected.held)
     motions = [item.model for item in injected.held]
-    return checkpointed(network, motions, [injected.chunks, *holders], spatial_layers(network, clip_norms=across))
+    parted = [] if any(motion.inside for motion in motions) else spatial_layers(network, clip_norms=across)
+    return checkpointed(network, motions, [injected.chunks, *holders], parted)

@@ -29,6 +29,7 @@ class Traits:
     trained_frames: int | None = None  # None: any number
     clip_norms: bool = False  # some of the U-Net's norms take their statistics over the whole clip
     settings: MotionSettings = PLAIN
+    picture: Any = None  # what of a given picture it is told: a ``first_frame.Given``
 
     @property
     def most(self) -> int | None:

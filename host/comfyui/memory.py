@@ -8,7 +8,7 @@ import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ...modules.memory import Call, MemoryPlan, choose
+from ...modules.memory import Call, MemoryPlan, choose, estimate
 from ...modules.temporal.frames import Frames
 from .held import Held, Sampling, held_by, unet_of, windows_of
 
@@ -18,6 +18,11 @@ BATCHED = 1.5  # ComfyUI batches conditions when their estimate times this is fr
 KEPT = 0.9  # share of the free memory to plan with; the rest goes to gaps between blocks and to the libraries' own workspaces
 
 Conds = Mapping[str, Sequence[Mapping[str, Any]] | None]
+
+
+def device() -> torch.device:
+    """Where networks run."""
+    return comfy.model_management.get_torch_device()
 
 
 def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = None, variants: int = 1) -> MemoryPlan:
@@ -48,6 +53,8 @@ def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = No
         clip_norms=any(item.traits.clip_norms for item in held),
         device=model.load_device.type,
     )
+    if any(item.model.inside for item in held):  # all frames go through each layer together
+        return estimate(unet_of(model), (), call)
     return choose(unet_of(model), {name for item in held for name in item.model.names}, call, free)
 
 

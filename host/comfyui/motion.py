@@ -72,9 +72,10 @@ def apply_motion(
     """
     check_base(motion, unet_of(model))
     if motion.conv_in is not None or motion.image_encoder is not None:
-        log.warning("%s can follow a picture, and none can be given yet: it moves as a module without that", motion.name)
+        log.info("%s can follow a picture: First Frame gives it one, without it moves as a module that has none", motion.name)
     traits = Traits(motion.name, motion.max_frames, motion.trained_frames, motion.clip_norms, settings)
-    patched = attach(model, motion.build(comfy.ops.manual_cast).to(_dtype()), traits)
+    network = motion.build(comfy.ops.manual_cast).to(dtype_of_parts()).looking(settings.window, first=settings.first_frame)
+    patched = attach(model, network, traits)
     if noise_schedule != MODELS:
         named = motion.noise_schedule if noise_schedule == AUTHORS else noise_schedule
         distilled = motion.lcm_steps if noise_schedule == AUTHORS else None
@@ -83,7 +84,7 @@ def apply_motion(
     return patched
 
 
-def _dtype() -> torch.dtype:
+def dtype_of_parts() -> torch.dtype:
     """What ComfyUI would choose for a U-Net of its own, but never an 8-bit type."""
     dtype = comfy.model_management.unet_dtype(device=comfy.model_management.get_torch_device())
     return dtype if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float16
@@ -124,7 +125,11 @@ def inject(patcher: ModelPatcher) -> None:
     chunks = Chunks(_say_halved)
     eject(patcher)
     try:
-        fill(unet, functions_of(item.model for item in held), chunks.around, spatial_layers(unet, clip_norms=across))
+        inside = [item.model for item in held if item.model.inside]  # then no layer sees a frame by itself
+        layers = [] if inside else spatial_layers(unet, clip_norms=across)
+        fill(unet, functions_of(item.model for item in held), chunks.around, layers)
+        for item in held:
+            item.model.join(unet)
         scope = next((item.model for item in held if item.traits.clip_norms), None)
         if scope is not None:
             for norm in norms(unet):

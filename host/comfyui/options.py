@@ -10,6 +10,7 @@ TIMES = "longtake_frame_times"  # in transformer options: ``f``, when the motion
 CLIPS = "longtake_clips"  # in transformer options: how many variants of the same frames a call holds, one after the other; absent for 1
 NAMES = "longtake_names"  # in transformer options: the names of the variants; absent for their numbers
 SAME_LEVEL = 1e-4  # relative difference of sigmas that rounding may make
+WHOLE = "longtake_whole"  # in transformer_options: a ``windows.Whole``, the clip that a window of the whole model is cut out of
 WINDOW = "longtake_window"  # name of the wrapper that says how many frames there are in a call
 RECOMPUTE = "longtake_recompute"  # in transformer_options: whether layers keep their input only and compute again for gradients
 SAMPLING = "longtake_sampling"  # in transformer_options: what is known for the length of one sampling
@@ -48,6 +49,7 @@ def frame_numbers(options: dict[str, Any], count: int) -> Tensor:
     """Which frames of the clip a call of ``count`` frames is about: ``n``, int64, from its transformer options."""
     ids, window = options.get(IDS), options.get("context_window")
     if window is not None and getattr(window, "dim", None) == 0:  # ComfyUI's own context windows, over the batch axis
-        index = torch.tensor(list(window.index_list))
+        anchor = getattr(window, "causal_anchor_index", None)  # newer versions put a frame before the window
+        index = torch.tensor([*([] if anchor is None or anchor < 0 else [anchor]), *window.index_list])
         return index if ids is None else ids.cpu()[index]
     return torch.arange(count) if ids is None else ids

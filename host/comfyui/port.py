@@ -6,17 +6,24 @@ from comfy_api.latest import ComfyExtension, io, ui
 from ..mp4 import mp4
 from .camera import apply_camera
 from .context import context_windows
+from .first_frame import apply_first_frame
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
 from .guiding import coordinates_of, guider
 from .held import motion_models, unet_of
+from .image_prompt import apply_image_prompt
+from .interpolation import interpolated
+from .keyed_control import apply_keyed_control
 from .layout import in_model_numbers
-from .memory import memory_text
+from .memory import device, memory_text
 from .motion import apply_motion, window_plan
 from .motion_lora import apply_motion_lora
 from .noise import add_clip_noise, add_freeinit
 from .progress import Progress, check_interrupt
+from .pseudo3d import pseudo3d_model
 from .sampling import forcing_sampler, level_sigmas, noise_schedule, sample
 from .skyreels import apply_skyreels
+from .sparsectrl import apply_sparse_control, sparse_control
+from .training import clip_encoder, text_encoder, trainable
 from .video import vae, video_info, video_model
 
 name = "comfyui"
@@ -28,18 +35,25 @@ __all__ = [
     "add_clip_noise",
     "add_freeinit",
     "apply_camera",
+    "apply_first_frame",
+    "apply_image_prompt",
+    "apply_keyed_control",
     "apply_motion",
     "apply_motion_lora",
     "apply_skyreels",
+    "apply_sparse_control",
     "check_interrupt",
+    "clip_encoder",
     "context_windows",
     "coordinates_of",
+    "device",
     "file",
     "files",
     "forcing_sampler",
     "guider",
     "in_model_numbers",
     "input_directory",
+    "interpolated",
     "io",
     "level_sigmas",
     "memory_text",
@@ -49,8 +63,12 @@ __all__ = [
     "name",
     "noise_schedule",
     "output_directory",
+    "pseudo3d_model",
     "sample",
+    "sparse_control",
     "temp_directory",
+    "text_encoder",
+    "trainable",
     "ui",
     "unet_of",
     "vae",

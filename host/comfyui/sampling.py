@@ -183,6 +183,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
             trained=trained_frames(model),
             encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
             memory=given.get("transformer_options", {}).get(SAMPLING) or Nothing(),
+            recalls=any(held.model.recalls for held in held_by(model)),
         )
         show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
         return layout.hosts(driven(self.algorithm(job), show))

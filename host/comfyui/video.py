@@ -14,6 +14,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...modules.interpolate import beside
 from ...modules.noise import NoiseSchedule
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import widths
@@ -31,10 +32,11 @@ SAMPLING = {
 
 
 class Format(comfy.latent_formats.LatentFormat):
-    """Latents as the model takes them, with nothing scaled on the way."""
+    """Latents as the model takes them: folded pixels as they are, those of a VAE scaled as in training."""
 
     def __init__(self, info: VideoModelInfo):
-        self.latent_channels = info.unet.in_channels
+        self.scale_factor = info.latent_scale
+        self.latent_channels = info.latent_channels
         self.spacial_downscale_ratio = info.patch or 8
 
 
@@ -71,6 +73,7 @@ class VideoBase(comfy.model_base.BaseModel):
         super().__init__(_config(info), types.V_PREDICTION if info.prediction == "v" else types.EPS, device=device)
         self.model_sampling = _sampling(info)
         self.takes_context = info.unet.context_dim is not None
+        self.takes_hints = info.hints
 
     def encode_adm(self, **kwargs: Any) -> Tensor | None:
         if not self.adm_channels:
@@ -84,6 +87,12 @@ class VideoBase(comfy.model_base.BaseModel):
                 " with Label Prompt from the same model"
             )
         return label.reshape(-1, self.adm_channels)
+
+    def concat_cond(self, **kwargs: Any) -> Tensor | None:
+        if not self.takes_hints:
+            return None
+        given = kwargs.get("concat_latent_image"), kwargs.get("concat_mask")
+        return beside(*given, kwargs["noise"].shape).to(kwargs["device"])
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         conds = super().extra_conds(**kwargs)

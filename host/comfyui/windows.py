@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...modules.windows import WindowPlan
 from .controls import FrameControl, cycled
-from .options import CLIPS, IDS, NAMES, frame_numbers, step_of
+from .options import CLIPS, IDS, NAMES, WHOLE, frame_numbers, step_of
 from .progress import check_interrupt
 
 Cond = dict[str, Any]
@@ -112,7 +112,7 @@ class FrameHandler(ContextHandlerABC):
         fused = [torch.zeros_like(x_in) for _ in conds]
         for frames, weights in (pair for index, weight in windows.groups for pair in zip(index, weight, strict=True)):
             check_interrupt()
-            shown = {**options, "context_window": published(frames.tolist(), len(x_in))}
+            shown = {**options, "context_window": published(frames.tolist(), len(x_in)), WHOLE: Whole(self.plan, timestep, conds)}
             mine, sigma = frames.to(x_in.device), timestep[frames.to(timestep.device)]
             needed = self._conds(conds, frame_numbers(shown, len(frames)), sigma)
             guesses = calc_cond_batch(model, needed, x_in[mine], sigma, {**model_options, "transformer_options": shown})
@@ -141,6 +141,27 @@ class FrameHandler(ContextHandlerABC):
 
     def _conds(self, conds: list[list[Cond] | None], ids: Tensor, sigma: Tensor) -> list[list[Cond] | None]:
         return frame_conds([_started(cond, sigma) for cond in conds], ids.cpu(), self.control_chunk)
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """What a window is cut out of, for controls that do not depend on the noisy frames and so need not be cut.
+
+    Attributes:
+        plan: of the windows.
+        sigma: ``f``, noise level of every frame.
+        conds: as ``execute`` got them, with a row per frame where frames differ.
+    """
+
+    plan: WindowPlan | None
+    sigma: Tensor
+    conds: list[list[Cond] | None]
+
+    def told(self, name: str, uuid: Any) -> Tensor | None:
+        """What the model is told under a name by the condition that ComfyUI calls ``uuid``: ``r ...``; None for nothing."""
+        entry = next((entry for cond in self.conds for entry in cond or () if entry.get("uuid") == uuid), {})
+        found = entry.get("model_conds", {}).get(name)
+        return None if found is None else found.cond
 
 
 def published(frames: list[int], total: int) -> IndexListContextWindow:

@@ -43,9 +43,55 @@ def apply_skyreels(model: Model, causal_block_size: int = 0, fps: Any = None) ->
     _only_in_comfyui("SkyReels-V2")
 
 
+def apply_keyed_control(
+    positive: Any,
+    negative: Any,
+    control: Any,
+    keyframes: Any,
+    hints: Any = None,
+    vae: Any = None,
+    strength: float = 1.0,
+    percents: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Any, Any]:
+    """Refuse."""
+    _only_in_comfyui("Keyframed ControlNet")
+
+
+def sparse_control(file: Any) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Load Sparse Control")
+
+
+def apply_sparse_control(positive: Any, negative: Any, encoder: Any, settings: Any, vae: Any = None) -> tuple[Any, Any]:
+    """Refuse."""
+    _only_in_comfyui("Apply Sparse Control")
+
+
 def apply_camera(model: Model, path: Any, strength: float = 1.0) -> NoReturn:
     """Refuse."""
     _only_in_comfyui("Apply Camera")
+
+
+def apply_first_frame(model: Model, vae: Any, latent: Any, keyframes: Any, settings: Any) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("First Frame")
+
+
+def apply_image_prompt(model: Model, prompt: Any, settings: Any, *pictures: Any) -> NoReturn:
+    """Refuse."""
+    _only_in_comfyui("Apply Image Prompt")
+
+
+def interpolated(interp_model: Any, images: Any, multiplier: int) -> NoReturn:
+    """Refuse."""
+    raise ValueError("RIFE and FILM are ComfyUI's: use Interpolate To there, or choose method blend")
+
+
+def pseudo3d_model(video: Any) -> NoReturn:
+    """Refuse."""
+    raise ValueError(
+        f"{video.name} is a pseudo-3-D U-Net, which takes a prompt's tokens and a VAE's latents that only ComfyUI can make: use it there"
+    )
 
 
 def forcing_sampler(algorithm: Any) -> NoReturn:

@@ -23,11 +23,14 @@ class Kind:
 
 KINDS = {
     "video_models": Kind("video model", "", (".safetensors",)),
+    "pseudo3d_models": Kind("pseudo-3-D U-Net", "longtake"),
     "motion_modules": Kind("motion module", "animatediff_models"),
     "motion_loras": Kind("motion LoRA", "animatediff_motion_lora"),
     "loras": Kind("LoRA", "loras"),
     "feature_networks": Kind("feature network", "longtake_metrics", (".pt", ".torchscript")),
+    "controlnets": Kind("ControlNet", "controlnet"),
     "diffusion_models": Kind("diffusion model", "diffusion_models"),
+    "image_prompts": Kind("image prompt", "ipadapter"),
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...modules.guidance import on_model
+from ...modules.interpolate import beside
 from ...modules.samplers import Algorithm, Job, Step
 from ...modules.steering import asked_by, fitted
 from ...modules.temporal.past import Memories, Memory
@@ -56,20 +57,21 @@ def sample(
         Interrupted: the user cancelled.
     """
     place = device()
-    conditions = [condition(model, positive, "positive", len(latent))]
+    conditions = [condition(model, positive, "positive", len(latent), latent.shape[-2:])]
     if cfg != 1:
         if negative is None:
             raise ValueError(f"cfg is {cfg} and there is no negative condition: connect one, or set cfg to 1")
-        conditions.append(condition(model, negative, "negative", len(latent)))
+        conditions.append(condition(model, negative, "negative", len(latent), latent.shape[-2:]))
     with torch.no_grad(), model.ready():
         start = latent.to(place, torch.float32)
         memories = Memories({motion: Memory() for motion in range(len(model.motions))})
+        recalls = any(motion.recalls for motion in model.motions)
         around, wish = on_model(guide, model.schedule.at_level), asked_by(guide)
         call = denoiser(model, conditions, cfg, memories)
         if wish is not None:
             around = fitted(around, space_of(model, len(latent), levels=not getattr(algorithm, "uniform", False)))
             call = differentiable(model, call, call if cfg == 1 else denoiser(model, conditions[:1], 1.0, memories), wish)
-        steps = algorithm(Job(call, start, sigmas.to(start), seed=seed, guide=around, memory=memories))
+        steps = algorithm(Job(call, start, sigmas.to(start), seed=seed, guide=around, memory=memories, recalls=recalls))
         try:
             return _driven(steps, watch).to(latent.device)
         finally:
@@ -88,8 +90,11 @@ def _driven(steps: Generator[Step, None, Tensor], watch: Callable[[Step], Tensor
         progress.update(step.row, None if watch is None else watch(step))
 
 
-def condition(model: Model, given: Conditioning, which: str, frames: int) -> Mapping[str, Tensor | None]:
-    """What the U-Net takes of one CONDITIONING: ``context``, ``1 k d``, and ``y``, ``1 l`` or one row per frame of the whole clip.
+def condition(
+    model: Model, given: Conditioning, which: str, frames: int, shape: Sequence[int] = ()
+) -> Mapping[str, Tensor | None]:
+    """What the U-Net takes of one CONDITIONING: ``context``, ``1 k d``, ``y``, ``1 l`` or one row per frame of the whole clip, and for
+    models with hints ``hints``, ``f d h w``; ``shape`` is the latent's height and width.
 
     Raises:
         ValueError: it holds several conditions, or one of another size.
@@ -115,7 +120,11 @@ def condition(model: Model, given: Conditioning, which: str, frames: int) -> Map
                 f"this model takes batch, tokens and {config.context_dim} numbers per token"
             )
         context = tokens.float().to(device())
-    return {"context": context, "y": y}
+    hints = None
+    if model.info.hints:
+        size = (frames, model.info.latent_channels, *shape)
+        hints = beside(facts.get("concat_latent_image"), facts.get("concat_mask"), size).to(device())
+    return {"context": context, "y": y, "hints": hints}
 
 
 def denoiser(
@@ -134,11 +143,12 @@ def denoiser(
     def denoise(view: View) -> Tensor:
         count, frames = len(conditions), len(view.ids)
         rows = list(product(range(count), view.names))
-        labels, contexts = [], []
+        labels, contexts, told = [], [], []
         for item in conditions:
-            y, context = item["y"], item["context"]
+            y, context, hints = item["y"], item["context"], item["hints"]
             mine = None if y is None else (y.expand(frames, -1) if len(y) == 1 else y[view.ids.to(y.device) % len(y)])
             labels.append(None if mine is None else mine.repeat(view.clips, 1))
+            told.append(None if hints is None else hints[view.ids.to(hints.device) % len(hints)].repeat(view.clips, 1, 1, 1))
             contexts.append(None if context is None else context[:1].expand(len(view.x), -1, -1))
         with model.during(view.ids, view.sigma[:frames], view.times, past.each, rows):
             clean = clean_prediction(
@@ -147,6 +157,7 @@ def denoiser(
                 view.sigma.repeat(count),
                 model.schedule,
                 model.info.prediction,
+                None if told[0] is None else torch.cat([part for part in told if part is not None]),
                 context=_joined(contexts),
                 y=_joined(labels),
             )

@@ -410,6 +410,7 @@ class ComfyExtension:
 
 AnyType = Custom("*")
 Audio = Custom("AUDIO")
+Clip = Custom("CLIP")
 Conditioning = Custom("CONDITIONING")
 ControlNet = Custom("CONTROL_NET")
 Guider = Custom("GUIDER")

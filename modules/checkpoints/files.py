@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
-# where trainers put the weights in their files: AnimateDiff, CameraCtrl's image of it, CameraCtrl itself
-WRAPPERS = ("state_dict", "motion_module_state_dict", "pose_encoder_state_dict", "attention_processor_state_dict")
+# where trainers put the weights in their files: AnimateDiff, CameraCtrl's image of it, CameraCtrl itself, SparseCtrl
+WRAPPERS = ("state_dict", "motion_module_state_dict", "pose_encoder_state_dict", "attention_processor_state_dict", "controlnet")
+PARTS = ("image_proj", "ip_adapter")  # dictionaries that IP-Adapter's files hold beside each other
 PARALLEL = "module."  # what torch's data-parallel wrapper writes before each key
 
 
@@ -45,6 +46,7 @@ def _found(pattern: str, keys: list[str]) -> bool:
 
 
 MOTION_MODULE = "a motion module, for Load Motion Module"
+SPARSECTRL = "a SparseCtrl encoder, for Load Sparse Control"
 _MOTION = r"motion_modules|temporal_transformer|temporal_attentions"
 _LORA = r"lora_(unet|te|up|down|A|B)|_lora\.|\.lora\.|\.hada_w1_a$"
 _CONTROL = r"(^|\.)controlnet_(cond_embedding|down_blocks|mid_block)|^control_model\.|^input_hint_block\."
@@ -71,7 +73,7 @@ KINDS: tuple[tuple[str, Signature], ...] = (
     ),
     ("a MotionCtrl camera module, which this pack does not read", Signature((_MOTIONCTRL,), (_LORA, _CONTROL))),
     ("a FancyVideo module, which this pack does not read", Signature((_FANCYVIDEO,), (_LORA, _CONTROL))),
-    ("a SparseCtrl encoder, which guides a motion module and is none itself", Signature((_CONTROL, _MOTION), (_LORA,))),
+    (SPARSECTRL, Signature((_CONTROL, _MOTION), (_LORA,))),
     ("a ControlNet, for Load ControlNet Model", Signature((_CONTROL,), (_LORA, _MOTION))),
     ("a whole checkpoint of an image model, for Load Checkpoint", Signature((_CHECKPOINT,))),
     (
@@ -87,7 +89,7 @@ KINDS: tuple[tuple[str, Signature], ...] = (
         Signature((r"^(text_model|cond_stage_model|conditioner|transformer\.text_model)\.",), (_CHECKPOINT, _SEEING, _LORA)),
     ),
     ("an image encoder, for Load CLIP Vision", Signature((_SEEING,), (_CHECKPOINT, _LORA))),
-    ("an IP-Adapter, for the nodes of the IP-Adapter pack", Signature((r"^(image_proj|ip_adapter)\.",))),
+    ("an IP-Adapter, for Load Image Prompt", Signature((r"^(image_proj|ip_adapter)\.",))),
 )
 
 
@@ -133,6 +135,8 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     wrapped = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+    parts = {name: content[name] for name in PARTS if isinstance(content.get(name), Mapping)}
+    wrapped += [{f"{name}.{key}": value for key, value in part.items()} for name, part in parts.items()]
     items = (item for part in wrapped or [content] for item in part.items())
     return {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
 

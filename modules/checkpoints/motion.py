@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..camera_model import CameraModel
+from ..first_frame import PiaInput, PictureEncoder
 from ..temporal.motion import MotionModel
 from ..temporal.slots import BlockedUNet, widths
 from ..temporal.transformer import TemporalConfig
@@ -72,7 +73,19 @@ class MotionModule:
             model = MotionModel(self.widths, replace(self.config, clip_norm=self.module_norms), ops, attention)
         model.load_state_dict(self.state, assign=True)
         model.camera = self.camera and CameraModel.of(self.camera, ops, attention)
+        if self.conv_in is not None:
+            state = {f"{CONV_IN}{key}": value for key, value in self.conv_in.items()}
+            model.input_layer = _filled(lambda: PiaInput(len(state[f"{CONV_IN}bias"]), ops), state)
+        if self.image_encoder is not None:
+            model.picture_encoder = _filled(lambda: PictureEncoder(levels(self.widths), ops), self.image_encoder)
         return model.eval().requires_grad_(False)
+
+
+def _filled(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
+    with torch.device("meta"):
+        network = build()
+    network.load_state_dict(state, assign=True)
+    return network
 
 
 def load_motion_module(path: Path) -> MotionModule:

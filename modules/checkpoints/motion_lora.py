@@ -40,6 +40,7 @@ RENAMES: tuple[tuple[str, str], ...] = (
 MOTION = re.compile(r"(?:^|\.)(?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.")
 PART = re.compile(r"^(((?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.temporal_transformer\..+)\.(up|down|alpha)$")
 LORA = re.compile(r"lora|\.alpha$")
+ADAPTER = re.compile(r"^(.+)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight$")
 SLOT = re.compile(r"^(.+?\.motion_modules\.\d+)\.")
 
 
@@ -132,6 +133,24 @@ def load_motion_lora(path: Path) -> MotionLora:
     if not any(LORA.search(key) for key in motion) and not spatial:
         raise ValueError(f"{path.name} is no LoRA: {_other(state, motion, metadata)}")
     return MotionLora(path.name, _deltas(motion, _peft(metadata, path.name), path.name), spatial)
+
+
+def adapter_deltas(lora: MotionLora) -> dict[str, LowRank]:
+    """What a domain adapter as AnimateDiff released its own changes, by diffusers' names of the image model's layers.
+
+    Raises:
+        ValueError: the file is spelt otherwise, or not complete.
+    """
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, value in lora.spatial.items():
+        match = ADAPTER.match(key)
+        if match is None:
+            raise ValueError(
+                f"{lora.name} holds {key}, which is no part of a domain adapter such as v3_sd15_adapter.ckpt: use it in ComfyUI, whose"
+                " loader reads other LoRAs of image models as well"
+            )
+        layers.setdefault(f"{match[1]}.{match[2]}{'.0' if match[2] == 'to_out' else ''}", {})[match[3]] = value
+    return {layer: _low_rank(layer, parts, Peft(), layer, lora.name) for layer, parts in layers.items()}
 
 
 def _other(state: Mapping[str, Tensor], motion: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

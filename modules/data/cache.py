@@ -203,13 +203,25 @@ class EncodedClips:
             TensorCache(folder / "texts", text_key),
         )
 
-    def batch(self, step: int, batch: int) -> EncodedBatch:
-        """The clips of a step.
+    def batch(self, step: int, batch: int, places: range | None = None) -> EncodedBatch:
+        """The clips of a step, or those at some ``places`` of it.
 
         Raises:
             ValueError: none of the clips of that size can be read.
         """
-        takes, videos = zip(*self.dataset.each(step, batch, lambda take: (take, self._video(take))), strict=True)
+        return self._together(self.dataset.each(step, batch, lambda take: (take, self._video(take)), places))
+
+    def pictures(self, step: int, batch: int, *, place: int, count: int) -> EncodedBatch:
+        """Single frames that go with the clip at a place of a step's batch, as clips of one frame.
+
+        Raises:
+            ValueError: none of the clips of that size can be read.
+        """
+        use = lambda take: (take, self._video(take))  # noqa: E731
+        return self._together(self.dataset.pictures(step, batch, use, place=place, count=count))
+
+    def _together(self, made: list[tuple[Take, Tensors]]) -> EncodedBatch:
+        takes, videos = zip(*made, strict=True)
         return EncodedBatch(
             torch.stack([video["latents"] for video in videos]),
             tuple(self.text(take.caption) for take in takes),

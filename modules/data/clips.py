@@ -187,8 +187,8 @@ class ClipDataset:
                 for future in waiting:
                     future.cancel()
 
-    def each(self, step: int, batch: int, use: Callable[[Take], T]) -> list[T]:
-        """What ``use`` makes of each clip of a step.
+    def each(self, step: int, batch: int, use: Callable[[Take], T], places: range | None = None) -> list[T]:
+        """What ``use`` makes of each clip of a step, or of those at some ``places`` of it.
 
         A clip that turns out to be damaged is reported once and passed over: its place takes another source of its size, always the same
         one for the same step and place.
@@ -196,7 +196,31 @@ class ClipDataset:
         Raises:
             ValueError: none of the clips of that size can be read.
         """
-        return [self._first_sound(take, step, place, use) for place, take in enumerate(self.takes(step, batch))]
+        takes = self.takes(step, batch)
+        return [self._first_sound(takes[place], step, place, use) for place in (range(batch) if places is None else places)]
+
+    def pictures(self, step: int, batch: int, use: Callable[[Take], T], *, place: int, count: int) -> list[T]:
+        """What ``use`` makes of ``count`` single frames that go with the clip at a place of a step's batch: of any sources of its size.
+
+        Raises:
+            ValueError: none of the clips of that size can be read.
+        """
+        size = self.takes(step, batch)[place].size
+        sources = [number for number, own in enumerate(self.sizes) if own == size]
+        drawn = [frame_seed(self.settings.seed, step, f"picture {place} {number}") for number in range(count)]
+
+        def frame(take: Take, chance: int) -> Take:
+            return replace(take, indices=take.indices[chance // len(sources) % len(take.indices) :][:1])
+
+        return [
+            self._first_sound(
+                self.take(sources[chance % len(sources)], self._variant(step, place)),
+                step,
+                place,
+                lambda take, chance=chance: use(frame(take, chance)),
+            )
+            for chance in drawn
+        ]
 
     def sound(self, take: Take, use: Callable[[Take], T]) -> T | None:
         """What ``use`` makes of a clip; None, reported once, if it turns out to be damaged."""

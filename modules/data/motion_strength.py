@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
+from ..flow import warped
+
 SHORT_SIDE = 96  # pixels: flow is found in a smaller picture and told in pixels of the clip
 COARSEST = 12  # pixels of the shorter side in the coarsest picture
 RADIUS, ROUNDS = 3, 3  # of the neighbourhood; of least squares at each scale
@@ -73,23 +75,13 @@ def _enlarged(shift: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(shift, (height, width), mode="bilinear", align_corners=False) * scale[:, None, None]
 
 
-def _places(shift: Tensor) -> tuple[Tensor, Tensor]:
-    height, width = shift.shape[-2:]
-    return torch.arange(width).to(shift) + shift[:, 0], torch.arange(height).to(shift)[:, None] + shift[:, 1]
-
-
 def _shifted(image: Tensor, shift: Tensor) -> Tensor:
     """What ``image`` shows where its pixels went."""
-    height, width = image.shape[-2:]
-    x, y = _places(shift)
-    grid = torch.stack([2 * x / max(1, width - 1) - 1, 2 * y / max(1, height - 1) - 1], dim=-1)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return warped(rearrange(image, "n c h w -> n h w c"), rearrange(shift, "n k h w -> n h w k"))[0].movedim(-1, 1)
 
 
 def _seen(shift: Tensor) -> Tensor:
     """Mean length of the shifts that stay in the picture."""
-    height, width = shift.shape[-2:]
-    x, y = _places(shift)
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    lengths = rearrange(torch.linalg.vector_norm(shift, dim=1), "n h w -> (n h w)")
-    return (lengths * inside.flatten()).sum() / inside.sum().clamp_min(1)
+    lengths = torch.linalg.vector_norm(shift, dim=1)
+    _, inside = warped(lengths[..., None], rearrange(shift, "n k h w -> n h w k"))
+    return (lengths * inside).sum() / inside.sum().clamp_min(1)

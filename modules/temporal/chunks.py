@@ -15,6 +15,7 @@ from ..recompute import parts_of, portion, recomputed
 from .slots import BlockedUNet, is_residual
 
 AD_PARAMS = "ad_params"  # where packs that hook attention layers look for the frames of the present call
+ROWS = "longtake_rows"  # in transformer options: ``n``, which rows of the call a layer is given; absent where nobody asked
 
 
 class Chunks:
@@ -91,6 +92,8 @@ class Chunks:
         )
         if isinstance(sigmas, Tensor) and sigmas.ndim and len(sigmas) == count > 1:
             changed["sigmas"] = sigmas[part]
+        if ROWS in options:
+            changed[ROWS] = options[ROWS].unflatten(0, (self.conds, count))[:, part].flatten()
         return {**options, **changed}
 
 

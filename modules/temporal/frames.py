@@ -45,6 +45,7 @@ class Frames:
         fuse_at: where windows are averaged: after each "attention", or after all attentions of a "module".
         streams: how often the clip is there, one version after the other: the first knows its own past, and a frame of any other
             knows the first one's past and itself. It tells those modules that go by order what ``mask`` tells attentions.
+        alone: how many of the last frames are single pictures, which know nothing but themselves; told beside ``mask``, too.
     """
 
     count: int
@@ -55,8 +56,14 @@ class Frames:
     weights: Tensor | None = None
     fuse_at: str = "attention"
     streams: int = 1
+    alone: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.alone < self.count or (self.alone and self.streams > 1):
+            raise ValueError(
+                f"{self.alone} of {self.count} frames in {self.streams} streams are said to be single pictures: at least one must be of a"
+                " clip, and only one stream may have them"
+            )
         if self.streams < 1 or self.count % self.streams:
             raise ValueError(f"{self.count} frames do not divide into {self.streams} streams: each holds the same frames")
         if self.count < 1 or len(self.positions) != self.count:

@@ -18,9 +18,10 @@ from ..windows import Windows
 from .config import TemporalConfig
 from .frames import Frames, Gain, Group, Hint, way_back
 from .kinds import TemporalModule, class_of
-from .masks import MASKS, anchored
+from .masks import MASKS, anchored, local
 from .past import Past
 from .positions import POSITIONS
+from .slots import BlockedUNet, swap
 
 if TYPE_CHECKING:
     from ..camera_model import CameraModel
@@ -39,6 +40,8 @@ class MotionModel(nn.Module):
         ValueError: the configuration is of a kind that this pack does not know, or contradicts itself.
     """
 
+    inside = False  # whether its layers stand inside those of the U-Net, so that none of these sees a frame by itself
+
     def __init__(
         self,
         widths: Mapping[str, int],
@@ -56,7 +59,13 @@ class MotionModel(nn.Module):
         self.ran: Tensor | None = None
         self.hints: Mapping[str, Hint] = {}
         self.past: Past | None = None
+        self.reach: int | None = None  # frames to either side that a frame sees at most; None for what the mask says
+        self.first_seen = False  # whether every frame sees the first one all the same
         self.camera: CameraModel | None = None  # a CameraCtrl module that a host may ask for hints
+        self.input_layer: nn.Module | None = None  # PIA's, for noisy latents and what is given beside them
+        self.picture_encoder: nn.Module | None = None  # AnimateLCM-I2V's, which a host may ask for features
+        self.channels: Tensor | None = None
+        self.features: Mapping[str, Tensor] = {}
         for name, channels in widths.items():
             _grow(self, f"{name}.{kind.member}", kind(channels, config, ops, attention))
 
@@ -69,6 +78,28 @@ class MotionModel(nn.Module):
     def at(self, name: str) -> TemporalModule:
         """The module of one slot."""
         return self.get_submodule(f"{name}.{self.member}")  # type: ignore[return-value]
+
+    def looking(self, window: int = 0, *, first: bool = False) -> "MotionModel":
+        """Let each frame see the ``window`` frames around it at most, 0 for as many as it was trained with, and ``first`` the first one
+        besides. Returns itself.
+
+        Raises:
+            ValueError: the window is even or negative.
+        """
+        check_window(window)
+        self.reach, self.first_seen = (window // 2 if window else None), first
+        return self
+
+    def join(self, unet: BlockedUNet) -> None:
+        """Put what is in no slot where it belongs in a U-Net whose slots are filled, until ``slots.empty``: here an input layer."""
+        if self.input_layer is not None:
+            swap(next(unet.input_blocks[0].children()), self._input)
+
+    def _input(self, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(x: Tensor) -> Tensor:
+            return inner(x) if self.channels is None else self.input_layer(x, self.channels)  # type: ignore[misc]
+
+        return forward
 
     def slot_functions(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What ``slots.fill`` wants: for each slot a function of its features; the identity while no call is under way."""
@@ -85,6 +116,8 @@ class MotionModel(nn.Module):
                 self.ran[place] += 1  # a tensor, not a number: compiled code would be made anew for every count
             if gain is None:
                 return x
+            if name in self.features:
+                x = x + gain.applied(self.features[name].to(x).repeat(len(x) // self.frames.count, 1, 1, 1))
             return module(x, self.frames, gain, self.hints.get(name), None if self.past is None else self.past.at(name))
 
         return run
@@ -127,11 +160,14 @@ class MotionModel(nn.Module):
 
     def _mask(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
         mask = None if self.config.mask == "full" else MASKS[self.config.mask](ids, self.config.mask_frames)
+        mask = mask if self.reach is None else local(ids, self.reach, inside=mask)
+        if self.first_seen and mask is not None:
+            mask = anchored(mask, ids, torch.zeros(1, dtype=ids.dtype, device=ids.device))
         return mask if anchors is None or mask is None else anchored(mask, ids, anchors)
 
     def _masks(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
         """``ids``: ``w l``. Returns ``w l l``."""
-        if self.config.mask == "full":
+        if self.config.mask == "full" and self.reach is None:
             return None
         return torch.stack([mask for row in ids if (mask := self._mask(row, anchors)) is not None])
 
@@ -159,6 +195,21 @@ class MotionModel(nn.Module):
             self.frames, self.gains, self.ran, self.past = before
 
     @contextmanager
+    def pictured(self, channels: Tensor | None, features: Mapping[str, Tensor]) -> Iterator[None]:
+        """While open, the network is told of a picture; afterwards it is as before, whatever happened.
+
+        Args:
+            channels: ``f d h w``, what the input layer gets beside each frame's noisy latents; None for the U-Net's own layer.
+            features: ``f c p q`` by slot, what is added before its module.
+        """
+        before = self.channels, self.features
+        self.channels, self.features = channels, features
+        try:
+            yield
+        finally:
+            self.channels, self.features = before
+
+    @contextmanager
     def hinted(self, hints: Mapping[str, Hint]) -> Iterator[None]:
         """While open, the modules of these slots are told so much besides; afterwards they are as before, whatever happened."""
         before, self.hints = self.hints, hints
@@ -169,6 +220,15 @@ class MotionModel(nn.Module):
 
 
 FULL = Gain()
+
+
+def check_window(window: int) -> None:
+    """Refuse a width of a frame's view that has no middle."""
+    if window < 0 or (window and window % 2 == 0):
+        raise ValueError(
+            f"the attention window is {window} frames: it must be odd, the frame itself and as many on either side, such as 5, or 0 for all"
+        )
+
 
 # what becomes of absolute times, (0, 1, 2 ... and how many were trained) -> times
 STRETCHES: dict[str, Callable[[Tensor, int], Tensor]] = {

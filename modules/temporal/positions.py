@@ -103,4 +103,21 @@ class Shaw(nn.Module):
         return q, k, torch.einsum("bhid,ijd->bhij", q, table) / math.sqrt(q.shape[-1])
 
 
+class Untold(nn.Module):
+    """Nothing at all: frames are told apart by something else, such as convolutions over time. No choice of its own, so in no table."""
+
+    absolute = False
+
+    def add(self, x: Tensor, positions: Tensor) -> Tensor:
+        """``x``: ``b f c`` as it is, whatever ``positions``: ``f``. Returns ``b f c``."""
+        return x
+
+    def table(self, positions: Tensor, like: Tensor) -> None:
+        """Nothing is added, whatever ``positions``: ``f`` and ``like``: ``...``."""
+
+    def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``q``: ``b heads f d`` and ``k``: ``b heads f d`` unchanged whatever ``positions``: ``f``, and no bias."""
+        return q, k, None
+
+
 POSITIONS: dict[str, type[Sinusoid] | type[Rotary] | type[Shaw]] = {"sinusoid": Sinusoid, "rotary": Rotary, "shaw": Shaw}

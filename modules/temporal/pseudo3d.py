@@ -103,9 +103,10 @@ class Pseudo3D(nn.Module):
 
     def _seen(self, frames: Frames) -> Tensor:
         """For each frame the places of what its taps see, ``frames.count`` for nothing. Returns ``f k``."""
-        each = frames.count // frames.streams
+        each = (frames.count - frames.alone) // frames.streams
         taps, own = torch.tensor(self.taps), torch.arange(each)[:, None]
         clip = own + taps
         clip = torch.where((clip < 0) | (clip >= each), frames.count, clip)
         others = [torch.where(taps == 0, own + stream * each, clip) for stream in range(1, frames.streams)]
-        return torch.cat([clip, *others])
+        pictures = torch.arange(each * frames.streams, frames.count)[:, None]
+        return torch.cat([clip, *others, torch.where(taps == 0, pictures, frames.count)])

@@ -100,12 +100,13 @@ class Recurrent(nn.Module):
         if hint is not None:
             raise ValueError("camera features were given to a recurrent module: they are for temporal transformers only")
         told = rearrange(self.gru.inputs(self.proj_in(self.norm(x))), "(b f) k h w -> b f k h w", f=frames.count)
-        states = self._states(told, frames.streams, past)
+        states = self._states(told, frames, past)
         return x + (gain or Gain()).applied(self.proj_out(states.flatten(0, 1)))
 
-    def _states(self, told: Tensor, streams: int, past: SlotPast | None) -> Tensor:
+    def _states(self, told: Tensor, frames: Frames, past: SlotPast | None) -> Tensor:
         """The state after each frame: ``told``: ``b f k h w``. Returns ``b f s h w``."""
-        clip, *others = told.chunk(streams, dim=1)
+        together = told[:, : frames.count - frames.alone]
+        clip, *others = together.chunk(frames.streams, dim=1)
         state = self.start.to(told)[None, :, None, None].expand(len(told), -1, *told.shape[-2:])
         before, after = [], []
         for place, frame in enumerate(clip.unbind(1)):
@@ -118,4 +119,8 @@ class Recurrent(nn.Module):
         for stream in others:
             beside = self.gru(stream.flatten(0, 1), torch.stack(before, dim=1).flatten(0, 1))
             done.append(beside.unflatten(0, stream.shape[:2]))
+        if frames.alone:  # a picture is a clip of one frame
+            pictures = told[:, -frames.alone :]
+            first = self.start.to(told)[None, :, None, None].expand(pictures.shape[0] * frames.alone, -1, *told.shape[-2:])
+            done.append(self.gru(pictures.flatten(0, 1), first).unflatten(0, pictures.shape[:2]))
         return torch.cat(done, dim=1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .frames import Gain, resized
-from .motion import STRETCHES
+from .motion import STRETCHES, check_window
 
 RULE = re.compile(r"^(all|down|mid|up)((?:\.\d+){0,2})$")
 MOST = 10.0  # an effect or a scale beyond this is a slip of the hand
@@ -204,6 +204,8 @@ class MotionSettings:
         end_percent: after it, too.
         keyframes: in any order; before the first the module acts plainly.
         positions: a name in ``motion.STRETCHES``.
+        window: frames that a frame sees at most, itself in the middle; 0 for all.
+        first_frame: whether it sees the first one besides.
     """
 
     effect: float = 1.0
@@ -212,6 +214,8 @@ class MotionSettings:
     end_percent: float = 1.0
     keyframes: tuple[MotionKeyframe, ...] = field(default=())
     positions: str = "trained"
+    window: int = 0
+    first_frame: bool = False
 
     def __post_init__(self) -> None:
         for name in ("effect", "scale"):
@@ -225,6 +229,7 @@ class MotionSettings:
             )
         if self.positions not in STRETCHES:
             raise ValueError(f"the positions {self.positions!r} are not known: choose one of {', '.join(STRETCHES)}")
+        check_window(self.window)
         stranger = next((item for item in self.keyframes if not isinstance(item, MotionKeyframe)), None)
         if stranger is not None:
             raise ValueError(f"keyframes holds {type(stranger).__name__} where motion keyframes belong: connect Motion Keyframe")

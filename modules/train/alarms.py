@@ -4,7 +4,6 @@ An attention whose rows look at one key only has no gradient left to look elsewh
 gradients rise before the loss says anything (Zhai et al., arXiv:2303.06296). A slow decrease is healthy; a collapse is not.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -107,8 +106,26 @@ def rate_factor(history: Sequence[Snapshot], *, factor: float = 0.5, wait: int =
     """
     if not 0 < factor < 1:
         raise ValueError(f"factor is {factor}: between 0 and 1 it lowers the learning rate; 0.5 halves it")
-    result, last = 1.0, -math.inf
-    for place, snapshot in enumerate(history):
-        if snapshot.step - last >= wait and any(item.grave for item in findings(history[place : place + 1])):
-            result, last = max(least, result * factor), snapshot.step
-    return result
+    state = Lowering()
+    for snapshot in history:
+        state = state.after(snapshot, factor=factor, wait=wait, least=least)
+    return state.factor
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """Where the learning rate stands after some snapshots: all that the next one needs to know of those before it.
+
+    Attributes:
+        factor: on the learning rate.
+        last: step of the last lowering; None before any.
+    """
+
+    factor: float = 1.0
+    last: int | None = None
+
+    def after(self, now: Snapshot, *, factor: float = 0.5, wait: int = WITHIN, least: float = 1 / 64) -> "Lowering":
+        """Where it stands after one more snapshot; see ``rate_factor``."""
+        if self.last is not None and now.step - self.last < wait:
+            return self
+        return Lowering(max(least, self.factor * factor), now.step) if any(x.grave for x in findings([now])) else self

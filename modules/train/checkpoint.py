@@ -1,5 +1,6 @@
 """Checkpoints of a training run: one safetensors file, written under another name and renamed, with a JSON text beside the tensors."""
 
+import glob
 import json
 import os
 from collections.abc import Mapping
@@ -41,6 +42,12 @@ def write(path: Path, about: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         partial.unlink(missing_ok=True)
 
 
+def tidy(path: Path) -> None:
+    """Take away what a process that was killed while it wrote this checkpoint has left; no other run may be writing it."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What ``write`` wrote.
 
@@ -55,6 +62,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path.name} cannot be read: it is cut short or no safetensors file ({error})") from error
     if not isinstance(about, dict) or "settings" not in about:
         raise ValueError(f"{path.name} is no training checkpoint: give another name, or the checkpoint of this run")
+    if "task" not in about:
+        raise ValueError(
+            f"{path.name} was written by an earlier trainer of this pack, which this one cannot go on with: give this run another name,"
+            " and the earlier run's finished model as its start, if there is one"
+        )
     return about, state
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..noise import NoiseSchedule, broadcast, frame_seed
 from .levels import LEVELS
 from .losses import LossSettings, clip_losses, converted, start_frames
+from .own_guesses import from_guesses
 from .weights import WeightSettings, loss_weights
 
 
@@ -28,7 +29,8 @@ class Batch:
         images: how many of the last frames are single pictures that belong to no clip.
         context: ``n k d``, or ``n f k d`` for one per frame: text tokens; None for none.
         labels: ``n l``, or ``n f l``: label vectors; None for none.
-        extra: tensors by name for tasks of their own, ``n ...`` each, such as keyframes.
+        extra: tensors by name for tasks of their own, ``n ...`` each, such as keyframes. ``shown``: what noise is put on instead of
+            the clips, which are still what is asked for; ``area``: how much each number of a clip counts, 1 on average.
     """
 
     clips: Tensor
@@ -64,6 +66,7 @@ class Objective:
         loss: what the error of a clip costs.
         noise_offset: standard deviation of noise that is the same at every pixel of a channel, so that brightness is learned, too.
         dropout: share of clips that are shown without their conditions.
+        own_guesses: share of clips whose noisy frames are made of the network's own guesses, as those of a rollout are.
     """
 
     prediction: str = "eps"
@@ -72,11 +75,12 @@ class Objective:
     loss: LossSettings = field(default_factory=LossSettings)
     noise_offset: float = 0.0
     dropout: float = 0.1
+    own_guesses: float = 0.0
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
             raise ValueError(f"levels is {self.levels!r}: choose one of {', '.join(LEVELS)}")
-        for name in ("noise_offset", "dropout"):
+        for name in ("noise_offset", "dropout", "own_guesses"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
 
@@ -119,13 +123,31 @@ def losses(
     alone = torch.randint(0, len(schedule.sigmas), (total, batch.images), generator=g)[chosen]
     start = start_frames(total, f - batch.images, g)[chosen]
     kept = (torch.rand(total, generator=g) >= objective.dropout)[chosen]
-    sigma = schedule.sigmas[torch.cat([levels, alone], dim=1)].to(clips.device)
+    timesteps = torch.cat([levels, alone], dim=1)
+    sigma = schedule.sigmas[timesteps].to(clips.device)
     noise = clip_noise(clips, objective.noise_offset, seed, step, places)
     wide = broadcast(sigma.flatten(), clips.flatten(0, 1)).unflatten(0, (n, f))
-    clean = network(clips + wide * noise, sigma, without_conditions(batch, kept.to(clips.device)))
+    told = without_conditions(batch, kept.to(clips.device))
+    # without its conditions a clip is shown as it is: nothing else says what is meant
+    shown = torch.where(kept.to(clips.device)[:, None, None, None, None], batch.extra.get("shown", clips), clips)
+    noisy = shown + wide * noise
+    if objective.own_guesses:
+        noisy = from_guesses(
+            lambda x, sigma, conditioned: network(x, sigma, without_conditions(told, conditioned)),
+            *(noisy, shown, timesteps, schedule),
+            share=objective.own_guesses,
+            seed=seed,
+            step=step,
+            places=places,
+        )
+    clean = network(noisy, sigma, told)
     spread = objective.loss.space or objective.prediction
     error = converted(clean - clips, sigma, given="x0", wanted=spread)
-    weight = loss_weights(sigma, spread, objective.weight).to(error)
+    if "area" in batch.extra:
+        error = error * batch.extra["area"].sqrt()
+    of_clip = loss_weights(sigma[:, : f - batch.images], spread, objective.weight)
+    of_pictures = loss_weights(sigma[:, f - batch.images :].reshape(-1, 1), spread, objective.weight)  # which have no neighbours
+    weight = torch.cat([of_clip, of_pictures.view(n, batch.images)], dim=1).to(error)
     return clip_losses(error, weight, start.to(clips.device), objective.loss, batch.images)
 
 
@@ -155,8 +177,12 @@ def without_conditions(batch: Batch, kept: Tensor) -> Batch:
     if bool(kept.all()):
         return batch
     drop = lambda value: None if value is None else value * kept.reshape(-1, *(1,) * (value.ndim - 1)).to(value)  # noqa: E731
-    empty = batch.extra.get("no_context")  # an empty prompt's tokens, ``n k d``
-    context = drop(batch.context)
-    if batch.context is not None and empty is not None:
-        context = torch.where(kept.reshape(-1, *(1,) * (batch.context.ndim - 1)), batch.context, empty)
-    return replace(batch, context=context, labels=drop(batch.labels))
+
+    def without(value: Tensor | None, empty: Tensor | None) -> Tensor | None:
+        if value is None or empty is None:
+            return drop(value)
+        return torch.where(kept.reshape(-1, *(1,) * (value.ndim - 1)), value, empty)
+
+    # what an empty prompt is: its tokens, ``n k d``, and its label vector, ``n l``
+    context, labels = batch.extra.get("no_context"), batch.extra.get("no_labels")
+    return replace(batch, context=without(batch.context, context), labels=without(batch.labels, labels))

@@ -7,11 +7,11 @@ gradient by more than rounding. Several processes (``torchrun``) share a batch b
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -45,6 +45,47 @@ class Task(Protocol):
 
     def after_step(self, step: int) -> None:
         """Called when the optimizer has moved, such as for a power iteration."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A task that keeps more than its parameters, such as the directions of sigma-reparametrised weights."""
+
+    def undecayed(self) -> Collection[str]:
+        """Names of the parameters that take no weight decay."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a resumed run needs beside the parameters, by name."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what ``tensors`` gave."""
+        ...
+
+
+class Watch(Protocol):
+    """Looks at what is trained, and may slow the training down (``attention_watch.py``)."""
+
+    def looking(self, step: int) -> AbstractContextManager[None]:
+        """Open while step ``step``, counted from 0, is computed."""
+        ...
+
+    def seen(self, step: int, grad_norm: float) -> float:
+        """Called after the step, with the steps done; gives the factor on the learning rate from now on."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint must agree with because weights hang on it; JSON-able."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know; JSON-able."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
         ...
 
 
@@ -88,14 +129,17 @@ class Run:
         task: what is trained.
         settings: how.
         path: checkpoint to resume from if it exists, and to save to; None keeps everything in memory.
+        watch: looks on; None for nobody.
 
     Raises:
         ValueError: the checkpoint belongs to another run, or is broken.
     """
 
-    def __init__(self, task: Task, settings: RunSettings, path: Path | None = None):
-        self.task, self.settings, self.path = task, settings, path
-        self.parameters = dict(task.parameters())
+    def __init__(self, task: Task, settings: RunSettings, path: Path | None = None, watch: Watch | None = None):
+        self.task, self.settings, self.path, self.watch = task, settings, path, watch
+        self.undecayed = frozenset(task.undecayed()) if isinstance(task, Keeping) else frozenset()
+        # in the order of the optimizer's groups
+        self.parameters = dict(sorted(task.parameters().items(), key=lambda item: item[0] in self.undecayed))
         if not self.parameters:
             raise ValueError("there is nothing to train: the chosen scope leaves out every weight")
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if settings.ema else {}
@@ -105,6 +149,8 @@ class Run:
         self.done = 0
         self.losses: list[float] = []
         self.slowed = 1.0  # factor on the learning rate that a monitor has set
+        if path is not None and rank() == 0:
+            checkpoint.tidy(path)
         if path is not None and path.exists():
             self._resume(path)
 
@@ -122,9 +168,12 @@ class Run:
         started, first = time.monotonic(), self.done
         while self.done < self.settings.steps:
             rate = self.settings.rate(self.done) * self.slowed
-            loss, norm = self._step(rate)
+            with nullcontext() if self.watch is None else self.watch.looking(self.done):
+                loss, norm = self._step(rate)
             self.done += 1
             self.losses.append(loss)
+            if self.watch is not None:
+                self.slowed = agreed(self.watch.seen(self.done, norm), self.device)
             seconds = time.monotonic() - started
             left = seconds / (self.done - first) * (self.settings.steps - self.done)
             yield TrainStep(self.done, self.settings.steps, loss, norm, rate, seconds, left)
@@ -198,7 +247,7 @@ class Run:
                 value.lerp_(self.parameters[name], 1 - decay)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        parameters = list(self.parameters.values())
+        parameters = self._groups()
         if not (self.settings.sharded and processes() > 1):
             return OPTIMIZERS[self.settings.optimizer](parameters, self.settings)
         from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -210,6 +259,14 @@ class Run:
             parameters, torch.optim.AdamW, lr=s.learning_rate, betas=(s.beta1, s.beta2), weight_decay=s.weight_decay
         )
 
+    def _groups(self) -> list[Any]:
+        """All parameters, or where some take no weight decay, both kinds as groups of the optimizer."""
+        if not self.undecayed:
+            return list(self.parameters.values())
+        decayed = [value for name, value in self.parameters.items() if name not in self.undecayed]
+        others = [value for name, value in self.parameters.items() if name in self.undecayed]
+        return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+
     def _about(self) -> dict[str, Any]:
         return {
             "task": self.task.description(),
@@ -217,12 +274,15 @@ class Run:
             "done": self.done,
             "slowed": self.slowed,
             "scaler": self.scaler.state_dict(),
+            "watch": {} if self.watch is None else {"facts": self.watch.facts(), "state": self.watch.state()},
         }
 
     def _state(self) -> dict[str, Tensor]:
         state = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         state |= {f"now/{name}": parameter.detach() for name, parameter in self.parameters.items()}
         state |= {f"average/{name}": value for name, value in self.average.items()}
+        if isinstance(self.task, Keeping):
+            state |= {f"task/{name}": value for name, value in self.task.tensors().items()}
         moments = self.optimizer.state_dict()["state"]
         for place, name in enumerate(self.parameters):
             for key, value in moments.get(place, {}).items():
@@ -231,9 +291,12 @@ class Run:
 
     def _resume(self, path: Path) -> None:
         about, state = checkpoint.read(path)
-        differing = checkpoint.differences(about.get("task", {}), self.task.description()) + self.settings.differing(
-            about.get("settings", {})
-        )
+        watched = about.get("watch", {})
+        differing = [
+            *checkpoint.differences(about["task"], self.task.description()),
+            *self.settings.differing(about["settings"]),
+            *checkpoint.differences(watched.get("facts", {}), {} if self.watch is None else self.watch.facts()),
+        ]
         if differing:
             raise ValueError(
                 f"{path.name} belongs to another run ({', '.join(differing)} differ): give this run a checkpoint of its own, or"
@@ -246,16 +309,23 @@ class Run:
                     self.average[name].copy_(state[f"average/{name}"])
         self._resume_optimizer(state)
         self.scaler.load_state_dict(about["scaler"]) if about.get("scaler") else None
+        if isinstance(self.task, Keeping):
+            self.task.restore(_below("task/", state))
+        if self.watch is not None and watched:
+            self.watch.restore(watched["state"])
         self.losses = state["losses"].tolist()
         self.done, self.slowed = about["done"], about.get("slowed", 1.0)
 
     def _resume_optimizer(self, state: Mapping[str, Tensor]) -> None:
         filled = self.optimizer.state_dict()
         for place, name in enumerate(self.parameters):
-            prefix = f"optimizer/{name}/"
-            filled["state"][place] = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            filled["state"][place] = _below(f"optimizer/{name}/", state)
         filled["state"] = {place: moments for place, moments in filled["state"].items() if moments}
         self.optimizer.load_state_dict(filled)
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def train(run: Run, every: int = 250, each: Callable[[TrainStep], None] = lambda step: None) -> Generator[TrainStep, None, None]:
@@ -264,16 +334,16 @@ def train(run: Run, every: int = 250, each: Callable[[TrainStep], None] = lambda
     Args:
         run: to go on with.
         every: steps between checkpoints.
-        each: called after each step, before it is yielded, such as to write a log.
+        each: called after each step, before a checkpoint is written, such as to write a log.
     """
     unsaved = 0
     try:
         for step in run.steps():
             unsaved += 1
+            each(step)  # first: a log may be ahead of its checkpoint, and is cut when the run goes on, but never behind
             if unsaved == every or step.step == step.total:
                 run.save()
                 unsaved = 0
-            each(step)
             yield step
     except Diverged:
         unsaved = 0  # the weights that diverged are not worth a checkpoint
@@ -302,6 +372,15 @@ def share(batch: int) -> range:
     if batch < processes():
         raise ValueError(f"a batch of {batch} clips is too small for {processes()} processes: give at least one clip to each")
     return range(batch * rank() // processes(), batch * (rank() + 1) // processes())
+
+
+def agreed(number: float, device: torch.device) -> float:
+    """What the first process says, in all of them."""
+    if processes() == 1:
+        return number
+    said = torch.tensor([number], dtype=torch.float64, device=device)
+    dist.broadcast(said, 0)
+    return float(said)
 
 
 def add_up(tensors: list[Tensor]) -> None:

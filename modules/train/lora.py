@@ -7,13 +7,15 @@ the network itself (Hu et al., arXiv:2106.09685). AnimateDiff (arXiv:2307.04725,
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.motion_lora import LowRank
 from ..noise import frame_seed
-from ..temporal.low_rank import Branches
+from ..temporal.low_rank import Branch, Branches
 from ..temporal.motion import MotionModel
 from ..temporal.slots import slots, swap
 from ..unet import UNet
@@ -21,7 +23,48 @@ from ..unet import UNet
 PROJECTIONS = re.compile(r"(?:^|\.)(to_q|to_k|to_v|to_out\.0)$")
 
 
-def trainable_branches(layers: dict[str, nn.Module], rank: int, seed: int, device: torch.device | str = "cpu") -> Branches:
+class TrainableBranches(Branches):
+    """Branches that act at full strength, and train, unless ``told`` otherwise.
+
+    Attributes:
+        constant: whether no gradient reaches them.
+    """
+
+    gain: Tensor | None
+    constant = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return next(self.parameters()).device
+
+    @contextmanager
+    def told(self, gain: Tensor | None, *, constant: bool = False) -> Iterator[None]:
+        """While open, they act otherwise; afterwards they are as before, whatever happened.
+
+        Args:
+            gain: ``...``, how strongly they act, one number; None for not at all.
+            constant: whether no gradient reaches them.
+        """
+        before = self.gain, self.constant
+        self.gain, self.constant = gain, constant
+        try:
+            yield
+        finally:
+            self.gain, self.constant = before
+
+    def added(self, branch: Branch, x: Tensor) -> Tensor | None:
+        """What one of them adds to its layer's output for ``x``: ``... c``. Returns ``... d``, or None where they rest."""
+        if self.gain is None:
+            return None
+        down, up = branch.down.weight, branch.up.weight
+        down, up = (down.detach(), up.detach()) if self.constant else (down, up)
+        return F.linear(F.linear(x.to(down), down) * self.gain.to(down), up)
+
+
+def trainable_branches(
+    layers: dict[str, nn.Module], rank: int, seed: int, device: torch.device | str = "cpu"
+) -> TrainableBranches:
     """Branches for linear layers, acting at full strength, the upper matrices zero.
 
     Args:
@@ -47,7 +90,7 @@ def trainable_branches(layers: dict[str, nn.Module], rank: int, seed: int, devic
         bound = 1 / math.sqrt(into)
         down = torch.empty(rank, into).uniform_(-bound, bound, generator=g)
         deltas[f"{name}.weight"] = torch.zeros(out, rank), down, 1.0
-    branches = Branches(deltas).to(device).requires_grad_(True)
+    branches = TrainableBranches(deltas).to(device).requires_grad_(True)
     branches.gain = torch.ones((), device=device)
     return branches
 
@@ -68,16 +111,17 @@ def image_projections(unet: UNet) -> dict[str, nn.Module]:
     return found
 
 
-def beside(layers: dict[str, nn.Module], branches: Branches) -> None:
+def beside(layers: dict[str, nn.Module], branches: TrainableBranches) -> None:
     """Let layers add what their branches give; other branches on them stay."""
     for name, branch in branches.by_layer():
         swap(layers[name], _added(branches, branch))
 
 
-def _added(branches: Branches, branch: nn.Module):
+def _added(branches: TrainableBranches, branch: Branch):
     def around(inner):
         def forward(x: Tensor) -> Tensor:
-            return inner(x) if branches.gain is None else inner(x) + branch(x, branches.gain)
+            out, more = inner(x), branches.added(branch, x)
+            return out if more is None else out + more.to(out)
 
         return forward
 

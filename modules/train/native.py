@@ -7,9 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ..gradients import checkpointed
 from ..noise import NoiseSchedule
 from ..temporal.frames import Frames
 from ..temporal.kinds import class_of
+from ..temporal.masks import causal
 from ..temporal.motion import MotionModel, functions_of
 from ..temporal.slots import fill
 from ..unet import UNet
@@ -17,37 +19,83 @@ from ..video_model import VideoModelInfo, clean_prediction
 from .denoising import Batch, Network
 
 
-def native_network(info: VideoModelInfo, unet: UNet, motions: Sequence[MotionModel] = ()) -> Network:
+def native_network(
+    info: VideoModelInfo, unet: UNet, motions: Sequence[MotionModel] = (), *, beside: bool = False, recompute: bool = False
+) -> Network:
     """The U-Net with these motion models in its slots as a network from noisy frames to clean ones.
 
     Args:
         info: prediction type and noise schedule.
         unet: whose slots are filled for good.
         motions: may be none, for an image model that sees each frame by itself.
+        beside: the clean clip goes through the network too, before the noisy one, and noisy frames see its earlier frames.
+        recompute: layers compute again when gradients come back, instead of keeping what they computed.
 
     Raises:
-        ValueError: single pictures stand beside clips in a batch and a motion model carries a state from frame to frame.
+        ValueError: clean clips are to stand beside noisy ones, and there are single pictures or hints as well.
     """
     fill(unet, functions_of(motions))
     schedule = NoiseSchedule.named(info.noise_schedule)
 
     def network(x: Tensor, sigma: Tensor, batch: Batch) -> Tensor:
         f = x.shape[1]
+        if beside:
+            x, sigma = _with_clean(x, sigma, batch, info)
         with ExitStack() as stack:
             for motion in motions:
-                stack.enter_context(motion.during(frames_of(motion, f, batch.images, x.device)))
+                shown = two_streams(f, x.device) if beside else frames_of(motion, f, batch.images, x.device)
+                stack.enter_context(motion.during(shown))
+            if recompute:
+                stack.enter_context(checkpointed(unet, motions, holders=motions))
             clean = clean_prediction(
                 unet,
                 x.flatten(0, 1),
                 sigma.flatten(),
                 schedule,
                 info.prediction,
-                context=per_frame(batch.context, f, 3),
-                y=per_frame(batch.labels, f, 2),
+                beside=hints_of(info, batch),
+                context=per_frame(batch.context, x.shape[1], 3),
+                y=per_frame(batch.labels, x.shape[1], 2),
             )
-        return clean.unflatten(0, x.shape[:2])
+        return clean.unflatten(0, x.shape[:2])[:, -f:]
 
     return network
+
+
+def _with_clean(x: Tensor, sigma: Tensor, batch: Batch, info: VideoModelInfo) -> tuple[Tensor, Tensor]:
+    """The clean frames before the noisy ones, and their noise level 0 before theirs."""
+    if batch.images or info.hints:
+        raise ValueError(
+            "single pictures and hints have no past that could stand beside them: set images per clip to 0, or use another method"
+        )
+    return torch.cat([batch.clips, x], dim=1), torch.cat([torch.zeros_like(sigma), sigma], dim=1)
+
+
+def two_streams(count: int, device: torch.device | str = "cpu") -> Frames:
+    """Clean frames, then the same clip's noisy frames: clean ones see the past, a noisy one sees the clean past and itself.
+
+    Args:
+        count: frames of the clip.
+        device: where they are.
+    """
+    times = torch.arange(count, device=device)
+    past, same = causal(times), torch.eye(count, dtype=torch.bool, device=device)
+    top = torch.cat([past, torch.zeros_like(past)], dim=1)
+    bottom = torch.cat([past & ~same, same], dim=1)
+    return Frames(2 * count, times.repeat(2), torch.cat([top, bottom]), streams=2)
+
+
+def hints_of(info: VideoModelInfo, batch: Batch) -> Tensor | None:
+    """What stands beside the noisy frames of a batch, from its extra tensor ``hints``, ``n f d h w``. Returns ``m d h w``, or None.
+
+    Raises:
+        ValueError: the model takes hints and the batch has none, or the other way round.
+    """
+    given = batch.extra.get("hints")
+    if info.hints != (given is not None):
+        has, takes = ("has", "takes no") if given is not None else ("has no", "takes")
+        raise ValueError(f"the batch {has} hints and the model {takes} hints: give both or neither")
+    return None if given is None else given.flatten(0, 1)
 
 
 def per_frame(values: Tensor | None, frames: int, plain: int) -> Tensor | None:
@@ -76,18 +124,13 @@ def frames_of(motion: MotionModel, count: int, images: int, device: torch.device
         count: frames and pictures together.
         images: pictures among them.
         device: where the frames are.
-
-    Raises:
-        ValueError: the model carries a state from frame to frame, so pictures behind a clip would be part of it.
     """
     if not images:
         return motion.frames_for(torch.arange(count, device=device))
-    if motion.recalls:
-        raise ValueError("single pictures cannot stand beside clips of a recurrent model: set images per clip to 0")
     clip = motion.frames_for(torch.arange(count - images, device=device))
     mask = torch.eye(count, dtype=torch.bool, device=device)
     mask[: count - images, : count - images] = True if clip.mask is None else clip.mask
-    return Frames(count, torch.cat([clip.positions, clip.positions.new_zeros(images)]), mask)
+    return Frames(count, torch.cat([clip.positions, clip.positions.new_zeros(images)]), mask, alone=images)
 
 
 def frozen(*networks: nn.Module) -> None:

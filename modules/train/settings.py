@@ -4,9 +4,9 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
-from torch import nn
 
 
 def cosine(done: float) -> float:
@@ -28,14 +28,14 @@ DECAYS: dict[str, Callable[[float], float]] = {f.__name__: f for f in (cosine, c
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def adamw(parameters: list[nn.Parameter], settings: "RunSettings") -> torch.optim.Optimizer:
+def adamw(parameters: list[Any], settings: "RunSettings") -> torch.optim.Optimizer:
     """AdamW (arXiv:1711.05101)."""
     return torch.optim.AdamW(
         parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
     )
 
 
-def adamw8bit(parameters: list[nn.Parameter], settings: "RunSettings") -> torch.optim.Optimizer:
+def adamw8bit(parameters: list[Any], settings: "RunSettings") -> torch.optim.Optimizer:
     """AdamW with 8-bit moments (arXiv:2110.02861), from the package bitsandbytes.
 
     Raises:
@@ -57,13 +57,13 @@ class Lion(torch.optim.Optimizer):
     """The sign of an interpolated momentum (arXiv:2302.06675, Algorithm 2): half of AdamW's memory.
 
     Args:
-        parameters: to train.
+        parameters: to train, or groups of them.
         lr: learning rate; a third to a tenth of AdamW's.
         betas: of the update and of the momentum.
         weight_decay: decoupled.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, betas: tuple[float, float], weight_decay: float):
+    def __init__(self, parameters: list[Any], lr: float, betas: tuple[float, float], weight_decay: float):
         super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -83,12 +83,12 @@ class Lion(torch.optim.Optimizer):
                 average.lerp_(parameter.grad, 1 - two)
 
 
-def lion(parameters: list[nn.Parameter], settings: "RunSettings") -> torch.optim.Optimizer:
+def lion(parameters: list[Any], settings: "RunSettings") -> torch.optim.Optimizer:
     """``Lion``."""
     return Lion(parameters, settings.learning_rate, (settings.beta1, settings.beta2), settings.weight_decay)
 
 
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], "RunSettings"], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[list[Any], "RunSettings"], torch.optim.Optimizer]] = {
     f.__name__: f for f in (adamw, adamw8bit, lion)
 }
 RANGES: dict[str, tuple[float, float]] = {

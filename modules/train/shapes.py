@@ -22,6 +22,7 @@ COLOURS = {
     "blue": (-0.6, -0.3, 1.0),
     "yellow": (0.9, 0.8, -0.7),
 }
+MOST_COLOUR = 1.55  # between the largest and the smallest channel, of every colour at least
 MOTIONS = ("bouncing", "turning", "growing")
 LABELS = (*SHAPES, *COLOURS, *MOTIONS)
 
@@ -87,8 +88,17 @@ def coverage(shape: Tensor, centre: Tensor, radius: Tensor, angle: Tensor, size:
     return (inside[shape, torch.arange(len(shape))] + 0.5).clamp(0, 1)
 
 
-def clips(count: int, frames: int, seed: int, index: int = 0) -> Clips:
-    """Draw ``count`` clips; the same ``(seed, index)`` gives the same clips, and their first frames do not depend on ``frames``."""
+def clips(count: int, frames: int, seed: int, index: int = 0, step: float = 1.0, further: Tensor | None = None) -> Clips:
+    """Draw ``count`` clips; the same ``(seed, index)`` gives the same clips, and their first frames do not depend on ``frames``.
+
+    Args:
+        count: of clips.
+        frames: of a clip.
+        seed: of all.
+        index: of this batch.
+        step: time from frame to frame: with 0.25 the same scene runs at four times the frame rate.
+        further: ``b``, how many places further in ``SHAPES`` the outline is that is drawn instead of the true one; None for none.
+    """
     g = torch.Generator().manual_seed(frame_seed(seed, index, "shapes"))
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -101,7 +111,7 @@ def clips(count: int, frames: int, seed: int, index: int = 0) -> Clips:
     background = F.interpolate(coarse, size=(SIZE, SIZE), mode="bicubic", align_corners=True)[:, 0].clamp(0, 1) - 1.0
 
     turning, growing = (motion == MOTIONS.index(name) for name in ("turning", "growing"))
-    time = torch.arange(frames, dtype=torch.float32)
+    time = torch.arange(frames, dtype=torch.float32) * step
     size = uniform(4.5, 6.0)
     swell = triangle_wave(uniform(3.5, 7.0)[:, None] + uniform(0.15, 0.35)[:, None] * time, torch.tensor(3.5), torch.tensor(7.0))
     radius = torch.where(growing[:, None], swell, size[:, None].expand(-1, frames))
@@ -120,7 +130,8 @@ def clips(count: int, frames: int, seed: int, index: int = 0) -> Clips:
     centre = torch.where(turning[:, None, None], circle, flight)
     angle = torch.where(turning[:, None], phase, uniform(-0.3, 0.3)[:, None].expand(-1, frames))
 
-    cover = coverage(shape.repeat_interleave(frames), centre.flatten(0, 1), radius.flatten(), angle.flatten())
+    outline = shape if further is None else (shape + further) % len(SHAPES)
+    cover = coverage(outline.repeat_interleave(frames), centre.flatten(0, 1), radius.flatten(), angle.flatten())
     cover = cover.view(count, frames, 1, SIZE, SIZE)
     paint = torch.tensor(list(COLOURS.values()))[colour][:, None, :, None, None]
     pictures = background[:, None, None] * (1 - cover) + paint * cover

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from .shapes import COLOURS, Clips, coverage
+from .shapes import COLOURS, MOST_COLOUR, Clips, coverage
 
 BUCKETS = ((4, 16), (16, 48), (48, 96), (96, 160))
 VALID_OVERLAP = 0.75
@@ -43,7 +43,7 @@ def recognise(frames: Tensor) -> Seen:
     """Find the object in every frame. ``frames``: ``b f 3 h w`` in -1..1."""
     count, length = frames.shape[:2]
     flat = frames.flatten(0, 1)
-    cover = ((flat.amax(1) - flat.amin(1)) / 1.55).clamp(0, 1)
+    cover = ((flat.amax(1) - flat.amin(1)) / MOST_COLOUR).clamp(0, 1)
     cover = torch.where(cover > 0.15, cover, torch.zeros_like(cover))
     mass = cover.sum((1, 2)).clamp_min(1e-3)
     grid = torch.arange(frames.shape[-1], dtype=torch.float32)

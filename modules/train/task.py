@@ -37,7 +37,7 @@ class Denoising:
     ):
         self.network, self._parameters, self.source = network, dict(parameters), source
         self.objective, self.schedule, self.settings = objective, schedule, settings
-        self.facts, self.after_step = dict(facts), after
+        self.facts, self._after = dict(facts), after
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """As the engine wants them."""
@@ -60,6 +60,10 @@ class Denoising:
     def description(self) -> dict[str, Any]:
         """Facts and objective."""
         return {**self.facts, "objective": self.objective.facts()}
+
+    def after_step(self, step: int) -> None:
+        """As the engine wants it."""
+        self._after(step)
 
 
 class Together:

@@ -7,6 +7,9 @@ error of what the model predicts.
 - ``uniform``: 1, whatever is predicted.
 - ``snr``: as ``uniform`` for a model that predicts ``eps``.
 - ``min_snr``: that, but no frame counts more than one of SNR ``cap`` (Hang et al., arXiv:2303.09556).
+- ``capped_v``: errors of ``v`` count alike (Salimans and Ho, arXiv:2202.00512, Section 4: "SNR + 1"), but no frame more than ``cap``
+  times its clean error, so that almost clean frames do not drown the rest. For models that predict ``v`` or ``x0``: what it asks of
+  ``eps`` grows without bound towards pure noise.
 - ``fused_snr``: Diffusion Forcing's (arXiv:2407.01392, "fused SNR reweighting", as in the authors' code, which differs from the
   paper's formula by one factor ``decay``): a noisy frame still counts if frames before it are clean, since they tell what it shows.
   The past is a moving average with memory ``decay``; for models that see both directions it is the mean of past and future.
@@ -29,7 +32,7 @@ class WeightSettings:
 
     Attributes:
         kind: a name in ``WEIGHTS``.
-        cap: the SNR from which on frames count no more, above 0.
+        cap: the SNR from which on frames count no more, above 0; for ``capped_v`` SNR + 1, so above 1 to have an effect.
         decay: memory of ``fused_snr`` from one frame to the next, 0 none, below 1. The authors': 0.8 for 4 frames together, so 0.96
             and 0.98 for single frames.
         causal: whether the model sees only the past.
@@ -73,6 +76,11 @@ def min_snr(ratio: Tensor, prediction: str, settings: WeightSettings) -> Tensor:
     return _RAW[prediction](ratio.clamp_max(settings.cap), ratio)
 
 
+def capped_v(ratio: Tensor, prediction: str, settings: WeightSettings) -> Tensor:
+    """Errors of ``v`` count alike, capped: ``ratio``: ``b f``. Returns ``b f``."""
+    return _RAW[prediction]((ratio + 1).clamp_max(settings.cap), ratio)
+
+
 def fused_snr(ratio: Tensor, prediction: str, settings: WeightSettings) -> Tensor:
     """Capped, with what neighbours tell: ``ratio``: ``b f``. Returns ``b f``."""
     cap, decay = settings.cap, settings.decay
@@ -93,7 +101,9 @@ def _past(worth: Tensor, decay: float) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-WEIGHTS: dict[str, Callable[[Tensor, str, WeightSettings], Tensor]] = {f.__name__: f for f in (uniform, snr, min_snr, fused_snr)}
+WEIGHTS: dict[str, Callable[[Tensor, str, WeightSettings], Tensor]] = {
+    f.__name__: f for f in (uniform, snr, min_snr, capped_v, fused_snr)
+}
 
 
 def loss_weights(sigma: Tensor, prediction: str, settings: WeightSettings) -> Tensor:

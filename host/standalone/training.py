@@ -1,0 +1,117 @@
+"""Training in a native model: the same as on ComfyUI, for networks that are there already."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...modules.gradients import blocks_of
+from ...modules.noise import NOISE_SCHEDULES, NoiseSchedule
+from ...modules.recompute import Forward, as_now, recomputed, shadowed
+from ...modules.temporal.motion import MotionModel
+from ...modules.temporal.slots import empty, widths
+from ...modules.train.base import Base, Encoder, only_in_slots, refuse_hints
+from ...modules.train.denoising import Network
+from ...modules.train.encoded import CONTEXT, by_labels
+from ...modules.train.native import frozen, native_network
+from .models import Model, Vae, device
+
+MODELS = "model"
+
+
+@contextmanager
+def trainable(
+    model: Model,
+    noise_schedule: str = MODELS,
+    *,
+    precision: str = "float32",  # noqa: ARG001  the trainer's autocast sees to it
+    recompute: bool = True,
+    shape: Sequence[int] = (1, 4, 64, 64),  # noqa: ARG001  nothing is to be loaded
+) -> Iterator[Base]:
+    """While open, something can be trained in a MODEL; afterwards it is as it was, whatever happened. Arguments as on ComfyUI."""
+    refuse_hints(model.info)
+    if not all(map(only_in_slots, model.motions)):
+        raise ValueError(
+            "a motion model of this MODEL works on more than its slots: connect the MODEL from before it was applied"
+        )
+    info = model.info if noise_schedule == MODELS else replace(model.info, noise_schedule=noise_schedule)
+    schedule = NoiseSchedule.named(noise_schedule) if noise_schedule in NOISE_SCHEDULES else model.schedule
+    unet, own = model.unet, tuple(deepcopy(motion) for motion in model.motions)
+    holders: list[Any] = []
+    layers = ExitStack()
+
+    def again(inner: Forward) -> Forward:
+        return lambda *args, **kwargs: recomputed(inner, *args, again=as_now(holders), **kwargs)
+
+    def network(motions: Sequence[MotionModel], *, clip_norms: bool = False) -> Network:
+        if clip_norms:
+            raise ValueError(
+                "this motion module changes the U-Net's norms too, as AnimateDiff's first generation did: train it in ComfyUI"
+            )
+        layers.close()
+        holders[:] = motions
+        made = native_network(info, unet, motions)
+        layers.callback(empty, unet)
+        if recompute:
+            layers.enter_context(shadowed(blocks_of(unet), again))
+        return made
+
+    frozen(unet, *own)
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            yield Base(
+                unet=unet,
+                network=network,
+                schedule=schedule,
+                prediction=info.prediction,
+                device=device(),
+                motions=own,
+                to_model=_as_it_is,
+                to_vae=_as_it_is,
+                facts={"base": {"widths": widths(unet), "prediction": info.prediction}, "noise_schedule": noise_schedule},
+                holders=holders,
+            )
+        finally:
+            layers.close()
+
+
+def _as_it_is(latents: Tensor) -> Tensor:
+    return latents
+
+
+def clip_encoder(vae: Any) -> Encoder:
+    """A VAE as a trainer uses it.
+
+    Raises:
+        ValueError: what is given is no VAE.
+    """
+    if not isinstance(vae, Vae):
+        raise ValueError(f"{vae!r} was given for a VAE: connect that of Load Video Model")
+    return Encoder(lambda pixels: vae.encode((pixels.movedim(1, -1) + 1) / 2), f"pixels {vae.patch}")
+
+
+def text_encoder(model: Model, clip: Any = None, conditioning: Any = None) -> Encoder:
+    """What a model takes of captions: its own words, or the same conditioning for all.
+
+    Raises:
+        ValueError: the model takes text, which only ComfyUI can encode.
+    """
+    info = model.info
+    if info.labels:
+        return Encoder(by_labels(info), f"labels {' '.join(info.labels)}")
+    if info.unet.context_dim is None and not info.unet.label_channels:
+        return Encoder(lambda caption: {}, "nothing")
+    if clip is not None or conditioning is None or len(conditioning) != 1 or info.unet.context_dim is None:
+        raise ValueError(
+            "this model takes text, which only ComfyUI can encode: connect one conditioning for all clips, or train in ComfyUI"
+        )
+    tokens = conditioning[0][0][0]
+    if tokens.shape[-1] != info.unet.context_dim:
+        raise ValueError(
+            f"the conditioning has {tokens.shape[-1]} numbers per token and the model takes {info.unet.context_dim}: use one of this model"
+        )
+    return Encoder(lambda caption: {CONTEXT: tokens if caption else torch.zeros_like(tokens)}, "conditioning")

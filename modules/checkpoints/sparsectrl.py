@@ -1,0 +1,251 @@
+"""SparseCtrl files (Guo et al., arXiv:2311.16933): the authors' ``v3_sd15_sparsectrl_*.ckpt`` and diffusers' ``SparseControlNetModel``.
+
+Both name the image layers as diffusers does; they differ in the temporal ones, which are spelt as in motion modules of either
+(``formats.FORMATS``). Everything is renamed to ``sparsectrl.SparseControl``'s own keys and checked against them.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..sparsectrl import SparseConfig, SparseControl
+from ..temporal.config import TemporalConfig
+from ..unet import UNetConfig
+from .files import SPARSECTRL, check_weights, kind, read_state
+from .formats import FORMATS, POSITIONS, canonical_state
+from .positions import table_length
+
+LATENT, PIXELS = 4, 3  # channels of a condition
+TRAINED, MOST = 16, 32  # frames of the clips it was trained on; times it knows where its file has no table
+HEADS = 8  # of every attention of SD1.5
+RGB, SCRIBBLE, DEPTH = "rgb", "scribble", "depth"
+PICTURES = {RGB: "latents of colour pictures", SCRIBBLE: "pixels of scribbles", DEPTH: "pixels of depth maps"}
+
+RESIDUAL = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
+PLAIN = {
+    "conv_in.": "input_blocks.0.0.",
+    "time_embedding.linear_1.": "time_embed.0.",
+    "time_embedding.linear_2.": "time_embed.2.",
+    "controlnet_cond_embedding.": "condition.",
+    "controlnet_mid_block.": "middle_block_out.",
+    "controlnet_down_blocks.": "zero_convs.",
+}
+DOWN = re.compile(r"^down_blocks\.(\d+)\.(resnets|attentions|downsamplers)\.(\d+)\.(.+)$")
+MID = re.compile(r"^mid_block\.(resnets\.\d+|attentions\.\d+)\.(.+)$")
+
+
+@dataclass(frozen=True)
+class SparseControlFile:
+    """A SparseCtrl file's contents.
+
+    Attributes:
+        name: of the file.
+        layout: a name in ``formats.FORMATS``.
+        config: the architecture.
+        state: weights by ``SparseControl``'s keys, in the precision of the file.
+        pictures: what it takes, a name in ``PICTURES``.
+        max_frames: the most frames that its temporal modules know times for.
+        trained_frames: length of the clips it was trained on.
+    """
+
+    name: str
+    layout: str
+    config: SparseConfig
+    state: Mapping[str, Tensor]
+    pictures: str
+    max_frames: int = MOST
+    trained_frames: int = TRAINED
+
+    def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> SparseControl:
+        """The network with these weights; it shares their memory."""
+        with torch.device("meta"):
+            network = SparseControl(self.config, ops, attention)
+        network.load_state_dict(self.state, assign=True)
+        return network.eval().requires_grad_(False)
+
+
+def load_sparse_control(path: Path, pictures: str = "") -> SparseControlFile:
+    """Read a SparseCtrl file.
+
+    Args:
+        path: of the file.
+        pictures: what it is to be shown, a name in ``PICTURES``; empty for what the file says: latents for rgb, and for pixels depth
+            where its name says so, else scribble.
+
+    Raises:
+        ValueError: it cannot be read, is something else, is not complete, or takes other pictures. One sentence each.
+    """
+    state, metadata = read_state(path)
+    what = kind(state, metadata)
+    if what != SPARSECTRL:
+        said = f"it is {what}" if what else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
+        raise ValueError(f"{path.name} is no SparseCtrl encoder: {said}; use one such as v3_sd15_sparsectrl_rgb.ckpt")
+    layout = next(layout for layout in FORMATS if layout.signature.matches(state))
+    motion = canonical_state(state, layout)
+    tables = {key: motion.pop(key) for key in list(motion) if POSITIONS.search(key)}
+    image = {key: value for key, value in state.items() if not re.search(r"\.motion_modules\.", key)}
+    blocks = 1 + max((int(match[3]) for match in map(DOWN.match, image) if match and match[2] == "resnets"), default=0)
+    weights = {renamed(key, blocks): value for key, value in image.items()} | {
+        f"motion.{key}": value for key, value in motion.items()
+    }
+    config = _config(weights, blocks, path.name)
+    with torch.device("meta"):
+        network = SparseControl(config)
+    check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
+    return SparseControlFile(
+        path.name, layout.name, config, weights, _pictures(config, pictures, path.name), table_length(tables, path.name) or MOST
+    )
+
+
+def renamed(key: str, blocks: int) -> str:
+    """One key of an image layer, from diffusers' spelling to ours; ``blocks`` are the residual blocks of a level.
+
+    >>> renamed("down_blocks.1.resnets.0.conv1.weight", 2)
+    'input_blocks.4.0.in_layers.2.weight'
+    >>> renamed("mid_block.attentions.0.proj_in.bias", 2)
+    'middle_block.1.proj_in.bias'
+    """
+    down, middle = DOWN.match(key), MID.match(key)
+    if down:
+        level, what, place, rest = int(down[1]), down[2], int(down[3]), down[4]
+        if what == "downsamplers":
+            return f"input_blocks.{(level + 1) * (blocks + 1)}.0.{rest.replace('conv.', 'op.', 1)}"
+        block = 1 + level * (blocks + 1) + place
+        return f"input_blocks.{block}.0.{_inner(rest)}" if what == "resnets" else f"input_blocks.{block}.1.{rest}"
+    if middle and middle[1] in MIDDLE:
+        return f"middle_block.{MIDDLE[middle[1]]}.{_inner(middle[2]) if middle[1].startswith('resnets') else middle[2]}"
+    return next((ours + key.removeprefix(theirs) for theirs, ours in PLAIN.items() if key.startswith(theirs)), key)
+
+
+def _inner(rest: str) -> str:
+    name, _, last = rest.rpartition(".")
+    return f"{RESIDUAL.get(name, name)}.{last}"
+
+
+def _config(weights: Mapping[str, Tensor], blocks: int, name: str) -> SparseConfig:
+    """The architecture that the shapes tell of; what they tell wrongly ``check_weights`` finds."""
+
+    def shape(key: str) -> tuple[int, ...]:
+        if key not in weights:
+            raise ValueError(f"{name} is not complete: {key} is missing; download it again")
+        return tuple(weights[key].shape)
+
+    width = shape("input_blocks.0.0.weight")[0]
+    levels = []
+    while f"input_blocks.{1 + len(levels) * (blocks + 1)}.0.in_layers.2.weight" in weights:
+        levels.append(shape(f"input_blocks.{1 + len(levels) * (blocks + 1)}.0.in_layers.2.weight")[0])
+    depth = [
+        len({key.split(".")[3] for key in weights if key.startswith(f"input_blocks.{1 + level * (blocks + 1) + place}.1.trans")})
+        for level in range(len(levels))
+        for place in range(blocks)
+    ]
+    context = next((value.shape[1] for key, value in weights.items() if key.endswith("attn2.to_k.weight")), 0)
+    attentions = 1 + max(
+        (int(match[1]) for match in map(re.compile(r"\.attention_blocks\.(\d+)\.").search, weights) if match), default=0
+    )
+    if len(shape("middle_block.1.proj_in.weight")) != 4 or width % 32 or not levels:
+        raise ValueError(f"{name} is for a base model whose attention layers this pack does not know: use one for SD1.5")
+    unet = UNetConfig(
+        in_channels=shape("input_blocks.0.0.weight")[1],
+        model_channels=width,
+        channel_mult=tuple(level // width for level in levels),
+        num_res_blocks=(blocks,) * len(levels),
+        transformer_depth=tuple(depth),
+        transformer_depth_output=(0,) * (len(levels) * (blocks + 1)),
+        num_heads=HEADS,
+        context_dim=context,
+    )
+    channels, stem = _condition(weights, name)
+    return SparseConfig(unet, channels, stem, temporal=TemporalConfig(attentions=attentions), masked=_masked(weights, channels))
+
+
+def _condition(weights: Mapping[str, Tensor], name: str) -> tuple[int, tuple[int, ...]]:
+    """(channels of the condition, widths of the stem)."""
+    latents, pixels = weights.get("condition.weight"), weights.get("condition.conv_in.weight")
+    first, channels = (latents, LATENT) if latents is not None else (pixels, PIXELS)
+    if first is None or first.shape[1] not in (channels, channels + 1):
+        found = "nothing that takes a condition" if first is None else f"a condition of {first.shape[1]} channels"
+        raise ValueError(f"{name} has {found}: 4 of a latent or 3 of a picture are known, each with a mask or without")
+    if latents is not None:
+        return LATENT, ()
+    count = 1 + max((int(key.split(".")[2]) for key in weights if re.match(r"condition\.blocks\.\d+\.weight$", key)), default=-1)
+    return PIXELS, (first.shape[0], *(weights[f"condition.blocks.{place}.weight"].shape[0] for place in range(1, count, 2)))
+
+
+def _masked(weights: Mapping[str, Tensor], channels: int) -> bool:
+    first = weights["condition.weight" if channels == LATENT else "condition.conv_in.weight"]
+    return first.shape[1] == channels + 1
+
+
+def _pictures(config: SparseConfig, asked: str, name: str) -> str:
+    """What it is shown.
+
+    Raises:
+        ValueError: it was trained on others than those asked for.
+    """
+    if asked not in ("", *PICTURES):
+        raise ValueError(f"pictures is {asked!r}: choose one of {', '.join(PICTURES)}, or leave it to the file")
+    latents = not config.stem
+    if asked and (asked == RGB) != latents:
+        takes = PICTURES[RGB] if latents else f"{PICTURES[SCRIBBLE]} or depth maps"
+        raise ValueError(
+            f"{name} takes {takes}, and {asked} was asked for: choose {RGB if latents else f'{SCRIBBLE} or {DEPTH}'}, or a file for {asked}"
+        )
+    return asked or (RGB if latents else DEPTH if DEPTH in name.lower() else SCRIBBLE)
+
+
+def released_state(network: SparseControl) -> dict[str, Tensor]:
+    """The weights under the authors' keys, as ``v3_sd15_sparsectrl_*.ckpt`` has them under ``controlnet``: for other programs.
+
+    Raises:
+        ValueError: the network has what that layout knows no keys for: labels, or levels with different numbers of blocks.
+    """
+    config = network.config
+    blocks = config.num_res_blocks[0]
+    if config.label_channels or set(config.num_res_blocks) != {blocks}:
+        raise ValueError(
+            "a SparseCtrl file has no keys for labels or for levels of different depth: it can be saved for SD1.5 only"
+        )
+    state = {key: value.detach() for key, value in network.state_dict().items()}
+    return {
+        key.removeprefix("motion.") if key.startswith("motion.") else released(key, blocks): value for key, value in state.items()
+    }
+
+
+def released(key: str, blocks: int) -> str:
+    """The inverse of ``renamed``.
+
+    >>> released("input_blocks.4.0.in_layers.2.weight", 2), released("input_blocks.3.0.op.bias", 2)
+    ('down_blocks.1.resnets.0.conv1.weight', 'down_blocks.0.downsamplers.0.conv.bias')
+    """
+    match = re.match(r"^input_blocks\.(\d+)\.(\d)\.(.+)$", key)
+    if match and match[1] != "0":
+        level, place = divmod(int(match[1]) - 1, blocks + 1)
+        if place == blocks:
+            return f"down_blocks.{level}.downsamplers.0.{match[3].replace('op.', 'conv.', 1)}"
+        what = "attentions" if match[2] == "1" else "resnets"
+        return f"down_blocks.{level}.{what}.{place}.{match[3] if what == 'attentions' else _outer(match[3])}"
+    match = re.match(r"^middle_block\.(\d)\.(.+)$", key)
+    if match:
+        theirs = next(theirs for theirs, ours in MIDDLE.items() if ours == match[1])
+        return f"mid_block.{theirs}.{match[2] if theirs.startswith('attentions') else _outer(match[2])}"
+    return next((theirs + key.removeprefix(ours) for theirs, ours in PLAIN.items() if key.startswith(ours)), key)
+
+
+def _outer(rest: str) -> str:
+    name, _, last = rest.rpartition(".")
+    return f"{next((theirs for theirs, ours in RESIDUAL.items() if ours == name), name)}.{last}"

@@ -1,0 +1,316 @@
+"""What Train Motion trains, on native models: each kind, its file, going on, watching, samples, and what is refused."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from pack import host
+from pack.modules.checkpoints.motion import load_motion_module
+from pack.modules.checkpoints.motion_lora import load_motion_lora
+from pack.modules.data.clips import ClipDataset
+from pack.modules.data.procedural import moving_shapes
+from pack.modules.data.settings import ClipSettings
+from pack.modules.train.encoded import conditioned, lengthened
+from pack.modules.train.monitor import Reading
+from pack.modules.train.options import Options, read_scope, usual_precision
+from pack.modules.train.starts import new_module
+from pack.modules.train.teaching import Files, teaching
+from pack.nodes.data import LongTakeClipsFromImages
+from pack.nodes.train_motion import LongTakeTrainMotion, encoded_clips, start_of
+from pack.nodes.training_options import LongTakeTrainingOptions
+from safetensors.torch import load_file
+from tiny import info, unet, video_model
+from torch.nn import functional as F
+
+pytestmark = pytest.mark.skipif(
+    host.name != "standalone", reason="native models as an image model exist on the standalone host only"
+)
+FRAMES, SIZE = 4, 16
+WORDS = ("disk", "square", "triangle", "ring", "red", "green", "blue", "yellow", "bouncing", "turning", "growing")
+QUICK = Options(batch=2, at_once=0, warmup=1, sample_steps=1, sample_cfg=1.0, watch_every=0, ema=0.5, save_every=100)
+FOLDERS = {
+    "motion_module": "motion_modules",
+    "motion_lora": "motion_loras",
+    "motion_lora_dual": "motion_loras",
+    "domain_adapter": "loras",
+}
+
+
+def shapes_of(frames=FRAMES, **changes):
+    settings = ClipSettings(**{"frames": frames, "stride": 1, "width": SIZE, "height": SIZE, "variants": 1} | changes)
+    return ClipDataset(moving_shapes(3, frames, SIZE, 0), settings)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return shapes_of()
+
+
+@pytest.fixture(scope="module")
+def video():
+    """With a motion model of its own."""
+    shape = replace(info().unet, label_channels=len(WORDS))
+    return host.video_model(video_model(labels=WORDS, unet=shape))
+
+
+@pytest.fixture(scope="module")
+def still(video):
+    """The image model in it."""
+    return replace(video, motions=(), settings=())
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Folders of this test alone."""
+    for kind in set(FOLDERS.values()):
+        (tmp_path / kind).mkdir()
+    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(host, "output_directory", lambda: tmp_path / "output")
+    return tmp_path
+
+
+def teach(model, clips, **inputs):
+    """The node."""
+    values = {"vae": host.vae(info()), "steps": 2, "learning_rate": 1e-2, "rank": 4, "options": QUICK, "what": "motion_module"}
+    return LongTakeTrainMotion.execute(model=model, clips=clips, **values | inputs).args
+
+
+def state_of(model):
+    return {key: value.clone() for key, value in model.unet.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def look(model, f=FRAMES):
+    """What a model makes of some frames."""
+    x = torch.randn(f, 48, 4, 4, generator=torch.Generator().manual_seed(0))
+    sigma = torch.full((f,), 2.0)
+    with torch.no_grad(), model.ready(), model.during(torch.arange(f), sigma):
+        return model.unet(x, model.schedule.timestep(sigma), y=torch.zeros(f, len(WORDS)))
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+def test_each_kind_trains_and_the_model_stays_bit_for_bit(video, still, clips, places, what):
+    model = video if "lora" in what else still
+    before, own = state_of(model), [{k: v.clone() for k, v in m.state_dict().items()} for m in model.motions]
+    trained, name, plot, sample, report = teach(model, clips, what=what)
+    assert same(before, state_of(model)) and all(same(was, m.state_dict()) for was, m in zip(own, model.motions, strict=True))
+    assert not any("forward" in vars(part) for part in model.unet.modules())
+    assert (places / FOLDERS[what] / name).is_file() and plot.shape[0] == 1 and "2 steps of 2 clips" in report
+    assert sample.shape == (FRAMES, SIZE, SIZE, 3) and sample.min() >= 0 and sample.max() <= 1
+    assert not torch.allclose(look(trained), look(model), atol=1e-5)
+
+
+def test_a_new_module_is_nothing_at_first_and_its_file_is_what_was_trained(still, clips, places):
+    start = new_module(still.unet, 3, FRAMES)
+    assert (start.family, start.noise_schedule, start.max_frames, start.clip_norms) == ("v3", "linear", 32, False)
+    assert torch.equal(look(host.apply_motion(still, start, noise_schedule="model")), look(still))
+    _, name, *_ = teach(still, clips, learning_rate=1e-8, steps=1, seed=3)
+    read = load_motion_module(places / "motion_modules" / name)
+    assert read.family == "v3" and all(torch.allclose(value, start.state[key], atol=1e-6) for key, value in read.state.items())
+
+
+def test_the_scope_leaves_the_rest_alone(still, clips, places):
+    start = new_module(still.unet, 0, FRAMES)
+    _, name, *_ = teach(still, clips, options=replace(QUICK, scope="up.1"))
+    state = load_motion_module(places / "motion_modules" / name).state
+    changed = {key.split(".motion")[0] for key, value in state.items() if not torch.equal(value, start.state[key])}
+    assert changed == {"up_blocks.1"}
+
+
+def test_scope_words():
+    assert read_scope("") == () and read_scope("down_blocks.2; up") == ("down_blocks.2", "up_blocks")
+    for wrong in ("upp", "down.x", "mid.1"):
+        with pytest.raises(ValueError, match=f"{wrong!r} is no part of a U-Net"):
+            read_scope(wrong)
+
+
+def test_layouts_and_half_precision(video, still, clips, places):
+    plain = teach(still, clips)[1]
+    whole = load_motion_module(places / "motion_modules" / plain)
+    _, name, *_ = teach(still, clips, name="other", options=replace(QUICK, layout="diffusers", half=True))
+    assert name == "other/diffusion_pytorch_model.safetensors"
+    config = json.loads((places / "motion_modules" / "other" / "config.json").read_text())
+    assert config["_class_name"] == "MotionAdapter" and config["block_out_channels"] == [32, 64]
+    half = load_motion_module(places / "motion_modules" / name)
+    assert all(torch.equal(value, whole.state[key].half()) for key, value in half.state.items())
+    _, name, *_ = teach(video, clips, what="motion_lora", name="lora", options=replace(QUICK, layout="diffusers"))
+    assert all("lora_" in key and key.startswith("unet.") for key in load_file(places / "motion_loras" / name))
+    assert len(load_motion_lora(places / "motion_loras" / name).deltas) == 4 * len(video.motions[0].names)
+
+
+def stopping(at):
+    """``host.Progress`` whose bar of six is cancelled at a step."""
+
+    class Bar:
+        def __init__(self, total):
+            self.total = total
+
+        def update(self, done, preview=None):
+            if (self.total, done) == (6, at):
+                raise host.Interrupted
+
+    return Bar
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_cancelled_training_goes_on_to_the_same_weights(video, clips, places, monkeypatch, at):
+    watched = replace(QUICK, watch_every=2, lower_rate=True, save_every=2)
+    inputs = {"what": "motion_lora", "steps": 6, "options": watched}
+    _, name, *_ = teach(video, clips, name="unbroken", **inputs)
+    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
+        patch.setattr(host, "Progress", stopping(at))
+        teach(video, clips, name="broken", **inputs)
+    assert not any("forward" in vars(part) for part in video.unet.modules())
+    _, again, *_ = teach(video, clips, name="broken", **inputs)
+    folder = places / "motion_loras"
+    assert same(load_file(folder / name), load_file(folder / again))
+    logs = [(places / "output" / "longtake_training" / f"{which}.jsonl").read_text() for which in ("unbroken", "broken")]
+    without_times = [[{**json.loads(line), "seconds": 0} for line in log.splitlines()] for log in logs]
+    assert without_times[0] == without_times[1] and ["attention" in line for line in without_times[0]] == [False, True] * 3
+    assert "6 steps" in teach(video, clips, name="broken", **inputs)[-1], "a finished one is only written again"
+
+
+def test_a_collapse_lowers_the_rate_once(video, clips, places, monkeypatch):
+    collapsed = Reading("up.1.0/0", (0.01, 0.02), 80.0)
+    monkeypatch.setattr("pack.modules.train.monitor.Watch.readings", lambda self: (collapsed,))
+    options = replace(QUICK, watch_every=1, lower_rate=True, decay="constant", warmup=0)
+    report = teach(video, clips, what="motion_lora", steps=3, options=options)[-1]
+    assert "look at a single frame" in report and "lowered to 0.5 of what was set" in report
+    log = (places / "output" / "longtake_training" / "my_motion.jsonl").read_text().splitlines()
+    assert [json.loads(line)["lr"] for line in log] == [1e-2, 5e-3, 5e-3]
+    assert "nothing to worry" not in report
+    plain = teach(video, clips, what="motion_lora", steps=3, name="other", options=replace(options, lower_rate=False))[-1]
+    assert "look at a single frame" in plain and "lowered" not in plain
+
+
+def test_samples_are_written_on_the_way_from_the_same_noise(still, clips, places):
+    options = replace(QUICK, sample_every=1, sample_steps=2, sample_cfg=2.0, sample_prompt="a red disk")
+    *_, sample, _ = teach(still, clips, steps=3, options=options)
+    written = sorted((places / "output" / "longtake_training").glob("*.webp"))
+    assert [path.name for path in written] == ["my_motion_000001.webp", "my_motion_000002.webp"]
+    assert torch.equal(sample, teach(still, clips, steps=3, options=options)[3])
+    other = teach(still, clips, steps=3, options=replace(options, sample_prompt="a blue ring turning"))[3]
+    assert not torch.equal(sample, other)
+
+
+def job_of(model, clips, folder, what="motion_module", **changes):
+    """(open base, teaching) around a model, for a look inside."""
+    options = replace(QUICK, **changes)
+    settings = options.run(4, 1e-2, 0)
+    motion = start_of(what, model, None, clips, 0)
+    encoded, facts = encoded_clips(model, clips, host.vae(info()), None, None, options, folder / "cache")
+    opened = host.trainable(model, options.schedule(motion), recompute=options.recompute)
+    files = Files("job", folder / "output", folder / "models")
+    return opened, lambda base: teaching(what, base, motion, encoded, options, settings, 4, files, facts)
+
+
+@pytest.mark.parametrize("what", ["motion_module", "motion_lora_dual", "domain_adapter"])
+def test_computing_again_gives_the_same_gradients(video, still, clips, tmp_path, what):
+    found = []
+    for recompute in (False, True):
+        opened, make = job_of(video if "lora" in what else still, clips, tmp_path / str(recompute), what, recompute=recompute)
+        with opened as base:
+            job = make(base)
+            parameters = job.stage.task.parameters()
+            with torch.no_grad():
+                for number, parameter in enumerate(parameters.values()):
+                    parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+            job.stage.task.losses(0, range(2)).sum().backward()
+            found.append({name: parameter.grad for name, parameter in parameters.items()})
+    assert all(gradient.abs().max() > 0 for gradient in found[0].values())
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], rtol=1e-4, atol=1e-7)
+
+
+def test_words_are_dropped_for_those_of_the_empty_caption():
+    from pack.modules.train.denoising import without_conditions
+
+    texts = [
+        {"context": torch.full((2, 3), 1.0), "labels": torch.ones(4)},
+        {"context": torch.full((3, 3), 2.0), "labels": torch.ones(4)},
+    ]
+    batch = conditioned(torch.zeros(2, 1, 1, 1, 1), texts, {"context": torch.full((1, 3), 9.0), "labels": torch.full((4,), 5.0)})
+    assert batch.context.shape == (2, 6, 3)
+    dropped = without_conditions(batch, torch.tensor([True, False]))
+    assert dropped.context.unique().tolist() == [1.0, 9.0] and dropped.labels.tolist() == [[1.0] * 4, [5.0] * 4]
+    assert [item.tolist() for item in lengthened([torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0]])])] == [
+        [[1.0], [2.0]],
+        [[3.0], [3.0]],
+    ]
+
+
+def test_a_model_of_labels_takes_the_words_it_knows(video):
+    encode = host.text_encoder(video).encode
+    assert torch.equal(encode("A red disk, bouncing about")["labels"], video.info.label_vector("red disk bouncing"))
+    assert not encode("")["labels"].any() and not encode("nothing of the kind")["labels"].any()
+
+
+def test_clips_that_are_cut_anew_are_kept_in_so_many_cuts(still, places, monkeypatch):
+    images = F.interpolate(torch.rand(12, 3, 4, 4, generator=torch.Generator().manual_seed(0)), size=SIZE).movedim(1, -1)
+    told = {"frames": FRAMES, "stride": 1, "width": SIZE, "height": SIZE}
+    clips = LongTakeClipsFromImages.execute(images=images, caption="red disk", **told).args[0]
+    assert clips.settings.variants == 0
+    assert "3 made" in teach(still, clips, options=replace(QUICK, cuts=3))[-1]
+    assert "No cache." in teach(still, clips, name="none", options=replace(QUICK, cuts=0))[-1]
+
+
+def test_the_options_node_has_the_values_of_its_class():
+    schema = LongTakeTrainingOptions.GET_SCHEMA()
+    assert [item.id for item in schema.inputs] == [field.name for field in fields(Options)]
+    assert LongTakeTrainingOptions.execute().args[0] == Options()
+    told = {item.id: item.default for item in schema.inputs}
+    assert Options(**told) == Options()
+
+
+def test_the_usual_precision_is_one_of_them():
+    assert usual_precision() in ("float32", "bfloat16", "float16")
+
+
+BAD = {
+    "no VAE": ({"vae": None}, "None was given for a VAE"),
+    "a name that is a path": ({"name": "a/b"}, "cannot be a file name"),
+    "learning rate": ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+    "rank": ({"rank": 99, "what": "domain_adapter"}, "rank is 99"),
+    "scope": ({"options": replace(QUICK, scope="sideways")}, "is no part of a U-Net"),
+    "a scope without modules": ({"options": replace(QUICK, scope="up.7")}, "names no motion module"),
+    "a CLIP": ({"clip": "clip", "model": None}, "only ComfyUI can encode"),
+    "no module for a LoRA": ({"what": "motion_lora"}, "connect Load Motion Module"),
+    "batch": ({"options": replace(QUICK, batch=0)}, "batch is 0"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "sentence"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence_before_the_first_step(still, clips, places, inputs, sentence):
+    if "model" in inputs:
+        about = replace(still.info, labels=(), unet=replace(still.info.unet, label_channels=0, context_dim=8))
+        inputs = {**inputs, "model": replace(still, info=about)}
+    with pytest.raises(ValueError, match=sentence):
+        teach(**{"model": still, "clips": clips} | inputs)
+    assert not list(places.rglob("*.run.safetensors"))
+
+
+def test_what_does_not_fit_is_refused(video, still, clips, places):
+    with pytest.raises(ValueError, match="has a motion module already"):
+        teach(video, clips)
+    with pytest.raises(ValueError, match="single frames"):
+        teach(still, shapes_of(1))
+    odd = unet(model_channels=48, groups=8)
+    with pytest.raises(ValueError, match="a level of 48 channels"):
+        new_module(odd, 0, 4)
+    teach(still, clips)
+    for change in ({"steps": 3}, {"seed": 1}, {"options": replace(QUICK, loss="chain")}):
+        with pytest.raises(ValueError, match="belongs to another run"):
+            teach(still, clips, **change)
+    with pytest.raises(ValueError, match="belongs to another run"):
+        teach(still, shapes_of(5))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(still, clips, places, monkeypatch):
+    (places / "file").write_text("")
+    monkeypatch.setattr(host, "model_directory", lambda kind: places / "file" / "below")
+    with pytest.raises(ValueError, match="nothing can be written"):
+        teach(still, clips)
