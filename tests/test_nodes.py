@@ -231,6 +231,7 @@ FOLDERS = {
     "clip_name": ("text_encoders", "text_encoders"),
     "CLIPVisionLoader.clip_name": ("clip_vision", "clip_vision"),
     "image_prompt": ("ipadapter", "ipadapter"),
+    "sparse_control": ("controlnet", "controlnet"),
     "file": ("../input", "input"),
     "image": ("../input", "input"),
 }

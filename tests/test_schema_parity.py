@@ -80,10 +80,12 @@ def information(node):
 
 
 def without_files(information):
-    """The same without menus of files, whose folders differ between hosts."""
+    """The same without menus of files and folders, which differ between hosts."""
     for group in ("required", "optional"):
-        for kind, facts in information["input"].get(group, {}).values():
-            if kind == "COMBO" and (facts["options"] in ([], ["none"]) or any("." in str(option) for option in facts["options"])):
+        for name, (kind, facts) in information["input"].get(group, {}).items():
+            if kind == "COMBO" and (
+                name == "folder" or facts["options"] in ([], ["none"]) or any("." in str(option) for option in facts["options"])
+            ):
                 facts["options"] = "files"
     return information
 

@@ -177,7 +177,8 @@ class SparseCtrl(comfy.controlnet.ControlBase):
 
     def _encoded(self, pictures: Tensor, height: int, width: int) -> Tensor:
         """Latents of ``pictures``: ``k c h w``, by the VAE; ComfyUI then gets back what was loaded."""
-        loaded = comfy.model_management.loaded_models(only_currently_used=True)
+        # None stands where a model was dropped meanwhile
+        loaded = [model for model in comfy.model_management.loaded_models(only_currently_used=True) if model is not None]
         latents = self.vae.encode(pictures.movedim(1, -1))
         comfy.model_management.load_models_gpu(loaded)
         wanted = (len(pictures), self.encoder.file.config.condition, height, width)
