@@ -178,6 +178,7 @@ def test_out_of_memory_halves_the_chunk_and_goes_on(model, motion, monkeypatch, 
     assert torch.equal(ksample(animated, frames=16), whole)
 
 
+@pytest.mark.slow
 def test_compiled_with_the_eager_backend_is_the_same_and_not_compiled_for_every_step(model, motion):
     import torch._dynamo
     from comfy_api.torch_helpers import set_torch_compile_wrapper

@@ -535,6 +535,7 @@ IMPORT = """
 """
 
 
+@pytest.mark.slow
 def test_importing_the_pack_is_quick_and_silent(tmp_path, comfyui):
     """In a fresh process, as ComfyUI imports it. The machine may be busy, so the best of three counts."""
     seconds = []
