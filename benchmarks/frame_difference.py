@@ -73,7 +73,7 @@ class Scale:
         powers: of the Hessian.
     """
 
-    plan: Plan = field(default_factory=lambda: Plan(clip_batch=4, measured=8, sampling_steps=12))
+    plan: Plan = field(default_factory=lambda: Plan(image_steps=700, clip_batch=4, measured=8, sampling_steps=12))
     started: int = 60
     steps: int = 40
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -322,9 +322,7 @@ def picture(figures: dict[str, Any]) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps of a tiny model: shows that it runs, and nothing else")
-    parser.add_argument(
-        "--keep", type=Path, help="folder of the image model, the same one as miniature.py's; made if it is not there"
-    )
+    parser.add_argument("--keep", type=Path, help="folder of the image model's checkpoint, which is gone on from")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "frame_difference.json")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "frame_difference.png")
     parser.add_argument("--markdown", action="store_true", help="only print the kept table")
