@@ -198,7 +198,7 @@ def measures(pictures: Tensor, truth: Clips) -> dict[str, float]:
 def row_of(setting: Setting, given: argparse.Namespace, name: str) -> dict[str, Any]:
     """Means over the seeds, and what each of them gave."""
     parts, began = [], time.monotonic()
-    for seed in range(given.seeds):
+    for seed in seeds_of(given):
         world = World(load_video_model(given.model), test_clips(seed, given.clips, given.frames), seed)
         pictures, calls, apart = take(world, setting, partial(progress, f"{name}, seed {seed}"))
         parts.append({**measures(pictures, world.truth), "calls per frame": calls, "known frames off by": apart})
@@ -208,10 +208,13 @@ def row_of(setting: Setting, given: argparse.Namespace, name: str) -> dict[str, 
 
 def truth_row(given: argparse.Namespace) -> dict[str, Any]:
     """The same measures of the true clips."""
-    parts = [
-        measures(truth.frames, truth) for truth in (test_clips(seed, given.clips, given.frames) for seed in range(given.seeds))
-    ]
+    parts = [measures(truth.frames, truth) for truth in (test_clips(seed, given.clips, given.frames) for seed in seeds_of(given))]
     return {"means": {measure: sum(part[measure] for part in parts) / len(parts) for measure in parts[0]}, "seeds": parts}
+
+
+def seeds_of(given: argparse.Namespace) -> range:
+    """Of clips and sampling."""
+    return range(given.first_seed, given.first_seed + given.seeds)
 
 
 def progress(name: str, row: int, total: int) -> None:
@@ -261,6 +264,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1600)
     parser.add_argument("--clips", type=int, default=4, help="test clips per seed, up to 16")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=1, help="settings were chosen on 0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), help="only these; the others stay as they are in the file")
     parser.add_argument("--set", nargs="+", metavar="NAME=VALUE", help="instead of the rows one with these settings")
@@ -274,13 +278,15 @@ def main() -> None:
         return
     torch.set_num_threads(given.threads)
     about = {
-        **{name: getattr(given, name) for name in ("frames", "clips", "seeds")},
+        **{name: getattr(given, name) for name in ("frames", "clips", "seeds", "first_seed")},
         "model": given.model.name,
         "torch": torch.__version__,
         "machine": platform.machine(),
     }
     kept = json.loads(given.out.read_text()) if given.out.is_file() else None
-    same = kept is not None and all(kept["about"][name] == about[name] for name in ("frames", "clips", "seeds", "model"))
+    same = kept is not None and all(
+        kept["about"].get(name) == about[name] for name in ("frames", "clips", "seeds", "first_seed", "model")
+    )
     rows = kept["rows"] if kept is not None and same else {"truth": truth_row(given)}
     show("truth", rows["truth"]["means"])
     wanted = {given.name: changed(given.set)} if given.set else {name: ROWS[name] for name in given.rows or ROWS}

@@ -190,6 +190,7 @@ run = Run(Line(), replace(SHORT, sharded={sharded}), __import__("pathlib").Path(
 list(train(run, every=2))
 if rank() == 0:
     print(json.dumps({{name: value.flatten().tolist() for name, value in run.weights().items()}}))
+dist.barrier()
 dist.destroy_process_group()
 """
 
@@ -202,7 +203,7 @@ def test_two_processes_give_the_weights_of_one_with_the_whole_batch(tmp_path, sh
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
     environment = {**__import__("os").environ, "COMFYUI_PATH": "", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[:3000] + done.stderr[-2000:]
     theirs = json.loads(done.stdout.strip().splitlines()[-1])
     for name, value in finished()[0].weights().items():
         torch.testing.assert_close(torch.tensor(theirs[name]), value.flatten(), rtol=1e-5, atol=1e-6)

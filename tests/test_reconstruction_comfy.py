@@ -17,6 +17,7 @@ from pack.modules.windows import WindowPlan
 from pack.nodes.guidance import LongTakeGuider
 from pack.nodes.reconstruction import LongTakeReconstructionGuidance
 from pack.nodes.vdm import LongTakeExtend, LongTakeVdmSampler
+from test_whole_windows import CONTROLS, controlled, hints
 from tiny_motion import image_model, motion_file, text
 from torch import nn
 
@@ -61,7 +62,7 @@ def latents(frames=FRAMES, seed=7):
     return torch.randn(frames, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def sampled(model, guide, *, sampler=None, frames=FRAMES, steps=2, cfg=CFG, latent=None, mask=None, seed=1):
+def sampled(model, guide, *, sampler=None, frames=FRAMES, steps=2, cfg=CFG, latent=None, mask=None, seed=1, conds=None):
     """Through ComfyUI's own guider call, in inference mode as its executor has it."""
     import comfy.samplers
 
@@ -69,7 +70,8 @@ def sampled(model, guide, *, sampler=None, frames=FRAMES, steps=2, cfg=CFG, late
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", steps)
     latent = torch.zeros(frames, 4, 8, 8) if latent is None else latent
     with torch.inference_mode():
-        guider = LongTakeGuider.execute(model=model, positive=text(3), negative=text(4), cfg=cfg, guidance=guide).args[0]
+        positive, negative = conds or (text(3), text(4))
+        guider = LongTakeGuider.execute(model=model, positive=positive, negative=negative, cfg=cfg, guidance=guide).args[0]
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
         return guider.sample(noise, latent.clone(), sampler, sigmas, denoise_mask=mask, disable_pbar=True, seed=seed).clone()
 
@@ -108,6 +110,20 @@ def test_the_gradient_through_a_frozen_model(model, checkpoint):
     measure = Measure(Gradients(checkpoint))
     sampled(model, measure)
     assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+@pytest.mark.parametrize("kind", CONTROLS)
+def test_the_gradient_through_a_controlled_model(later, kind, checkpoint):
+    """ComfyUI adds what a control gives to the skips in place, where the layers after them still need them."""
+
+    def conds():
+        return controlled(CONTROLS[kind]().set_cond_hint(hints(FRAMES), 1.0))
+
+    measure = Measure(Gradients(checkpoint))
+    sampled(later, measure, conds=conds())
+    assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
+    assert not torch.allclose(sampled(later, None, conds=conds()), sampled(later, None), atol=1e-3), "the control must act here"
 
 
 def test_the_gradient_of_the_positive_branch_is_that_at_cfg_1(later):

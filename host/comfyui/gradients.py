@@ -25,6 +25,7 @@ from .layout import Layout
 from .options import RECOMPUTE
 from .video import video_info
 
+AFTER_SKIP = "input_block_patch_after_skip"  # ComfyUI's place for what goes on once a U-Net's block has left its skip
 PAST = ("causal", "local_causal")  # masks with which a frame sees itself and those before it
 
 
@@ -114,6 +115,11 @@ def own_copy(weight: Tensor) -> Tensor:
     return weight.detach().clone() if torch.is_grad_enabled() else weight
 
 
+def apart_from_skip(h: Tensor, options: Any) -> Tensor:
+    """What the next block gets, apart from the skip, to which ComfyUI adds what a control gives in place."""
+    return h.clone() if torch.is_grad_enabled() else h
+
+
 @contextmanager
 def _changed(held: Any, name: str, value: Any) -> Iterator[None]:
     """While open, an entry has another value; afterwards it is as it was, unless somebody else has changed it since."""
@@ -146,12 +152,16 @@ def predicted(
     Returns:
         clean: ``r ...``.
     """
-    options = {**options, "transformer_options": {**options.get("transformer_options", {}), RECOMPUTE: wish.checkpoint}}
+    given = options.get("transformer_options", {})
+    patches = given.get("patches", {})
+    patches = {**patches, AFTER_SKIP: [*patches.get(AFTER_SKIP, []), apart_from_skip]}
+    options = {**options, "transformer_options": {**given, RECOMPUTE: wish.checkpoint, "patches": patches}}
     call = partial(predict, x, normal(sigma), options, seed)
     conds, cfg = guider.conds, guider.cfg
     guider.conds = {name: _normal_conds(several) for name, several in conds.items()}
     try:
         with ExitStack() as stack:
+            stack.enter_context(differentiable(_late_networks(conds, guider.loaded_models)))
             if wish.checkpoint:
                 stack.enter_context(_checkpointed(guider.inner_model.diffusion_model, guider.loaded_models))
             if not wish.conditional or cfg == 1:
@@ -163,6 +173,20 @@ def predicted(
             return conditional + (whole - conditional).detach()
     finally:
         guider.conds, guider.cfg = conds, cfg
+
+
+def _late_networks(conds: dict[str, Any], loaded: Sequence[Any]) -> list[nn.Module]:
+    """Networks of controls that ComfyUI puts together when sampling has begun (Control-LoRA), so that they are not among the loaded."""
+    there = {id(patcher.model) for patcher in loaded}
+    found: dict[int, nn.Module] = {}
+    for cond in (cond for several in conds.values() for cond in several or ()):
+        control = cond.get("control")
+        while control is not None:
+            network = getattr(control, "control_model", None)
+            if isinstance(network, nn.Module) and id(network) not in there:
+                found[id(network)] = network
+            control = control.previous_controlnet
+    return list(found.values())
 
 
 def _normal_conds(conds: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:

@@ -180,6 +180,7 @@ def together() -> Iterator[None]:
     dist.init_process_group("nccl" if gpus else "gloo")
     try:
         yield
+        dist.barrier()  # the first process still writes the model: gloo aborts in one that is left by the other
     finally:
         dist.destroy_process_group()
 
