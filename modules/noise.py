@@ -7,6 +7,7 @@ name it in ``NOISE_SCHEDULES``; to add a prediction type, write the two function
 
 import hashlib
 import math
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 STEPS = 1000
+_first_eight_bytes = struct.Struct(">Q").unpack_from
 
 
 def _from_betas(betas: Tensor) -> Tensor:
@@ -137,8 +139,7 @@ class NoiseSchedule:
 
 def frame_seed(seed: int, frame: int, purpose: str) -> int:
     """A seed for one frame's noise that depends on these three and nothing else: not on window, chunk, order or device."""
-    digest = hashlib.sha256(f"{seed}/{frame}/{purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return _first_eight_bytes(hashlib.sha256(f"{seed}/{frame}/{purpose}".encode()).digest())[0] >> 1
 
 
 def frame_noise(shape: Sequence[int], seed: int, frames: Sequence[int], purpose: str | Sequence[str] = "start") -> Tensor:

@@ -115,7 +115,7 @@ def own_copy(weight: Tensor) -> Tensor:
     return weight.detach().clone() if torch.is_grad_enabled() else weight
 
 
-def apart_from_skip(h: Tensor, options: Any) -> Tensor:
+def apart_from_skip(h: Tensor, _: Any) -> Tensor:
     """What the next block gets, apart from the skip, to which ComfyUI adds what a control gives in place."""
     return h.clone() if torch.is_grad_enabled() else h
 
