@@ -1,6 +1,7 @@
 """The training engine on a task that is known exactly: resumes bit for bit, batches that may be cut up and spread, and what it survives."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -139,6 +140,27 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypa
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     monkeypatch.setattr(checkpoint, "save_file", real)
     assert Run(Line(), SHORT, path).done == 2
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    """A file system with room for one and a half checkpoints, where this process may make one."""
+    list(train(Run(Line(128), SHORT, tmp_path / "alone.safetensors"), every=2))
+    room, disk = (tmp_path / "alone.safetensors").stat().st_size * 3 // 2, tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        path = disk / "run.safetensors"
+        with pytest.raises(ValueError, match="No space left on device.*the checkpoint before it stands"):
+            list(train(Run(Line(128), SHORT, path), every=2))
+        assert list(disk.iterdir()) == [path] and Run(Line(128), SHORT, path).done == 2
+        subprocess.run([mount, "-o", f"remount,size={4 * room}", disk], check=True)
+        run = Run(Line(128), SHORT, path)
+        list(train(run, every=2))
+        assert same(run.weights(), Run(Line(128), SHORT, tmp_path / "alone.safetensors").weights())
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)  # a mapped checkpoint keeps it busy
 
 
 @pytest.mark.parametrize("change", [{"learning_rate": 0.01}, {"seed": 3}, {"batch": 2}])
