@@ -1,9 +1,11 @@
 """A ComfyUI server with this pack, and its editor in a headless Chromium, for tests that use them as people do.
 
-``python tests/browser.py FILE.png``, with ComfyUI's Python and ``COMFYUI_PATH``, takes the picture of the widgets that the README shows:
-the workflow keyframes_timeline after a run, and its middle keyframe on the way to another frame.
+``python tests/browser.py FILE.png FILE.webp``, with ComfyUI's Python and ``COMFYUI_PATH``, takes the picture of the widgets that the README
+shows, the workflow keyframes_timeline after a run with its middle keyframe on the way to another frame, and records the drag, the run
+after it, and the clip whose keyframe has moved.
 """
 
+import io
 import json
 import os
 import shutil
@@ -14,11 +16,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from PIL import Image, ImageChops, ImageDraw, ImageSequence
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = "ComfyUI-LongTake"
@@ -203,28 +207,103 @@ class Editor:
         self.page.close()
 
 
-def take_picture(path: Path) -> None:
-    """Save what the widgets look like."""
-    checkout = Path(os.environ["COMFYUI_PATH"])
-    with tempfile.TemporaryDirectory() as folder, serving(checkout, Path(folder)) as server, browsing() as browser:
-        editor = Editor(browser, server)
-        editor.draw(json.loads((ROOT / "workflows" / "keyframes_timeline.json").read_text(encoding="utf-8")))
-        editor.run()
+class Timeline:
+    """The workflow keyframes_timeline in the editor after a run, its two widgets side by side."""
+
+    SHOWN = {"x": 480, "y": 160, "width": 760, "height": 615}  # of the page, in pixels
+    STRIP, MARGIN, FRAMES = 126, 16, 16  # the strip's middle from the widget's top, its left and right margin, and the clip
+
+    def __init__(self, browser: Any, server: Server):
+        self.server, self.editor = server, Editor(browser, server)
+        self.editor.draw(json.loads((ROOT / "workflows" / "keyframes_timeline.json").read_text(encoding="utf-8")))
+        self.editor.run()
         kinds = ["LongTakeKeyframes", "LongTakeNoiseLevels"]
-        ids = editor.call("kinds => kinds.map(kind => app.graph.nodes.find(node => node.type === kind).id)", kinds)
-        editor.call(
+        self.ids = self.editor.call("kinds => kinds.map(kind => app.graph.nodes.find(node => node.type === kind).id)", kinds)
+        self.editor.call(
             "ids => ids.map(id => app.graph.getNodeById(id)).forEach((node, i) => {"
             " node.pos = [380 * i, -3000]; node.setSize([340, node.computeSize()[1]]) })",
-            ids,
+            self.ids,
         )
-        box = editor.canvas(ids[0], "timeline").bounding_box()
-        middle, y = box["x"] + box["width"] / 2, box["y"] + 126
-        editor.page.mouse.move(middle, y)
-        editor.page.mouse.down()
-        editor.page.mouse.move(middle + 60, y, steps=5)
-        editor.settle()
-        editor.page.screenshot(path=path, clip={"x": 480, "y": 160, "width": 760, "height": 615})
+        self.box = self.editor.canvas(self.ids[0], "timeline").bounding_box()
+
+    def place(self, frame: float) -> tuple[float, float]:
+        """Where a frame is on the screen."""
+        step = (self.box["width"] - 2 * self.MARGIN) / self.FRAMES
+        return self.box["x"] + self.MARGIN + (frame + 0.5) * step, self.box["y"] + self.STRIP
+
+    def picture(self) -> Image.Image:
+        """What the widgets look like."""
+        self.editor.settle()
+        return Image.open(io.BytesIO(self.editor.page.screenshot(clip=self.SHOWN))).convert("RGB")
+
+    def clip(self) -> list[Image.Image]:
+        """The frames of the last run, as it saved them."""
+        last = max((self.server.base / "output").glob("keyframes_timeline_*.webp"))
+        return [frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(last))]
+
+
+def take_picture(timeline: Timeline, path: Path) -> None:
+    """Save what the widgets look like while a keyframe is on its way."""
+    mouse = timeline.editor.page.mouse
+    mouse.move(*timeline.place(8))
+    mouse.down()
+    mouse.move(*timeline.place(11), steps=5)
+    timeline.picture().save(path)
+
+
+def record(timeline: Timeline, path: Path, start: int = 8, end: int = 12) -> None:
+    """Save a film: a keyframe is dragged, the workflow queued, and under the widgets stands the clip of the last run.
+
+    Raises:
+        AssertionError: the picture of the keyframe is not where it was dragged.
+    """
+    mouse, before = timeline.editor.page.mouse, timeline.clip()
+    film = [(with_clip(timeline.picture(), before, start, "the clip"), 1500)]
+    mouse.move(*timeline.place(start))
+    mouse.down()
+    for part in range(1, 11):
+        mouse.move(*timeline.place(start + (end - start) * part / 10))
+        film.append((with_clip(timeline.picture(), before, start, "the clip; the keyframe is being dragged"), 120))
+    mouse.up()
+    assert timeline.editor.value(timeline.ids[0], "frames") == f"0, {end}, -1"
+    film.append((with_clip(timeline.picture(), before, start, "dropped; queued"), 900))
+    timeline.editor.run()
+    after = timeline.clip()
+    alike = [number for number, frame in enumerate(after) if far(frame, before[start]) < 3]
+    assert alike == [end], f"the keyframe's picture is at {alike}, not at {end}"
+    film.append((with_clip(timeline.picture(), after, end, "the clip that came"), 3000))
+    frames, times = zip(*film, strict=True)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=list(times), loop=0, quality=80, method=6)
+    print(f"{path}: {len(frames)} pictures; the keyframe's picture was frame {start} and is frame {end} of the clip")
+
+
+def far(one: Image.Image, other: Image.Image) -> int:
+    """The largest difference of two pictures, 0..255."""
+    return max(high for _, high in ImageChops.difference(one, other).getextrema())
+
+
+def with_clip(picture: Image.Image, clip: Sequence[Image.Image], key: int, words: str) -> Image.Image:
+    """A picture with a row of small frames under it, one of them framed."""
+    side, gap = picture.width // len(clip), 30
+    whole = Image.new("RGB", (picture.width, picture.height + gap + side), (20, 22, 26))
+    whole.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(whole)
+    draw.text((8, picture.height + 9), words, fill=(230, 230, 230))
+    for number, frame in enumerate(clip):
+        corner = number * side, picture.height + gap
+        whole.paste(frame.resize((side - 2, side - 2), Image.Resampling.NEAREST), corner)
+        if number == key:
+            draw.rectangle((*corner, corner[0] + side - 3, corner[1] + side - 3), outline=(255, 170, 60), width=3)
+    return whole
+
+
+def main() -> None:
+    """Make the files that are named."""
+    checkout = Path(os.environ["COMFYUI_PATH"])
+    with tempfile.TemporaryDirectory() as folder, serving(checkout, Path(folder)) as server, browsing() as browser:
+        for name in sys.argv[1:]:
+            (record if name.endswith(".webp") else take_picture)(Timeline(browser, server), Path(name))
 
 
 if __name__ == "__main__":
-    take_picture(Path(sys.argv[1]))
+    main()
