@@ -197,6 +197,23 @@ def test_keyframe_aware_keeps_some_frames_nearly_clean():
     assert near[noisy].double().mean(0).std() < 0.05, "keyframes are anywhere"
 
 
+def test_between_keyframes_levels_grow_with_the_distance():
+    drawn = draw("between", 400, 16)
+    assert torch.equal(drawn[:200], draw("keyframe_aware", 200, 16)), "half the clips"
+    slopes = []
+    for row in drawn[200:]:
+        keys = (row == 0).nonzero().flatten()
+        assert len(keys) >= 1
+        away = (torch.arange(16) - keys[:, None]).abs().amin(0)
+        for distance in away.unique():
+            assert len(row[away == distance].unique()) == 1, "frames equally far from keyframes are equally noisy"
+        by_distance = torch.stack([row[away == distance][0] for distance in away.unique()])
+        assert (by_distance.diff() >= 0).all()
+        slopes.append(by_distance.diff().max().item() if len(by_distance) > 1 else 0)
+    assert min(slopes) < 200 < 900 < max(slopes), "gentle tents and steep ones"
+    assert drawn[200:].double().mean() > 300, "and little of them is clean all over"
+
+
 def test_the_first_frame_is_known_and_the_rest_share_a_level():
     drawn = draw("first_frame_known")
     assert (drawn[:, 0] == 0).all()

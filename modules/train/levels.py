@@ -95,6 +95,28 @@ def keyframe_aware(clips: int, frames: int, top: int, g: Generator) -> Tensor:
     return torch.where(rank < count, torch.minimum(near, level), level)
 
 
+def between(clips: int, frames: int, top: int, g: Generator) -> Tensor:
+    """What filling in between keyframes passes through: half the clips keyframe-aware, half tents over clean keyframes.
+
+    A tent rises with the distance to the nearest keyframe, from clean to noise in 1 to 12 frames, and is caught anywhere between all noise
+    and all clean, as the trapezoid schedule goes through it; there are 1 to 4 keyframes, anywhere.
+
+    Returns:
+        levels: ``b f``; a clip of one frame has no keyframe.
+    """
+    half = clips // 2
+    aware = keyframe_aware(clips - half, frames, top, g)
+    count = torch.randint(1, 5, (half, 1), generator=g).clamp_max(frames - 1)
+    keys = torch.rand(half, frames, generator=g).argsort(dim=1).argsort(dim=1) < count
+    frame = torch.arange(frames)
+    away = (frame - frame[:, None]).abs().expand(half, -1, -1).masked_fill(~keys[:, :, None], frames).amin(dim=1)
+    climb, progress = 1 + 11 * torch.rand(half, 1, generator=g), torch.rand(half, 1, generator=g)
+    farthest = away.amax(dim=1, keepdim=True)
+    sunk = progress * (farthest + climb) - climb
+    tents = ((away - sunk) * top / climb).long().clamp(0, top - 1)
+    return torch.cat([aware, torch.where(keys, 0, tents)])
+
+
 def first_frame_known(clips: int, frames: int, top: int, g: Generator) -> Tensor:
     """One level for the clip, but for its first frame, which is clean: the clip goes on from a picture. Returns ``b f``."""
     levels = shared(clips, frames, top, g).clone()
@@ -104,6 +126,6 @@ def first_frame_known(clips: int, frames: int, top: int, g: Generator) -> Tensor
 
 LEVELS: dict[str, Callable[[int, int, int, Generator], Tensor]] = {
     **{f.__name__: f for f in (forcing, independent, ramps, shared)},
-    **{f.__name__: f for f in (fopp, blocks, keyframe_aware, first_frame_known)},
+    **{f.__name__: f for f in (fopp, blocks, keyframe_aware, between, first_frame_known)},
     "sorted": ascending,
 }
