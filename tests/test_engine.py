@@ -56,17 +56,21 @@ def same(one, two):
     return all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "adamw8bit"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(tmp_path, optimizer, stop):
+    size = 4
+    if optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
+        size = 64  # it leaves small tensors in 32 bits
     settings = replace(SHORT, optimizer=optimizer)
-    whole, _ = finished(settings)
+    whole, _ = finished(settings, task=Line(size))
     path = tmp_path / "run.safetensors"
-    steps = train(Run(Line(), settings, path), every=100)
+    steps = train(Run(Line(size), settings, path), every=100)
     for step in steps:
         if step.step == stop:
             steps.close()
-    resumed = Run(Line(), settings, path)
+    resumed = Run(Line(size), settings, path)
     assert resumed.done == stop
     list(train(resumed))
     assert same(whole.weights(), resumed.weights()) and same(dict(whole.parameters), dict(resumed.parameters))

@@ -285,8 +285,7 @@ class Run:
             state |= {f"task/{name}": value for name, value in self.task.tensors().items()}
         moments = self.optimizer.state_dict()["state"]
         for place, name in enumerate(self.parameters):
-            for key, value in moments.get(place, {}).items():
-                state[f"optimizer/{name}/{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+            state |= _flat(f"optimizer/{name}/", moments.get(place, {}))
         return state
 
     def _resume(self, path: Path) -> None:
@@ -319,9 +318,32 @@ class Run:
     def _resume_optimizer(self, state: Mapping[str, Tensor]) -> None:
         filled = self.optimizer.state_dict()
         for place, name in enumerate(self.parameters):
-            filled["state"][place] = _below(f"optimizer/{name}/", state)
+            filled["state"][place] = _nested(_below(f"optimizer/{name}/", state))
         filled["state"] = {place: moments for place, moments in filled["state"].items() if moments}
         self.optimizer.load_state_dict(filled)
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An optimizer's state of one parameter, groups within it (bitsandbytes) by longer names, as tensors."""
+    flat: dict[str, Tensor] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(f"{prefix}{key}/", value)
+        else:
+            flat[prefix + key] = value if isinstance(value, Tensor) else torch.tensor(value)
+    return flat
+
+
+def _nested(flat: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The way back; single whole numbers, which only were tensors in the file, are numbers again."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, key = name.split("/")
+        inner = nested
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
+    return nested
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
