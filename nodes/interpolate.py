@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from .. import host
-from ..modules.interpolate import HINTS, LAYOUTS, MASKS, Layout, blended, layout_named, length, retimed, told
+from ..modules.interpolate import HINTS, LAYOUTS, MASKS, Layout, layout_named, length, told
 from ..modules.keyframes import Keyframes
+from ..modules.retiming import blended, retimed
 from .keyframes import KeyframesType
 from .node import LongTakeNode
 

@@ -13,15 +13,14 @@ from pack.modules.interpolate import (
     Hints,
     Layout,
     beside,
-    blended,
     every,
     grown,
     layout_named,
     length,
     mixed,
-    retimed,
     told,
 )
+from pack.modules.retiming import blended, retimed
 
 
 def latents(frames, seed=0):

@@ -311,7 +311,7 @@ def test_comfyuis_node_is_given_the_work(interpolate_node, monkeypatch):
     """A stand-in of the same signature that blends: counts, times, and frames that were given."""
     import nodes
     from comfy_api.latest import io
-    from pack.modules.interpolate import blended
+    from pack.modules.retiming import blended
     from pack.nodes.interpolate import LongTakeInterpolateTo
 
     class StandIn(io.ComfyNode):
