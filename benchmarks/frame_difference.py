@@ -73,7 +73,7 @@ class Scale:
         powers: of the Hessian.
     """
 
-    plan: Plan = field(default_factory=lambda: Plan(image_steps=700, clip_batch=4, measured=8, sampling_steps=12))
+    plan: Plan = field(default_factory=lambda: Plan(image_steps=700, clip_batch=4, measured=8, sampling_steps=12, seed=0))
     started: int = 60
     steps: int = 40
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -275,6 +275,7 @@ def table(figures: dict[str, Any]) -> str:
     ]
     lines = ["| | " + " | ".join(head) + " |", "| --- |" + " --: |" * len(head)]
     true, start = figures["true"], figures["start"]
+    rate = lambda found: "none tried" if found is None else f"{found:.2g}"  # noqa: E731
     looks = lambda row: [f"{row[name]:.3f}" for name in ("motion", "high share")] + [f"{row['flicker']:.4f}"]  # noqa: E731
     errors = lambda row: [f"{row[name]:.4f}" for name in ("all", "constant", "alternating")]  # noqa: E731
     lines.append("| " + " | ".join(["true clips", *[""] * 7, *looks(true)]) + " |")
@@ -284,8 +285,8 @@ def table(figures: dict[str, Any]) -> str:
         cells = [
             loss,
             f"{row['sharpness']:.2f}",
-            f"{row['threshold of gradient descent']:.2g}",
-            f"{row['threshold of AdamW']:.2g}",
+            rate(row["threshold of gradient descent"]),
+            rate(row["threshold of AdamW"]),
         ]
         if best is not None:
             cells += [f"{best['entropies'][-1]:.2f}", *errors(best), *looks(best)]

@@ -81,13 +81,13 @@ class Plan:
     frames: int = 8
     image_steps: int = 1000
     adapter_steps: int = 300
-    motion_steps: int = 1400
-    lora_steps: int = 400
+    motion_steps: int = 2200
+    lora_steps: int = 600
     image_batch: int = 32
     clip_batch: int = 6
     sampling_steps: int = 16
-    measured: int = 16  # held-out clips
-    seed: int = 0
+    measured: int = 32  # held-out clips
+    seed: int = 1  # of everything; what is left to choose was chosen on seed 0
 
 
 QUICK = Plan(16, 4, 3, 2, 2, 2, 4, 2, 2, 2)
