@@ -152,7 +152,10 @@ def test_a_disk_that_is_really_full(tmp_path):
     room, disk = (tmp_path / "alone.safetensors").stat().st_size * 3 // 2, tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
-    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True).returncode:
+    if (
+        mount is None
+        or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True).returncode
+    ):
         pytest.skip("mounting a small file system is not allowed here")
     try:
         path = disk / "run.safetensors"
