@@ -1,8 +1,8 @@
 """Does SparseCtrl lead a clip by a few frames? ``python benchmarks/sparse_miniature.py``: training, one table and a contact sheet.
 
-An encoder (``modules/sparsectrl.py``) is trained with ``modules/train/sparse.py`` on the bundled model that looks both ways
-(``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was trained on are made with the same
-noise and words, led by none, one, two or four of their frames.
+An encoder (``modules/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on the bundled model that
+looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was trained on are made
+with the same noise and words, led by none, one, two or four of their frames.
 
 * error at keyframes: mean square, pictures in 0..1, over the frames that are keyframes with ``0, 15``. Without control the model draws
   another scene of the same words, so this is mostly chance.
@@ -33,13 +33,18 @@ from modules.pictures import contact_sheet  # noqa: E402
 from modules.samplers import rollout  # noqa: E402
 from modules.schedules import NoiseLevels  # noqa: E402
 from modules.sparsectrl import SparseControl  # noqa: E402
-from modules.train.denoising import Batch, Network  # noqa: E402
+from modules.temporal.motion import MotionModel  # noqa: E402
+from modules.train.denoising import Batch, Network, Objective  # noqa: E402
 from modules.train.engine import Run, train  # noqa: E402
+from modules.train.native import frozen, native_network  # noqa: E402
 from modules.train.settings import RunSettings  # noqa: E402
 from modules.train.shapes import Clips, clips  # noqa: E402
 from modules.train.shapes_metrics import recognise  # noqa: E402
 from modules.train.sources import FromShapes, folded  # noqa: E402
-from modules.train.sparse import KEYFRAMES, led_network, sparse_config, sparse_task  # noqa: E402
+from modules.train.sparse import CONTROL, led_at, new_encoder, residuals_of, sparse_config, sparse_stage  # noqa: E402
+from modules.train.stages import Lesson  # noqa: E402
+from modules.train.weights import WeightSettings  # noqa: E402
+from modules.unet import UNet  # noqa: E402
 from modules.video_model import VideoModelInfo, load_video_model, unfold  # noqa: E402
 from modules.view import View  # noqa: E402
 
@@ -49,33 +54,39 @@ STEPS, STILL = 12, 0.3
 LED_BY: Mapping[str, tuple[int, ...]] = {"none": (), "0": (0,), "0, 15": (0, 15), "0, 5, 10, 15": (0, 5, 10, 15)}
 
 
-def trained(info: VideoModelInfo, parts, settings: RunSettings, keep: Path | None) -> tuple[SparseControl, float]:
+def trained(
+    info: VideoModelInfo, parts: tuple[UNet, MotionModel], settings: RunSettings, keep: Path | None
+) -> tuple[SparseControl, float]:
     """The encoder and the processor seconds that it took; read instead if ``keep`` is there."""
     unet, motion = parts
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        control = SparseControl(sparse_config(info)).started(unet, motion)
+    control = new_encoder(sparse_config(info), unet, motion, settings.seed)
     if keep is not None and keep.exists():
         control.load_state_dict(load_file(keep))
         return control.eval().requires_grad_(False), 0.0
     began = time.process_time()
-    task = sparse_task(info, unet, motion, control, FromShapes(info, settings.batch, settings.seed), settings)
-    run = Run(task, settings, None if keep is None else keep.with_suffix(".run"))
+    frozen(unet, motion)
+    source, schedule = FromShapes(info, settings.batch, settings.seed), NoiseSchedule.named(info.noise_schedule)
+    objective = Objective(info.prediction, weight=WeightSettings("capped_v", causal=False))
+    lesson = Lesson(led_network(info, unet, motion, control), source, schedule, objective, settings)
+    run = Run(sparse_stage(lesson, control).task, settings, None if keep is None else keep.with_suffix(".run"))
     for step in train(run, every=50):
         if step.step % 50 == 0 or step.step == step.total:
             recent = run.losses[-50:]
             print(f"step {step.step} of {step.total}: loss {sum(recent) / len(recent):.4f}", file=sys.stderr, flush=True)
-    control.load_state_dict({key.removeprefix("control."): value for key, value in run.weights().items()})
+    control.load_state_dict({key.removeprefix(f"{CONTROL}."): value for key, value in run.weights().items()})
     if keep is not None:
         save_file(control.state_dict(), keep)
     return control.eval().requires_grad_(False), time.process_time() - began
 
 
+def led_network(info: VideoModelInfo, unet: UNet, motion: MotionModel, control: SparseControl) -> Network:
+    """The model led by an encoder."""
+    return native_network(info, unet, [motion], added=residuals_of(control, NoiseSchedule.named(info.noise_schedule)))
+
+
 def made(info: VideoModelInfo, network: Network, latents: Tensor, labels: Tensor, keyed: tuple[int, ...], seed: int) -> Tensor:
     """A clip by 12 steps at one noise level: ``latents``: ``f c h w`` hold the keyframes, ``labels``: ``l``. Returns ``f c h w``."""
-    keyframes = torch.zeros(1, len(latents))
-    keyframes[0, list(keyed)] = 1
-    batch = Batch(latents[None], labels=labels[None], extra={KEYFRAMES: keyframes})
+    batch = led_at(Batch(latents[None], labels=labels[None]), keyed)
 
     def denoise(view: View) -> Tensor:
         return network(view.x[None], view.sigma[None], batch)[0]
@@ -127,7 +138,9 @@ def mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows) for name in names}
 
 
-def tried(info: VideoModelInfo, parts, control: SparseControl, count: int) -> tuple[dict[str, dict[str, float]], Tensor]:
+def tried(
+    info: VideoModelInfo, parts: tuple[UNet, MotionModel], control: SparseControl, count: int
+) -> tuple[dict[str, dict[str, float]], Tensor]:
     """The table, by what leads, and the rows of the contact sheet: ``r c h w``, of each of two clips its truth and what was made of it."""
     world = clips(count, info.frames, SEED)
     latents = folded(world.frames, info.patch)

@@ -114,7 +114,7 @@ class SparseControl(UNet):
         self.zero_convs = nn.ModuleList([ops.Conv2d(made, made, 1) for made in outputs])
         self.middle_block_out = ops.Conv2d(outputs[-1], outputs[-1], 1)
 
-    def started(self, unet: UNet, motion: MotionModel) -> "SparseControl":
+    def started(self, unet: nn.Module, motion: MotionModel) -> "SparseControl":
         """Begin as a copy of what it will guide, and give nothing but zeros yet, as training starts. Returns itself.
 
         The authors begin their temporal modules anew and the condition's layer at zero. Here temporal modules that are built alike are

@@ -19,10 +19,9 @@ from ..modules.data.sizes import CROPS, SIZES
 from ..modules.data.source import from_images
 from ..modules.data.table import TABLE_ENDINGS
 from .node import LongTakeNode
+from .train_inputs import CATEGORY, ClipsType, shared
 
 io = host.io
-ClipsType = io.Custom("LONGTAKE_CLIPS")
-CATEGORY = "LongTake/train"
 ELSEWHERE = "the path below"
 DEFAULTS = ClipSettings()
 SAMPLES = 6
@@ -54,16 +53,13 @@ def clip_place(folder: str, path: str) -> Path:
 def cut_inputs() -> list[Any]:
     """The inputs that say how clips are cut, which the nodes share."""
     return [
-        io.Int.Input(
-            "frames", default=DEFAULTS.frames, min=1, max=4096, tooltip="Frames of a clip. 1 trains on single pictures."
-        ),
-        io.Int.Input(
+        shared("frames", DEFAULTS.frames, "Frames of a clip. 1 trains on single pictures."),
+        shared(
             "stride",
-            default=DEFAULTS.stride,
-            min=1,
+            DEFAULTS.stride,
+            "Frames of the video from one frame of a clip to the next. 4 as AnimateDiff; 1 for slow videos, such as GIFs of 8 frames per"
+            " second.",
             max=1024,
-            tooltip="Frames of the video from one frame of a clip to the next. 4 as AnimateDiff; 1 for slow videos, such as GIFs of 8"
-            " frames per second.",
         ),
         io.Float.Input(
             "clip_fps",
@@ -109,14 +105,7 @@ def cut_inputs() -> list[Any]:
             max=10**6,
             tooltip="Different cuts of each video. 0: another one every time it is seen. A cache of latents needs 1 or more.",
         ),
-        io.Int.Input(
-            "seed",
-            default=DEFAULTS.seed,
-            min=0,
-            max=2**64 - 1,
-            control_after_generate=False,
-            tooltip="Of the order, and of what is cut where.",
-        ),
+        shared("seed", DEFAULTS.seed, "Of the order, and of what is cut where."),
     ]
 
 
@@ -319,19 +308,10 @@ class LongTakeShapesClips(LongTakeNode):
             " background, with a caption such as 'a red disk, bouncing'.",
             inputs=[
                 io.Int.Input("count", default=64, min=1, max=1_000_000, tooltip="How many clips."),
-                io.Int.Input("frames", default=DEFAULTS.frames, min=1, max=4096, tooltip="Frames of a clip."),
+                shared("frames", DEFAULTS.frames, "Frames of a clip."),
                 io.Int.Input("size", default=256, min=16, max=2048, step=8, tooltip="Width and height in pixels."),
-                io.Int.Input(
-                    "stride", default=1, min=1, max=64, tooltip="Moments from one frame to the next: more of them, faster motion."
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=False,
-                    tooltip="Of the shapes and their order.",
-                ),
+                shared("stride", 1, "Moments from one frame to the next: more of them, faster motion.", max=64),
+                shared("seed", 0, "Of the shapes and their order."),
                 io.String.Input("caption_before", default="", tooltip="What every caption begins with."),
             ],
             outputs=outputs(),

@@ -23,7 +23,8 @@ class LongTakeLoadSparseControl(LongTakeNode):
             node_id="LongTakeLoadSparseControl",
             display_name="Load Sparse Control",
             category=CATEGORY,
-            description="Loads a SparseCtrl encoder, temporal modules included: AnimateDiff's v3_sd15_sparsectrl files or diffusers'.",
+            description="Loads a SparseCtrl encoder, temporal modules included: AnimateDiff's v3_sd15_sparsectrl files, diffusers', or one"
+            " trained here.",
             inputs=[
                 io.Combo.Input(
                     "sparse_control",

@@ -10,18 +10,16 @@ from ..modules.interpolate import LAYOUTS
 from ..modules.noise import PREDICTIONS
 from ..modules.temporal.normalise import QK_NORMS
 from ..modules.train.attention_watch import WatchSettings
-from ..modules.train.levels import LEVELS
-from ..modules.train.losses import LOSSES, LossSettings
+from ..modules.train.losses import LossSettings
 from ..modules.train.methods import METHODS
 from ..modules.train.native_task import NativeChoices
 from ..modules.train.plan import DEFAULTS, Architecture, PictureSide, native_training
 from ..modules.train.recipes import TEMPORAL
-from ..modules.train.recorder import LOGS
 from ..modules.train.session import Manner, Place, Training
-from ..modules.train.settings import OPTIMIZERS, PRECISIONS, RunSettings
-from ..modules.train.weights import WEIGHTS, WeightSettings
-from .data import ClipsType
+from ..modules.train.settings import RunSettings
+from ..modules.train.weights import WeightSettings
 from .node import LongTakeNode
+from .train_inputs import CATEGORY, ClipsType, shared, with_more
 
 io = host.io
 MODEL, MANNER, CHOICES = Architecture(), Manner(), NativeChoices()
@@ -52,40 +50,30 @@ def further_inputs() -> list[Any]:
             optional=True,
             tooltip="What the network puts out: the clean frame (x0), the noise (eps), or v.",
         ),
-        io.Combo.Input(
+        shared(
             "levels",
-            options=[OWN, *LEVELS],
-            default=OWN,
-            optional=True,
-            tooltip="How noisy each frame of a clip is. shared: all alike. independent: a level for each. forcing: half"
+            OWN,
+            "How noisy each frame of a clip is. shared: all alike. independent: a level for each. forcing: half"
             " of the clips so, half as"
             " sampling passes through. fopp: never falling (AR-Diffusion). keyframe_aware: some frames known.",
+            optional=True,
+            **with_more("levels", OWN),
         ),
-        io.Combo.Input(
+        shared(
             "loss",
-            options=list(LOSSES),
-            default=CHOICES.loss.kind,
-            optional=True,
-            tooltip="What errors cost. mse: each frame by itself. chain, suffix: a frame and the differences from there on. blend,"
+            CHOICES.loss.kind,
+            "What errors cost. mse: each frame by itself. chain, suffix: a frame and the differences from there on. blend,"
             " second_difference: squared error and differences, as steep as mse at most. debiased: what frames share counts little.",
-        ),
-        io.Float.Input(
-            "loss_share",
-            default=CHOICES.loss.share,
-            min=0.0,
-            max=1.0,
-            step=0.05,
             optional=True,
-            tooltip="Share of the differences in blend and second_difference.",
         ),
-        io.Combo.Input(
+        shared("loss_share", CHOICES.loss.share, "Share of the differences in blend and second_difference.", optional=True),
+        shared(
             "weight",
-            options=list(WEIGHTS),
-            default=CHOICES.weight.kind,
-            optional=True,
-            tooltip="How much an error counts by noise level. capped_v: as errors of v, up to 5. min_snr, fused_snr"
+            CHOICES.weight.kind,
+            "How much an error counts by noise level. capped_v: as errors of v, up to 5. min_snr, fused_snr"
             " (Diffusion Forcing) and so on"
             " are in the help.",
+            optional=True,
         ),
         io.Int.Input(
             "images",
@@ -96,31 +84,18 @@ def further_inputs() -> list[Any]:
             tooltip="Single pictures beside each clip that neither see it nor are seen (joint image-video training); 4"
             " to 8 steady the looks.",
         ),
-        io.Combo.Input(
-            "precision",
-            options=list(PRECISIONS),
-            default=DEFAULTS.precision,
-            optional=True,
-            tooltip="Of activations; weights stay in float32. bfloat16 is faster on GPUs.",
+        shared(
+            "precision", DEFAULTS.precision, "Of activations; weights stay in float32. bfloat16 is faster on GPUs.", optional=True
         ),
-        io.Int.Input(
+        shared(
             "at_once",
-            default=DEFAULTS.micro,
-            min=0,
-            max=4096,
-            optional=True,
-            tooltip="Most clips in the network at once; the gradients of a batch add up. 0: the whole batch. Lower it"
+            DEFAULTS.micro,
+            "Most clips in the network at once; the gradients of a batch add up. 0: the whole batch. Lower it"
             " when memory is short.",
-        ),
-        io.Float.Input(
-            "ema",
-            default=DEFAULTS.ema,
-            min=0.0,
-            max=0.999999,
-            step=0.0001,
-            round=False,
             optional=True,
-            tooltip="Memory of the averaged weights, which are those that are saved. 0: no average.",
+        ),
+        shared(
+            "ema", DEFAULTS.ema, "Memory of the averaged weights, which are those that are saved. 0: no average.", optional=True
         ),
         io.Combo.Input(
             "qk_norm",
@@ -146,61 +121,52 @@ def further_inputs() -> list[Any]:
             " the file has plain"
             " weights.",
         ),
-        io.Int.Input(
+        shared(
             "watch_every",
-            default=0,
-            min=0,
-            max=1_000_000,
-            optional=True,
-            tooltip="Steps from one look at the temporal attentions to the next: entropy and logits go to the log,"
+            0,
+            "Steps from one look at the temporal attentions to the next: entropy and logits go to the log,"
             " warnings to the report. 0:"
             " never.",
+            optional=True,
         ),
-        io.Boolean.Input(
+        shared(
             "lower_rate",
-            default=False,
+            False,
+            "Halve the learning rate when the attentions are about to collapse; needs watch_every.",
             optional=True,
-            tooltip="Halve the learning rate when the attentions are about to collapse; needs watch_every.",
         ),
-        io.Int.Input(
+        shared(
             "sample_every",
-            default=MANNER.sample_every,
-            min=0,
-            max=1_000_000,
-            optional=True,
-            tooltip="Steps from one sample clip to the next, always of the same noise: in the preview, and as files"
+            MANNER.sample_every,
+            "Steps from one sample clip to the next, always of the same noise: in the preview, and as files"
             " beside the model. 0: only one at"
             " the end.",
-        ),
-        io.String.Input(
-            "sample_prompt",
-            default=MANNER.sample_prompt,
             optional=True,
-            tooltip="What samples show, in the model's words; empty for anything.",
         ),
-        io.Combo.Input(
+        shared(
+            "sample_prompt", MANNER.sample_prompt, "What samples show, in the model's words; empty for anything.", optional=True
+        ),
+        shared(
             "log",
-            options=list(LOGS),
-            default=MANNER.log,
+            MANNER.log,
+            "A line per step, for Loss Plot and others. tensorboard writes for it as well, where it is installed.",
             optional=True,
-            tooltip="A line per step, for Loss Plot and others. tensorboard writes for it as well, where it is installed.",
         ),
         io.Int.Input(
             "width", default=MODEL.width, min=8, max=1024, step=8, optional=True, tooltip="Channels of the model's first level."
         ),
-        io.Combo.Input(
+        shared(
             "optimizer",
-            options=list(OPTIMIZERS),
-            default=DEFAULTS.optimizer,
-            optional=True,
-            tooltip="adamw; adamw8bit needs the package bitsandbytes; lion takes less memory and a third to a tenth of"
+            DEFAULTS.optimizer,
+            "adamw; adamw8bit needs the package bitsandbytes; lion takes less memory and a third to a tenth of"
             " the learning rate.",
-        ),
-        io.Boolean.Input(
-            "recompute",
-            default=CHOICES.recompute,
             optional=True,
-            tooltip="Compute layers again when gradients come back: less memory, a third slower, the same result.",
+        ),
+        shared(
+            "recompute",
+            CHOICES.recompute,
+            "Compute layers again when gradients come back: less memory, a third slower, the same result.",
+            optional=True,
         ),
         io.Combo.Input(
             "hints",
@@ -239,12 +205,12 @@ class LongTakeTrainVideoModel(LongTakeNode):
         return io.Schema(
             node_id="LongTakeTrainVideoModel",
             display_name="Train Video Model",
-            category="LongTake/train",
+            category=CATEGORY,
             description="Train a video model from scratch on your clips, or on a procedural world of moving shapes. Goes"
             " on where it stopped: a"
             " run that was cancelled or killed resumes from its last checkpoint when it is queued again with the same settings.",
             inputs=[
-                io.String.Input("name", default="my_shapes", tooltip="The file is models/longtake/NAME.safetensors."),
+                shared("name", "my_shapes", "The file is models/longtake/NAME.safetensors."),
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
@@ -253,26 +219,11 @@ class LongTakeTrainVideoModel(LongTakeNode):
                     " ways. teacher: next frame"
                     " given the true past. full: all frames at one level.",
                 ),
-                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=10_000_000, tooltip="Optimizer steps in all."),
-                io.Int.Input("batch", default=DEFAULTS.batch, min=1, max=4096, tooltip="Clips per step."),
-                io.Float.Input(
-                    "learning_rate",
-                    default=DEFAULTS.learning_rate,
-                    min=1e-8,
-                    max=1.0,
-                    step=1e-5,
-                    round=False,
-                    tooltip="Highest learning rate.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=DEFAULTS.seed,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=False,
-                    tooltip="Of weights, data and noise.",
-                ),
-                io.Int.Input("save_every", default=MANNER.save_every, min=1, max=100000, tooltip="Steps between checkpoints."),
+                shared("steps", DEFAULTS.steps, "Optimizer steps in all."),
+                shared("batch", DEFAULTS.batch, "Clips per step."),
+                shared("learning_rate", DEFAULTS.learning_rate, "Highest learning rate."),
+                shared("seed", DEFAULTS.seed, "Of weights, data and noise."),
+                shared("save_every", MANNER.save_every, "Steps between checkpoints.", max=100000),
                 io.Combo.Input(
                     "temporal",
                     options=list(TEMPORAL),

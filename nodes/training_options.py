@@ -3,17 +3,12 @@
 from .. import host
 from ..modules.checkpoints.export import MOTION_LAYOUTS
 from ..modules.noise import NOISE_SCHEDULES
-from ..modules.train.levels import LEVELS
-from ..modules.train.losses import LOSSES
 from ..modules.train.options import AUTHORS, AUTO, MODELS, Options
-from ..modules.train.recorder import LOGS
-from ..modules.train.settings import DECAYS, OPTIMIZERS, PRECISIONS
-from ..modules.train.weights import WEIGHTS
+from ..modules.train.settings import DECAYS
 from .node import LongTakeNode
+from .train_inputs import CATEGORY, OptionsType, shared, with_more
 
 io = host.io
-OptionsType = io.Custom("LONGTAKE_TRAINING_OPTIONS")
-CATEGORY = "LongTake/train"
 DEFAULTS = Options()
 SPACES = (AUTO, "eps", "v", "x0")
 
@@ -28,15 +23,13 @@ class LongTakeTrainingOptions(LongTakeNode):
             display_name="Training Options",
             category=CATEGORY,
             description="Everything about a training that has a usual value: how clips go through the model, what an error costs, what is"
-            " watched, what the file is like. Train Motion does without this node.",
+            " watched, what the file is like. Training nodes do without this node.",
             inputs=[
-                io.Int.Input("batch", default=DEFAULTS.batch, min=1, max=4096, tooltip="Clips per step."),
-                io.Int.Input(
+                shared("batch", DEFAULTS.batch, "Clips per step."),
+                shared(
                     "at_once",
-                    default=DEFAULTS.at_once,
-                    min=0,
-                    max=4096,
-                    tooltip="Clips of a step that go through the model at once; 0 for all. Fewer take less memory and give the same step.",
+                    DEFAULTS.at_once,
+                    "Clips of a step that go through the model at once; 0 for all. Fewer take less memory and give the same step.",
                 ),
                 io.Int.Input(
                     "warmup", default=DEFAULTS.warmup, min=0, max=10**6, tooltip="Steps in which the learning rate rises."
@@ -44,11 +37,10 @@ class LongTakeTrainingOptions(LongTakeNode):
                 io.Combo.Input(
                     "decay", options=list(DECAYS), default=DEFAULTS.decay, tooltip="What the learning rate does after that."
                 ),
-                io.Combo.Input(
+                shared(
                     "optimizer",
-                    options=list(OPTIMIZERS),
-                    default=DEFAULTS.optimizer,
-                    tooltip="adamw8bit needs the package bitsandbytes. lion: half the memory; a third to a tenth of the learning rate.",
+                    DEFAULTS.optimizer,
+                    "adamw8bit needs the package bitsandbytes. lion: half the memory; a third to a tenth of the learning rate.",
                 ),
                 io.Float.Input(
                     "weight_decay",
@@ -67,41 +59,28 @@ class LongTakeTrainingOptions(LongTakeNode):
                     round=False,
                     tooltip="Largest gradient norm.",
                 ),
-                io.Float.Input(
-                    "ema",
-                    default=DEFAULTS.ema,
-                    min=0.0,
-                    max=0.999999,
-                    step=0.0001,
-                    round=False,
-                    tooltip="Memory of the averaged weights, which are those that are saved; 0 saves the last ones.",
+                shared(
+                    "ema", DEFAULTS.ema, "Memory of the averaged weights, which are those that are saved; 0 saves the last ones."
                 ),
-                io.Combo.Input(
+                shared(
                     "precision",
-                    options=[AUTO, *PRECISIONS],
-                    default=DEFAULTS.precision,
-                    tooltip="Of what is computed; trained weights stay in float32. auto: bfloat16 where the GPU has it.",
+                    DEFAULTS.precision,
+                    "Of what is computed; trained weights stay in float32. auto: bfloat16 where the GPU has it.",
+                    **with_more("precision", AUTO),
                 ),
-                io.Boolean.Input(
+                shared(
                     "recompute",
-                    default=DEFAULTS.recompute,
-                    tooltip="Compute layers again for their gradients instead of keeping them: a third slower, a fraction of the memory.",
+                    DEFAULTS.recompute,
+                    "Compute layers again for their gradients instead of keeping them: a third slower, a fraction of the memory.",
                 ),
-                io.Combo.Input(
+                shared(
                     "loss",
-                    options=[AUTO, *LOSSES],
-                    default=DEFAULTS.loss,
-                    tooltip="auto: mse, and debiased for motion_lora_dual. chain, suffix, blend, second_difference look at differences from"
+                    DEFAULTS.loss,
+                    "auto: mse, and debiased for motion_lora_dual. chain, suffix, blend, second_difference look at differences from"
                     " frame to frame; blend and second_difference bear the learning rates of mse.",
+                    **with_more("loss", AUTO),
                 ),
-                io.Float.Input(
-                    "loss_share",
-                    default=DEFAULTS.loss_share,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="blend, second_difference: share of the differences.",
-                ),
+                shared("loss_share", DEFAULTS.loss_share, "blend, second_difference: share of the differences."),
                 io.Combo.Input(
                     "loss_space",
                     options=list(SPACES),
@@ -109,19 +88,13 @@ class LongTakeTrainingOptions(LongTakeNode):
                     tooltip="Of what the error is taken. auto: of what the model predicts. x0 where frames have noise levels of their own"
                     " and the loss looks at differences.",
                 ),
-                io.Combo.Input(
+                shared(
                     "levels",
-                    options=list(LEVELS),
-                    default=DEFAULTS.levels,
-                    tooltip="How noisy frames are. shared: all of a clip alike, as AnimateDiff. independent and others: each frame by"
+                    DEFAULTS.levels,
+                    "How noisy frames are. shared: all of a clip alike, as AnimateDiff. independent and others: each frame by"
                     " itself, for the forcing samplers.",
                 ),
-                io.Combo.Input(
-                    "weight",
-                    options=list(WEIGHTS),
-                    default=DEFAULTS.weight,
-                    tooltip="How much an error counts by noise level. min_snr learns faster from little.",
-                ),
+                shared("weight", DEFAULTS.weight, "How much an error counts by noise level. min_snr learns faster from little."),
                 io.Float.Input(
                     "dropout",
                     default=DEFAULTS.dropout,
@@ -165,43 +138,30 @@ class LongTakeTrainingOptions(LongTakeNode):
                     " which AnimateDiff-Evolved does not read. This pack reads both.",
                 ),
                 io.Boolean.Input("half", default=DEFAULTS.half, tooltip="Write the file in float16: half as large."),
-                io.Int.Input("save_every", default=DEFAULTS.save_every, min=1, max=10**6, tooltip="Steps between checkpoints."),
-                io.Int.Input(
+                shared("save_every", DEFAULTS.save_every, "Steps between checkpoints."),
+                shared(
                     "sample_every",
-                    default=DEFAULTS.sample_every,
-                    min=0,
-                    max=10**6,
-                    tooltip="Steps between sample clips, always from the same noise; 0: one at the end.",
+                    DEFAULTS.sample_every,
+                    "Steps between sample clips, always from the same noise; 0: one at the end.",
                 ),
                 io.Int.Input("sample_steps", default=DEFAULTS.sample_steps, min=1, max=1000, tooltip="Steps of a sample clip."),
                 io.Float.Input(
                     "sample_cfg", default=DEFAULTS.sample_cfg, min=1.0, max=30.0, step=0.5, tooltip="Guidance of samples."
                 ),
-                io.String.Input(
-                    "sample_prompt",
-                    default=DEFAULTS.sample_prompt,
-                    tooltip="What samples show; empty: the caption of the first clip.",
-                ),
-                io.Int.Input(
+                shared("sample_prompt", DEFAULTS.sample_prompt, "What samples show; empty: the caption of the first clip."),
+                shared(
                     "watch_every",
-                    default=DEFAULTS.watch_every,
-                    min=0,
-                    max=10**6,
-                    tooltip="Steps between two looks at the attentions over time, which collapse before the loss says anything; 0: none.",
+                    DEFAULTS.watch_every,
+                    "Steps between two looks at the attentions over time, which collapse before the loss says anything; 0: none.",
                 ),
-                io.Boolean.Input(
-                    "lower_rate",
-                    default=DEFAULTS.lower_rate,
-                    tooltip="Halve the learning rate when attentions are about to collapse.",
-                ),
-                io.Combo.Input(
-                    "log",
-                    options=list(LOGS),
-                    default=DEFAULTS.log,
-                    tooltip="How each step is written down, for Loss Plot. tensorboard needs that package.",
-                ),
+                shared("lower_rate", DEFAULTS.lower_rate, "Halve the learning rate when attentions are about to collapse."),
+                shared("log", DEFAULTS.log, "How each step is written down, for Loss Plot. tensorboard needs that package."),
             ],
-            outputs=[OptionsType.Output(display_name="options", tooltip="For Train Motion.")],
+            outputs=[
+                OptionsType.Output(
+                    display_name="options", tooltip="For Train Motion, Train Sparse Control or Train Image Prompt."
+                )
+            ],
         )
 
     @classmethod

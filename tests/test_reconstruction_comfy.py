@@ -327,9 +327,8 @@ def test_conditions_leave_inference_mode_for_the_call():
 
     with torch.inference_mode():
         tokens, given = torch.full((3,), 2.0), torch.full((3,), 5.0)
-    guider = SimpleNamespace(
-        cfg=1.0, conds={"positive": [{"model_conds": {"c": comfy.conds.CONDRegular(tokens)}, "strength": given}]}
-    )
+    entry = {"model_conds": {"c": comfy.conds.CONDRegular(tokens)}, "strength": given}
+    guider = SimpleNamespace(cfg=1.0, conds={"positive": [entry]}, loaded_models=[])
     conds = guider.conds
 
     def predict(x, sigma, options, seed):

@@ -2,12 +2,24 @@
 
 import pytest
 import torch
+from pack.modules.noise import NoiseSchedule
 from pack.modules.sparsectrl import SparseControl
-from pack.modules.train.denoising import Batch
+from pack.modules.train.denoising import Batch, Objective
 from pack.modules.train.engine import Run, train
-from pack.modules.train.native import native_network
+from pack.modules.train.native import frozen, native_network
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.sparse import KEYFRAMES, conditions, drawn, led_network, sparse_config, sparse_task, with_keyframes
+from pack.modules.train.sparse import (
+    CONDITION,
+    PICTURES,
+    conditions,
+    drawn,
+    led_at,
+    residuals_of,
+    sparse_config,
+    sparse_stage,
+    with_keyframes,
+)
+from pack.modules.train.stages import Lesson
 from tiny import seeded, video_model
 
 F = 6
@@ -29,11 +41,12 @@ def batch(step=0, places=range(2)):
     return Batch(clips, labels=torch.eye(4)[[place % 4 for place in places]])
 
 
-def keyed(frames=(0, 5)):
-    shown = torch.zeros(2, F)
-    shown[:, list(frames)] = 1
-    made = batch()
-    return Batch(made.clips, labels=made.labels, extra={KEYFRAMES: shown})
+def keyed(frames=(0, -1)):
+    return led_at(batch(), frames)
+
+
+def led_network(info, unet, motion, control):
+    return native_network(info, unet, [motion], added=residuals_of(control, NoiseSchedule.named(info.noise_schedule)))
 
 
 def test_every_number_of_keyframes_is_drawn_and_a_batch_may_be_cut_up():
@@ -46,17 +59,19 @@ def test_every_number_of_keyframes_is_drawn_and_a_batch_may_be_cut_up():
     assert torch.equal(drawn(F, 3, 7, range(2, 5)), drawn(F, 3, 7, range(8))[2:5])
     assert not torch.equal(drawn(F, 4, 7, range(8)), drawn(F, 3, 7, range(8)))
     made = with_keyframes(batch, 3)(7, range(1, 3))
-    assert torch.equal(made.extra[KEYFRAMES], drawn(F, 3, 7, range(1, 3))) and torch.equal(
-        made.clips, batch(7, range(1, 3)).clips
-    )
+    clips, shown = batch(7, range(1, 3)).clips, drawn(F, 3, 7, range(1, 3))
+    assert torch.equal(made.extra[CONDITION], conditions(clips, shown)) and torch.equal(made.clips, clips)
 
 
 def test_other_frames_are_hidden():
     shown = keyed()
-    condition = conditions(shown.clips, shown.extra[KEYFRAMES])
+    condition = shown.extra[CONDITION]
     assert condition.shape == (2, F, 49, 4, 4)
     assert torch.equal(condition[:, [0, 5], :-1], shown.clips[:, [0, 5]]) and not condition[:, 1:5].any()
     assert condition[:, [0, 5], -1].eq(1).all()
+    pictures = torch.rand(2, F, 3, 8, 8)
+    other = led_at(Batch(shown.clips, extra={PICTURES: pictures, "more": pictures}), (0,))
+    assert torch.equal(other.extra[CONDITION][:, 0, :-1], pictures[:, 0]) and set(other.extra) == {CONDITION, "more"}
 
 
 def test_at_the_start_it_changes_nothing_and_later_every_frame(parts):
@@ -68,7 +83,7 @@ def test_at_the_start_it_changes_nothing_and_later_every_frame(parts):
         some = SparseControl(sparse_config(info)).started(unet, motion)
         for convolution in (*some.zero_convs, some.middle_block_out):
             torch.nn.init.dirac_(convolution.weight)
-        one, other = (led_network(info, unet, motion, some)(x, sigma, keyed(frames)) for frames in ((0, 5), (0,)))
+        one, other = (led_network(info, unet, motion, some)(x, sigma, keyed(frames)) for frames in ((0, -1), (0,)))
     assert ((one - other).abs().amax(dim=(2, 3, 4)) > 1e-6).all()
 
 
@@ -84,7 +99,9 @@ def test_only_the_encoder_is_trained(parts):
     info, unet, motion, control = parts
     before = {name: value.clone() for name, value in (*unet.state_dict().items(), *motion.state_dict().items())}
     settings = RunSettings(steps=3, batch=2, learning_rate=1e-3, warmup=0, seed=1)
-    task = sparse_task(info, unet, motion, control, batch, settings)
+    frozen(unet, motion)
+    network, schedule = led_network(info, unet, motion, control), NoiseSchedule.named(info.noise_schedule)
+    task = sparse_stage(Lesson(network, batch, schedule, Objective(info.prediction), settings), control).task
     assert set(task.parameters()) == {f"control.{name}" for name, _ in control.named_parameters()}
     run = Run(task, settings)
     losses = [step.loss for step in train(run)]

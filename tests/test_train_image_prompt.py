@@ -9,9 +9,18 @@ from pack.modules.image_prompt import cross_layers
 from pack.modules.noise import NoiseSchedule
 from pack.modules.train.denoising import Batch, Objective
 from pack.modules.train.engine import Run, train
-from pack.modules.train.image_prompt import SEEN, image_prompt_task, new_image_prompt, with_pictures_left_out
+from pack.modules.train.image_prompt import (
+    SEEN,
+    beside_text,
+    check_text,
+    image_prompt_stage,
+    new_image_prompt,
+    shown_frames,
+    with_pictures_left_out,
+)
 from pack.modules.train.native import frozen, native_network
 from pack.modules.train.settings import RunSettings
+from pack.modules.train.stages import Lesson
 from pack.modules.video_model import new_networks
 from tiny import config, info, seeded
 
@@ -39,17 +48,9 @@ def source(step, places):
 def task_of(base, prompt, **options):
     about, unet = base
     schedule = NoiseSchedule.named(about.noise_schedule)
-    return image_prompt_task(
-        native_network(about, unet),
-        unet,
-        prompt,
-        source,
-        Objective("x0", dropout=0.0),
-        schedule,
-        SETTINGS,
-        {"name": "t"},
-        **options,
-    )
+    network, gaze = beside_text(native_network(about, unet), unet, prompt)
+    lesson = Lesson(network, source, schedule, Objective("x0", dropout=0.0), SETTINGS, {"name": "t"})
+    return image_prompt_stage(lesson, prompt, gaze, **options).task
 
 
 def exchanged(source):
@@ -126,3 +127,18 @@ def test_a_prompt_for_another_network_is_refused(base):
         task_of(base, other)
     with pytest.raises(ValueError, match="dropout is 2: it must lie between 0"):
         task_of(base, new_image_prompt(base[1], CLIP), dropout=2)
+
+
+def test_a_model_without_text_is_refused(base):
+    check_text(base[1])
+    with pytest.raises(ValueError, match="no attention to the text, beside which a picture could be looked at"):
+        check_text(new_networks(info())[0])
+
+
+def test_both_ends_and_the_middle_are_looked_at():
+    assert [shown_frames(frames) for frames in (1, 2, 3, 16)] == [[0], [0, 1], [0, 1, 2], [0, 8, 15]]
+
+
+def test_the_other_weights_hang_on_the_seed(base):
+    one, other, third = (new_image_prompt(base[1], CLIP, seed=seed).image_proj.proj.weight for seed in (1, 1, 2))
+    assert torch.equal(one, other) and not torch.equal(one, third)

@@ -23,7 +23,7 @@ from .pseudo3d import pseudo3d_model
 from .sampling import forcing_sampler, level_sigmas, noise_schedule, sample
 from .skyreels import apply_skyreels
 from .sparsectrl import apply_sparse_control, sparse_control
-from .training import clip_encoder, text_encoder, trainable
+from .training import clip_encoder, image_encoder, text_encoder, trainable
 from .video import vae, video_info, video_model
 
 name = "comfyui"
@@ -51,6 +51,7 @@ __all__ = [
     "files",
     "forcing_sampler",
     "guider",
+    "image_encoder",
     "in_model_numbers",
     "input_directory",
     "interpolated",

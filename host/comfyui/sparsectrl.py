@@ -26,6 +26,7 @@ from .controls import Conditioning, Features, chained, check_length, cycled
 from .held import Sampling
 from .motion import dtype_of_parts
 from .options import CLIPS, IDS, SAMPLING, WHOLE, frame_numbers, step_of
+from .video import label_rows
 from .windows import Whole
 
 
@@ -115,7 +116,7 @@ class SparseCtrl(comfy.controlnet.ControlBase):
         """Before each sampling: refuse another base model, and forget one that was interrupted."""
         self.cleanup_own()
         super().pre_run(model, percent_to_timestep_function)
-        check_base(self.encoder.file, model.diffusion_model)
+        check_base(self.encoder.file, model.diffusion_model, getattr(model, "adm_channels", 0) or 0)
         self.base = model
 
     def cleanup(self) -> None:
@@ -243,10 +244,13 @@ class Call:
     ids: Tensor
     options: dict[str, Any]
 
-    def told(self) -> tuple[Tensor, Tensor | None]:
-        """Text and label of each row: ``(rows n) l d`` and ``(rows n) m`` or None."""
-        text, label = self.cond.get("crossattn_controlnet", self.cond["c_crossattn"]), self.cond.get("y")
-        return text, label if self.control.encoder.file.config.unet.label_channels else None
+    def told(self) -> tuple[Tensor | None, Tensor | None]:
+        """Text and label of each row: ``(rows n) l d`` and ``(rows n) m``, or None."""
+        text = self.cond.get("crossattn_controlnet", self.cond.get("c_crossattn"))
+        if not self.control.encoder.file.config.unet.label_channels:
+            return text, None
+        conds = self.rows // self.options.get(CLIPS, 1)
+        return text, label_rows(self.cond["y"], self.ids.repeat(self.rows // conds), conds)
 
     def computed(self) -> list[Tensor]:
         """Residuals of the frames that the model sees: ``(rows n) c h w`` each."""
@@ -261,8 +265,10 @@ class Call:
         if known is None or not _same(known.sigma, whole.sigma):
             known = self.control.known = Known(whole.sigma.clone())
         parts, keep = [], comfy.model_management.intermediate_device()
-        for uuid, given in zip(self.options["uuids"], self.told()[0].split(len(self.ids)), strict=True):
-            told = self._told_all(whole, uuid, given)
+        text = self.told()[0]
+        tokens = 0 if text is None else text.shape[1]
+        for uuid in self.options["uuids"]:
+            told = self._told_all(whole, uuid, tokens)
             made = known.of(self.x.shape[-2:], told)
             if made is None:
                 every = torch.arange(len(whole.sigma))
@@ -271,17 +277,18 @@ class Call:
             parts.append([rows[self.ids.to(keep)].to(self.x.device) for rows in made])
         return [torch.cat(same) for same in zip(*parts, strict=True)]
 
-    def _told_all(self, whole: Whole, uuid: Any, given: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Text and label of every frame of the clip: ``f l d``, as long as what was ``given``, and ``f m`` or None."""
+    def _told_all(self, whole: Whole, uuid: Any, tokens: int) -> tuple[Tensor | None, Tensor | None]:
+        """Text and label of every frame of the clip: ``f l d``, of so many tokens, and ``f m``, or None."""
         every = torch.arange(len(whole.sigma))
         text = whole.told("crossattn_controlnet", uuid)
         text = whole.told("c_crossattn", uuid) if text is None else text
-        assert text is not None, "a U-Net that is led by text has some"
         label = whole.told("y", uuid) if self.control.encoder.file.config.unet.label_channels else None
-        text = cycled(text, every)
-        return text.repeat(1, given.shape[1] // text.shape[1], 1), None if label is None else cycled(label, every)
+        if text is not None:
+            text = cycled(text, every)
+            text = text.repeat(1, tokens // text.shape[1], 1)
+        return text, None if label is None else cycled(label, every)
 
-    def _run(self, ids: Tensor, t: Tensor, text: Tensor, label: Tensor | None, rows: int, at_once: int) -> list[Tensor]:
+    def _run(self, ids: Tensor, t: Tensor, text: Tensor | None, label: Tensor | None, rows: int, at_once: int) -> list[Tensor]:
         control, device = self.control, self.x.device
         encoder, network = control.encoder, control.encoder.patcher.model
         hints = control.hints(*self.x.shape[-2:]).to(device, encoder.dtype)
@@ -290,7 +297,7 @@ class Call:
         return network(
             condition.repeat(rows, 1, 1, 1),
             control.base.model_sampling.timestep(t).float(),
-            text.to(device, encoder.dtype),
+            None if text is None else text.to(device, encoder.dtype),
             None if label is None else label.to(device, encoder.dtype),
             strength=None if strength is None else strength.repeat(rows),
             frames=frames,
@@ -298,12 +305,17 @@ class Call:
         )
 
 
-def check_base(file: SparseControlFile, unet: Any) -> None:
-    """Refuse a U-Net that a file was not made for."""
+def check_base(file: SparseControlFile, unet: Any, labels: int = 0) -> None:
+    """Refuse a U-Net that a file was not made for; ``labels`` is how many values its label vector has."""
     with torch.device("meta"):
         ours = SparseControl(file.config).slot_widths
     there = down_widths(unet)
     if ours != there:
         raise ValueError(
             f"{file.name} is for {described(ours)} and the model is {described(there)}: load a checkpoint of its base model"
+        )
+    knows = file.config.unet.label_channels or 0
+    if labels != knows:
+        raise ValueError(
+            f"{file.name} knows {knows} labels and the model has {labels}: an encoder leads the model that it was trained for"
         )

@@ -24,12 +24,13 @@ from ...modules.temporal.motion import MotionModel, functions_of
 from ...modules.temporal.settings import PLAIN
 from ...modules.temporal.slots import empty, fill, norms, swap, widths
 from ...modules.train.base import Base, Encoder, only_in_slots, refuse_hints
-from ...modules.train.denoising import Batch, Network
+from ...modules.train.denoising import Added, Batch, Network
 from ...modules.train.encoded import CONTEXT, LABELS, by_labels
 from ...modules.train.native import frames_of, frozen, per_frame
 from ...modules.train.settings import PRECISIONS
 from .gradients import differentiable
 from .held import KEY, held_by, unet_of
+from .image_prompt import given, see
 from .model_sampling import with_schedule
 from .motion import MODELS, over_the_clip
 from .motion_lora import SCHEDULED
@@ -183,7 +184,7 @@ class Held:
         self.loaded, self.layers, self.open = ExitStack(), ExitStack(), False
         self.options = patched.model_options.get("transformer_options", {})
 
-    def network(self, motions: Sequence[MotionModel], *, clip_norms: bool = False) -> Network:
+    def network(self, motions: Sequence[MotionModel], *, clip_norms: bool = False, added: Added | None = None) -> Network:
         """See ``base.WithMotion``."""
         self.layers.close()
         unet = unet_of(self.patched)
@@ -201,17 +202,18 @@ class Held:
             with ExitStack() as stack:
                 for motion in motions:
                     stack.enter_context(motion.during(frames_of(motion, x.shape[1], batch.images, x.device)))
-                return self.clean(x, sigma, batch)
+                return self.clean(x, sigma, batch, added)
 
         return network
 
-    def clean(self, x: Tensor, sigma: Tensor, batch: Batch) -> Tensor:
+    def clean(self, x: Tensor, sigma: Tensor, batch: Batch, added: Added | None = None) -> Tensor:
         """What the MODEL takes the clean frames to be.
 
         Args:
             x: ``n f c h w``.
             sigma: ``n f``.
             batch: its conditions are read.
+            added: what a control adds to skips and middle; None for no control.
 
         Returns:
             clean: ``n f c h w``.
@@ -223,6 +225,9 @@ class Held:
         vector = label_rows(self.patched, rows, per_frame(batch.labels, frames, 2))
         if vector is not None:
             conds["y"] = vector
+        if added is not None:
+            *skips, middle = added(sigma, batch)
+            conds["control"] = {"output": skips, "middle": [middle]}
         options = {**self.options, "cond_or_uncond": [0], "sigmas": sigma.flatten()}
         clean = self.patched.model.apply_model(rows, sigma.flatten(), transformer_options=options, **conds)
         return clean.unflatten(0, x.shape[:2])
@@ -336,6 +341,31 @@ def clip_encoder(vae: Any) -> Encoder:
         return normal(latents).float().cpu()
 
     return Encoder(encode, key)
+
+
+def image_encoder(clip_vision: Any, kind: str) -> tuple[Encoder, Tensor]:
+    """(an image encoder as a trainer uses it: pixels ``f c h w`` in -1..1 to ``f ... e``; ``... e``, what it sees of no picture).
+
+    Args:
+        clip_vision: ComfyUI's CLIP_VISION.
+        kind: of image prompt, a name in ``image_prompt.KINDS``.
+
+    Raises:
+        ValueError: what is given is no image encoder, or does not give what this kind looks at.
+    """
+    if not hasattr(clip_vision, "encode_image"):
+        raise ValueError(f"{clip_vision!r} was given for a CLIP vision model: connect Load CLIP Vision")
+    network = getattr(clip_vision, "model", None)
+    key = "" if network is None else f"{weights_key(network.state_dict())} {kind}"  # without one it cannot be told from others
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            seen = given(clip_vision.encode_image((pixels.movedim(1, -1) + 1) / 2), kind)
+        return normal(seen).half().cpu()
+
+    with torch.inference_mode():
+        nothing = see(clip_vision, torch.zeros(1, 8, 8, 3), kind)[1]
+    return Encoder(encode, key), normal(nothing)[0].float().cpu()
 
 
 def text_encoder(model: ModelPatcher, clip: Any = None, conditioning: Any = None) -> Encoder:

@@ -107,7 +107,7 @@ class VideoBase(comfy.model_base.BaseModel):
         if "y" in kwargs:
             options = call_options(args, kwargs)
             conds = max(1, len(options.get("cond_or_uncond", ())))
-            kwargs["y"] = _rows(kwargs["y"], frame_numbers(options, x.shape[0] // conds), conds)
+            kwargs["y"] = label_rows(kwargs["y"], frame_numbers(options, x.shape[0] // conds), conds)
         return super()._apply_model(x, *args, **kwargs)
 
 
@@ -118,7 +118,17 @@ class FrameLabels(comfy.conds.CONDRegular):
         return self._copy_with(self.cond)
 
 
-def _rows(labels: Tensor, ids: Tensor, conds: int) -> Tensor:
+def label_rows(labels: Tensor, ids: Tensor, conds: int) -> Tensor:
+    """Label vectors of the frames in a call.
+
+    Args:
+        labels: ``r l``, of each condition one row, or one per frame of the whole clip.
+        ids: ``n``, frame numbers.
+        conds: in the call.
+
+    Returns:
+        labels: ``m l``, where ``m`` is ``(conds n)``.
+    """
     labels = labels.reshape(conds, -1, labels.shape[-1])
     rows = labels.expand(-1, len(ids), -1) if labels.shape[1] == 1 else labels[:, ids.to(labels.device)]
     return rows.flatten(0, 1)
@@ -169,6 +179,10 @@ class PixelVAE:
 
     def __init__(self, info: VideoModelInfo):
         self.patch = info.patch
+
+    def spacial_compression_encode(self) -> int:
+        """Pixels of a latent in a row, by ComfyUI's name for it."""
+        return self._patch()
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Fold ``pixels``: ``f h w c`` in 0..1. Returns ``f l p q``."""

@@ -57,9 +57,9 @@ def apply_keyed_control(
     _only_in_comfyui("Keyframed ControlNet")
 
 
-def sparse_control(file: Any) -> NoReturn:
-    """Refuse."""
-    _only_in_comfyui("Load Sparse Control")
+def sparse_control(file: Any) -> Any:
+    """A SparseCtrl file as it is, such as one that was just trained; who applies it is told."""
+    return file
 
 
 def apply_sparse_control(positive: Any, negative: Any, encoder: Any, settings: Any, vae: Any = None) -> tuple[Any, Any]:
@@ -80,6 +80,11 @@ def apply_first_frame(model: Model, vae: Any, latent: Any, keyframes: Any, setti
 def apply_image_prompt(model: Model, prompt: Any, settings: Any, *pictures: Any) -> NoReturn:
     """Refuse."""
     _only_in_comfyui("Apply Image Prompt")
+
+
+def image_encoder(clip_vision: Any, kind: str) -> tuple[Any, Any]:
+    """Refuse."""
+    _only_in_comfyui("Train Image Prompt")
 
 
 def interpolated(interp_model: Any, images: Any, multiplier: int) -> NoReturn:

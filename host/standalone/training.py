@@ -15,7 +15,7 @@ from ...modules.recompute import Forward, as_now, recomputed, shadowed
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import empty, widths
 from ...modules.train.base import Base, Encoder, only_in_slots, refuse_hints
-from ...modules.train.denoising import Network
+from ...modules.train.denoising import Added, Network
 from ...modules.train.encoded import CONTEXT, by_labels
 from ...modules.train.native import frozen, native_network
 from .models import Model, Vae, device
@@ -47,14 +47,14 @@ def trainable(
     def again(inner: Forward) -> Forward:
         return lambda *args, **kwargs: recomputed(inner, *args, again=as_now(holders), **kwargs)
 
-    def network(motions: Sequence[MotionModel], *, clip_norms: bool = False) -> Network:
+    def network(motions: Sequence[MotionModel], *, clip_norms: bool = False, added: Added | None = None) -> Network:
         if clip_norms:
             raise ValueError(
                 "this motion module changes the U-Net's norms too, as AnimateDiff's first generation did: train it in ComfyUI"
             )
         layers.close()
         holders[:] = motions
-        made = native_network(info, unet, motions)
+        made = native_network(info, unet, motions, added=added)
         layers.callback(empty, unet)
         if recompute:
             layers.enter_context(shadowed(blocks_of(unet), again))

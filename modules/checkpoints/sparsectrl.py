@@ -1,12 +1,16 @@
-"""SparseCtrl files (Guo et al., arXiv:2311.16933): the authors' ``v3_sd15_sparsectrl_*.ckpt`` and diffusers' ``SparseControlNetModel``.
+"""SparseCtrl files (Guo et al., arXiv:2311.16933): the authors' ``v3_sd15_sparsectrl_*.ckpt``, diffusers' ``SparseControlNetModel``, and
+those trained here.
 
-Both name the image layers as diffusers does; they differ in the temporal ones, which are spelt as in motion modules of either
-(``formats.FORMATS``). Everything is renamed to ``sparsectrl.SparseControl``'s own keys and checked against them.
+The first two name the image layers as diffusers does; they differ in the temporal ones, which are spelt as in motion modules of either
+(``formats.FORMATS``). Everything is renamed to ``sparsectrl.SparseControl``'s own keys and checked against them. What is trained here for
+SD1.5 is written in the authors' layout; encoders of this pack's video models, which that has no names for, have their own keys and say
+in their metadata how they are built.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from torch import Tensor, nn
 
 from ..sparsectrl import SparseConfig, SparseControl
 from ..temporal.config import TemporalConfig
+from ..temporal.slots import BlockedUNet, is_attention
 from ..unet import UNetConfig
+from .export import motion_state
 from .files import SPARSECTRL, check_weights, kind, read_state
 from .formats import FORMATS, POSITIONS, canonical_state
 from .positions import table_length
@@ -24,6 +30,8 @@ from .positions import table_length
 LATENT, PIXELS = 4, 3  # channels of a condition
 TRAINED, MOST = 16, 32  # frames of the clips it was trained on; times it knows where its file has no table
 HEADS = 8  # of every attention of SD1.5
+OWN = "LongTake"  # the layout of encoders for this pack's video models
+ABOUT, SHOWN = "longtake_sparse_control", "pictures"  # in metadata: how such an encoder is built; what it is shown
 RGB, SCRIBBLE, DEPTH = "rgb", "scribble", "depth"
 PICTURES = {RGB: "latents of colour pictures", SCRIBBLE: "pixels of scribbles", DEPTH: "pixels of depth maps"}
 
@@ -54,7 +62,7 @@ class SparseControlFile:
 
     Attributes:
         name: of the file.
-        layout: a name in ``formats.FORMATS``.
+        layout: a name in ``formats.FORMATS``, or ``OWN``.
         config: the architecture.
         state: weights by ``SparseControl``'s keys, in the precision of the file.
         pictures: what it takes, a name in ``PICTURES``.
@@ -90,6 +98,8 @@ def load_sparse_control(path: Path, pictures: str = "") -> SparseControlFile:
         ValueError: it cannot be read, is something else, is not complete, or takes other pictures. One sentence each.
     """
     state, metadata = read_state(path)
+    if ABOUT in metadata:
+        return _own(path.name, state, metadata, pictures)
     what = kind(state, metadata)
     if what != SPARSECTRL:
         said = f"it is {what}" if what else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
@@ -103,12 +113,27 @@ def load_sparse_control(path: Path, pictures: str = "") -> SparseControlFile:
         f"motion.{key}": value for key, value in motion.items()
     }
     config = _config(weights, blocks, path.name)
+    _check(weights, config, path.name)
+    shown = _pictures(config, pictures, path.name, metadata.get(SHOWN, ""))
+    return SparseControlFile(path.name, layout.name, config, weights, shown, table_length(tables, path.name) or MOST)
+
+
+def _own(name: str, state: Mapping[str, Tensor], metadata: Mapping[str, str], pictures: str) -> SparseControlFile:
+    """An encoder of this pack's own."""
+    try:
+        about = json.loads(metadata[ABOUT])
+        unet, temporal = UNetConfig(**about.pop("unet")), TemporalConfig(**about.pop("temporal"))
+        frames, config = about.pop("frames"), SparseConfig(unet, temporal=temporal, **{**about, "stem": tuple(about["stem"])})
+    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{name} was made by a later version of this pack, or is damaged ({error}): update the pack") from error
+    _check(state, config, name)
+    return SparseControlFile(name, OWN, config, state, _pictures(config, pictures, name, metadata.get(SHOWN, "")), frames, frames)
+
+
+def _check(weights: Mapping[str, Tensor], config: SparseConfig, name: str) -> None:
     with torch.device("meta"):
         network = SparseControl(config)
-    check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
-    return SparseControlFile(
-        path.name, layout.name, config, weights, _pictures(config, pictures, path.name), table_length(tables, path.name) or MOST
-    )
+    check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, name)
 
 
 def renamed(key: str, blocks: int) -> str:
@@ -159,6 +184,7 @@ def _config(weights: Mapping[str, Tensor], blocks: int, name: str) -> SparseConf
     )
     if len(shape("middle_block.1.proj_in.weight")) != 4 or width % 32 or not levels:
         raise ValueError(f"{name} is for a base model whose attention layers this pack does not know: use one for SD1.5")
+    channels, stem = _condition(weights, name)
     unet = UNetConfig(
         in_channels=shape("input_blocks.0.0.weight")[1],
         model_channels=width,
@@ -169,7 +195,6 @@ def _config(weights: Mapping[str, Tensor], blocks: int, name: str) -> SparseConf
         num_heads=HEADS,
         context_dim=context,
     )
-    channels, stem = _condition(weights, name)
     return SparseConfig(unet, channels, stem, temporal=TemporalConfig(attentions=attentions), masked=_masked(weights, channels))
 
 
@@ -191,8 +216,8 @@ def _masked(weights: Mapping[str, Tensor], channels: int) -> bool:
     return first.shape[1] == channels + 1
 
 
-def _pictures(config: SparseConfig, asked: str, name: str) -> str:
-    """What it is shown.
+def _pictures(config: SparseConfig, asked: str, name: str, stated: str) -> str:
+    """What it is shown: what is ``asked`` for, else what the file ``stated``, else what its name says.
 
     Raises:
         ValueError: it was trained on others than those asked for.
@@ -205,22 +230,81 @@ def _pictures(config: SparseConfig, asked: str, name: str) -> str:
         raise ValueError(
             f"{name} takes {takes}, and {asked} was asked for: choose {RGB if latents else f'{SCRIBBLE} or {DEPTH}'}, or a file for {asked}"
         )
-    return asked or (RGB if latents else DEPTH if DEPTH in name.lower() else SCRIBBLE)
+    fitting = stated in PICTURES and (stated == RGB) == latents
+    return asked or (stated if fitting else RGB if latents else DEPTH if DEPTH in name.lower() else SCRIBBLE)
+
+
+def base_config(unet: BlockedUNet) -> SparseConfig:
+    """The architecture of the authors' encoder of latents for an image model.
+
+    Args:
+        unet: of the image model.
+
+    Raises:
+        ValueError: it is not built as SD1.5, which is all that the authors' layout has names for.
+    """
+    state: dict[str, Tensor] = unet.state_dict()  # type: ignore[attr-defined]
+    weights = {key: value for key, value in state.items() if key.startswith(("input_blocks.", "middle_block.", "label"))}
+    narrow = re.compile(r"^input_blocks\.(\d+)\.0\.op\.weight$")
+    resizing = [int(match[1]) for match in map(narrow.match, weights) if match]
+    attentions = [block for layer in unet.modules() if is_attention(layer) for block in layer.transformer_blocks]  # type: ignore[attr-defined]
+    heads = {block.attn1.heads for block in attentions}
+    projections = [value for key, value in weights.items() if key.endswith(".proj_in.weight")]
+    labelled = any(key.startswith("label") for key in weights)
+    if heads != {HEADS} or labelled or not resizing or any(value.ndim != 4 for value in projections):
+        raise ValueError(
+            "this model is not built as SD1.5, which SparseCtrl encoders are for: connect an SD1.5 checkpoint with a motion module, or a"
+            " LongTake video model"
+        )
+    width = weights["input_blocks.0.0.weight"].shape[0]
+    entrance = {"condition.weight": torch.empty(width, LATENT + 1, 3, 3, device="meta")}
+    return _config({**weights, **entrance}, min(resizing) - 1, "this model")
+
+
+def saved_state(
+    config: SparseConfig, state: Mapping[str, Tensor], pictures: str, frames: int
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of an encoder's file: in the authors' layout where that has names for all of it, else in this pack's own.
+
+    Args:
+        config: of the encoder.
+        state: its weights.
+        pictures: what it is shown, a name in ``PICTURES``.
+        frames: the most that its temporal modules know times for.
+    """
+    if not _authors(config):
+        about = {**config.facts(), "frames": frames}
+        return dict(state), {ABOUT: json.dumps(about), SHOWN: pictures}
+    released_weights = released_by(config, state)
+    moving = {key: value for key, value in released_weights.items() if ".motion_modules." in key}
+    return {**released_weights, **motion_state(moving, frames, "AnimateDiff")}, {SHOWN: pictures}
+
+
+def _authors(config: SparseConfig) -> bool:
+    """Whether a file in the authors' layout, which tells shapes only, would be read as this architecture again."""
+    unet = config.unet
+    usual = replace(unet, label_channels=None, num_heads=HEADS, groups=32, use_scale_shift_norm=False, transformer_depth_middle=1)
+    known = config.condition == (PIXELS if config.stem else LATENT) and len(set(unet.num_res_blocks)) == 1
+    return known and unet == usual and config.temporal == TemporalConfig(attentions=1)
 
 
 def released_state(network: SparseControl) -> dict[str, Tensor]:
-    """The weights under the authors' keys, as ``v3_sd15_sparsectrl_*.ckpt`` has them under ``controlnet``: for other programs.
+    """The weights of a network as ``released_by`` names them."""
+    return released_by(network.sparse, {key: value.detach() for key, value in network.state_dict().items()})
+
+
+def released_by(sparse: SparseConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under the authors' keys, as ``v3_sd15_sparsectrl_*.ckpt`` has them under ``controlnet``: for other programs.
 
     Raises:
         ValueError: the network has what that layout knows no keys for: labels, or levels with different numbers of blocks.
     """
-    config = network.config
+    config = sparse.unet
     blocks = config.num_res_blocks[0]
     if config.label_channels or set(config.num_res_blocks) != {blocks}:
         raise ValueError(
             "a SparseCtrl file has no keys for labels or for levels of different depth: it can be saved for SD1.5 only"
         )
-    state = {key: value.detach() for key, value in network.state_dict().items()}
     return {
         key.removeprefix("motion.") if key.startswith("motion.") else released(key, blocks): value for key, value in state.items()
     }

@@ -10,14 +10,15 @@ from torch import Tensor
 from ..noise import NoiseSchedule
 from ..temporal.motion import MotionModel
 from ..video_model import VideoModelInfo
-from .denoising import Network
+from .denoising import Added, Network
 
 
 class WithMotion(Protocol):
     """Puts motion models into the slots of the base and gives the network that they make together."""
 
-    def __call__(self, motions: Sequence[MotionModel], *, clip_norms: bool = False) -> Network:
-        """``motions`` may be none, so that each frame is by itself; ``clip_norms``: the base's norms run over whole clips.
+    def __call__(self, motions: Sequence[MotionModel], *, clip_norms: bool = False, added: Added | None = None) -> Network:
+        """``motions`` may be none, so that each frame is by itself; ``clip_norms``: the base's norms run over whole clips; ``added``: what
+        a control adds to skips and middle.
 
         What was in the slots before, and low-rank changes of the base, are taken out first.
         """

@@ -53,6 +53,9 @@ class Batch:
 
 Network = Callable[[Tensor, Tensor, Batch], Tensor]  # (noisy ``n f c h w``, sigma ``n f``, batch) -> clean ``n f c h w``
 Source = Callable[[int, range], Batch]  # (step, places) -> the clips at those places of the step's batch
+Added = Callable[
+    [Tensor, Batch], list[Tensor]
+]  # (sigma ``n f``, batch) -> for each skip of a U-Net and its middle ``(n f) c h w``
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 Stage 1 of MoonShot (Zhang et al., arXiv:2401.01827, Section 4.1) and IP-Adapter (Ye et al., arXiv:2308.06721, Section 3.2): clips, or
 single pictures as clips of one frame, are to be denoised by a model that is told what an image encoder sees in one of their frames.
-Keys and values start as those of the text. It is a row upon ``task.Denoising``: any network on a U-Net of Stable Diffusion's family will
-do, this pack's own or a host's.
+Keys and values start as those of the text. It is a stage like those of ``stages.py``: any network on a U-Net of Stable Diffusion's family
+will do, this pack's own or a host's.
 
 Differs from the reference: whether the picture is left out is drawn independently of whether the text is (there 5% each and 5% both).
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,17 +17,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.cache import EncodedClips, weights_key
 from ..image_prompt import CrossLayer, ImagePromptModel, KeyValue, Mixture, PromptShape, cross_layers, heads_apart, widths_of
-from ..noise import NoiseSchedule, frame_seed
+from ..noise import frame_seed
 from ..temporal.slots import BlockedUNet, swap
-from .denoising import Batch, Network, Objective, Source
+from .base import Base
+from .denoising import Batch, Network, Source
+from .encoded import source_of
+from .options import PROMPT, Options
 from .settings import RunSettings
-from .task import Denoising
+from .stages import Lesson, Stage, State
+from .teaching import Files, Teaching, begun, lesson_in
 
+SHOWN = 3  # frames of a clip that an image encoder looks at: both ends and the middle
 SEEN = "seen"  # in a batch's ``extra``: ``n ... e``, what the image encoder sees of each clip
 
 
-def new_image_prompt(unet: BlockedUNet, clip: int, kind: str = "plain", tokens: int = 4) -> ImagePromptModel:
+def new_image_prompt(unet: BlockedUNet, clip: int, kind: str = "plain", tokens: int = 4, seed: int = 0) -> ImagePromptModel:
     """A network for an image prompt of a U-Net, whose keys and values are those of the text to begin with.
 
     Args:
@@ -34,55 +41,47 @@ def new_image_prompt(unet: BlockedUNet, clip: int, kind: str = "plain", tokens: 
         clip: features of the image encoder.
         kind: a name in ``image_prompt.KINDS``.
         tokens: that a picture becomes (plain, plus).
+        seed: of the other weights.
     """
     widths, context = widths_of(cross_layers(unet))
     hidden = {"hidden": context, "depth": 4, "heads": max(1, context // 64)} if kind == "plus" else {}
     shape = PromptShape(kind, clip, context, 0 if kind == "full" else tokens, widths, **hidden)
-    return ImagePromptModel(shape).like(unet)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ImagePromptModel(shape).like(unet)
 
 
-def image_prompt_task(
-    network: Network,
-    unet: BlockedUNet,
+def image_prompt_stage(
+    lesson: Lesson,
     prompt: ImagePromptModel,
-    source: Source,
-    objective: Objective,
-    schedule: NoiseSchedule,
-    settings: RunSettings,
-    facts: Mapping[str, Any],
+    gaze: "Gaze",
     *,
     dropout: float = 0.1,
     nothing: Tensor | None = None,
-) -> Denoising:
-    """Train an image prompt upon a frozen network.
+) -> Stage:
+    """Train an image prompt; what it looks at pictures for stays as it is.
 
     Args:
-        network: on ``unet``, made before this is called: what is put into the U-Net here goes around what is there.
-        unet: whose attentions to the text look at the picture too from now on.
+        lesson: whose network looks at pictures (``beside_text``), and whose source has ``SEEN`` in ``extra``.
         prompt: what is trained.
-        source: of clips, with ``SEEN`` in ``extra``.
-        objective: what is asked.
-        schedule: noise of the network's timesteps.
-        settings: seed and batch are read.
-        facts: what a checkpoint must agree with.
+        gaze: of the network.
         dropout: share of clips that are shown no picture, so that the negative condition means something.
         nothing: ``... e``, what the image encoder sees of no picture; None for zeros.
 
     Raises:
-        ValueError: the prompt does not fit the U-Net, or the share is none.
+        ValueError: the share is none.
     """
     if not 0 <= dropout <= 1:
         raise ValueError(f"dropout is {dropout}: it must lie between 0, every clip is shown its picture, and 1, none is")
-    widths, context = widths_of(cross_layers(unet))
-    if (widths, context) != (prompt.shape.widths, prompt.shape.context):
-        raise ValueError(
-            f"the image prompt has {len(prompt.shape.widths)} layers of {prompt.shape.context} features and the U-Net {len(widths)} of"
-            f" {context}: make it with new_image_prompt of this U-Net"
-        )
-    parameters = {f"image_prompt.{name}": parameter for name, parameter in prompt.named_parameters()}
-    about = {**facts, "image_prompt": prompt.shape.kind, "dropout": dropout}
-    shown = with_pictures_left_out(source, dropout, settings.seed, nothing)
-    return Denoising(beside_text(network, unet, prompt), parameters, shown, objective, schedule, settings, about)
+    shown = replace(lesson, source=with_pictures_left_out(lesson.source, dropout, lesson.settings.seed, nothing))
+    parameters = {f"{PROMPT}.{name}": parameter for name, parameter in prompt.named_parameters()}
+    task = shown.task(parameters, image_prompt=prompt.shape.kind, tokens=prompt.shape.tokens, dropout=dropout)
+
+    def write(weights: Mapping[str, Tensor], layout: str) -> State:  # noqa: ARG001  there is one layout
+        about = {"steps": lesson.settings.steps, "kind": prompt.shape.kind}
+        return {name.removeprefix(f"{PROMPT}."): value for name, value in weights.items()}, {"trained": json.dumps(about)}
+
+    return Stage(task, {}, ("IP-Adapter",), write, told=[gaze])
 
 
 def with_pictures_left_out(source: Source, share: float, seed: int, nothing: Tensor | None = None) -> Source:
@@ -110,8 +109,23 @@ def _generator(seed: int, step: int, place: int) -> torch.Generator:
     return torch.Generator().manual_seed(frame_seed(seed, place, f"picture {step}"))
 
 
-def beside_text(network: Network, unet: BlockedUNet, prompt: ImagePromptModel) -> Network:
-    """The network, which looks at ``SEEN`` of its batch beside the text."""
+def beside_text(network: Network, unet: BlockedUNet, prompt: ImagePromptModel) -> tuple[Network, "Gaze"]:
+    """The network, which looks at ``SEEN`` of its batch beside the text, and what holds that for a call.
+
+    Args:
+        network: on ``unet``, made before this is called: what is put into the U-Net here goes around what is there.
+        unet: whose attentions to the text look at the picture too from now on.
+        prompt: how.
+
+    Raises:
+        ValueError: the prompt does not fit the U-Net.
+    """
+    widths, context = widths_of(cross_layers(unet))
+    if (widths, context) != (prompt.shape.widths, prompt.shape.context):
+        raise ValueError(
+            f"the image prompt has {len(prompt.shape.widths)} layers of {prompt.shape.context} features and the U-Net {len(widths)} of"
+            f" {context}: make it with new_image_prompt of this U-Net"
+        )
     gaze = Gaze()
     for layer, pair in zip(cross_layers(unet), prompt.layers(), strict=True):
         swap(layer.attention, gaze.around(layer, pair))
@@ -122,7 +136,7 @@ def beside_text(network: Network, unet: BlockedUNet, prompt: ImagePromptModel) -
         with gaze.at(Mixture(tokens, shares, torch.ones(len(shares), device=tokens.device))):
             return network(x, sigma, batch)
 
-    return looking
+    return looking, gaze
 
 
 class Gaze:
@@ -164,3 +178,89 @@ class Gaze:
             return forward
 
         return swapped
+
+
+def shown_frames(frames: int) -> list[int]:
+    """Which frames of a clip an image encoder looks at, of which one is shown at a time.
+
+    >>> shown_frames(16), shown_frames(1)
+    ([0, 8, 15], [0])
+    """
+    count = min(SHOWN, frames)
+    return sorted({round(place * (frames - 1) / max(1, count - 1)) for place in range(count)})
+
+
+def with_seen(source: Source, seen: EncodedClips, batch: int, seed: int) -> Source:
+    """The same clips, each with what an image encoder sees in one of its frames; which one, depends on seed, step and place alone.
+
+    Args:
+        source: of clips.
+        seen: what it sees in ``shown_frames`` of each, ``s ... e``.
+        batch: clips per step.
+        seed: of the run.
+    """
+
+    def seeing(step: int, places: range) -> Batch:
+        some, every = source(step, places), seen.batch(step, batch, places).latents
+        chosen = [frame_seed(seed, place, f"seen {step}") % every.shape[1] for place in places]
+        rows = torch.stack([clip[at].float() for clip, at in zip(every, chosen, strict=True)])
+        return replace(some, extra={**some.extra, SEEN: rows})
+
+    return seeing
+
+
+def check_text(unet: BlockedUNet) -> None:
+    """Refuse a model without attention to the text.
+
+    Raises:
+        ValueError: it has none.
+    """
+    sides = [(layer.attention.to_q.in_features, layer.attention.to_k.in_features) for layer in cross_layers(unet)]
+    if all(own == told for own, told in sides):  # without text the second attention of a block is to the picture itself
+        raise ValueError("the model has no attention to the text, beside which a picture could be looked at: use SD1.5 or SDXL")
+
+
+def prompt_teaching(
+    base: Base,
+    kind: str,
+    tokens: int,
+    clips: EncodedClips,
+    seen: EncodedClips,
+    nothing: Tensor,
+    options: Options,
+    settings: RunSettings,
+    files: Files,
+    facts: Mapping[str, Any],
+    each: Callable[[], None] = lambda: None,
+) -> Teaching:
+    """Put together the training of an image prompt, and go on from its checkpoint where there is one.
+
+    Args:
+        base: that looks at pictures.
+        kind: a name in ``image_prompt.KINDS``.
+        tokens: that a picture becomes (plain, plus).
+        clips: to learn from; those of one frame are pictures.
+        seen: what the image encoder sees in ``shown_frames`` of each, ``s ... e``.
+        nothing: ``... e``, what it sees of no picture.
+        options: how; ``dropout`` holds for pictures as for words.
+        settings: of the run.
+        files: where to keep what.
+        facts: what a checkpoint must agree with beside the base and the objective; JSON-able.
+        each: called whenever clips are asked for.
+
+    Raises:
+        ValueError: it does not fit together, or the checkpoint belongs to another training.
+    """
+    prompt = new_image_prompt(base.unet, nothing.shape[-1], kind, tokens, settings.seed).to(base.device)
+    network, gaze = beside_text(base.network(base.motions), base.unet, prompt)
+    started = {"motion": weights_key(base.motions[-1].state_dict())} if base.motions else {}
+    lesson = lesson_in(PROMPT, base, network, clips, options, settings, {**facts, **started}, each)
+    lesson = replace(lesson, source=with_seen(lesson.source, seen, settings.batch, settings.seed))
+    stage = image_prompt_stage(lesson, prompt, gaze, dropout=options.dropout, nothing=nothing)
+    first = with_seen(source_of(clips, 1, base.to_model, each), seen, 1, settings.seed)
+
+    def example() -> Batch:
+        told = first(0, range(1))
+        return replace(told, extra={**told.extra, f"no_{SEEN}": nothing[None].float()})
+
+    return begun(PROMPT, base, stage, lesson, clips, options, files, each, example=example)

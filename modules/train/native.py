@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,17 @@ from ..temporal.motion import MotionModel, functions_of
 from ..temporal.slots import fill
 from ..unet import UNet
 from ..video_model import VideoModelInfo, clean_prediction
-from .denoising import Batch, Network
+from .denoising import Added, Batch, Network
 
 
 def native_network(
-    info: VideoModelInfo, unet: UNet, motions: Sequence[MotionModel] = (), *, beside: bool = False, recompute: bool = False
+    info: VideoModelInfo,
+    unet: UNet,
+    motions: Sequence[MotionModel] = (),
+    *,
+    beside: bool = False,
+    recompute: bool = False,
+    added: Added | None = None,
 ) -> Network:
     """The U-Net with these motion models in its slots as a network from noisy frames to clean ones.
 
@@ -30,6 +37,7 @@ def native_network(
         motions: may be none, for an image model that sees each frame by itself.
         beside: the clean clip goes through the network too, before the noisy one, and noisy frames see its earlier frames.
         recompute: layers compute again when gradients come back, instead of keeping what they computed.
+        added: what a control adds to skips and middle; None for no control.
 
     Raises:
         ValueError: clean clips are to stand beside noisy ones, and there are single pictures or hints as well.
@@ -48,7 +56,7 @@ def native_network(
             if recompute:
                 stack.enter_context(checkpointed(unet, motions, holders=motions))
             clean = clean_prediction(
-                unet,
+                unet if added is None else partial(unet, added=added(sigma, batch)),
                 x.flatten(0, 1),
                 sigma.flatten(),
                 schedule,

@@ -30,12 +30,15 @@ class Kind:
     moves: bool = True
 
 
-KINDS: dict[str, Kind] = {
+SPARSE, PROMPT = "sparse_control", "image_prompt"
+# what Train Motion trains
+MOTION_KINDS: dict[str, Kind] = {
     "motion_module": Kind("motion_modules"),
     "motion_lora": Kind("motion_loras"),
     "motion_lora_dual": Kind("motion_loras", loss="debiased"),
     "domain_adapter": Kind("loras", moves=False),
 }
+KINDS: dict[str, Kind] = {**MOTION_KINDS, SPARSE: Kind("controlnets"), PROMPT: Kind("image_prompts")}
 
 
 @dataclass(frozen=True)

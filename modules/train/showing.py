@@ -28,7 +28,8 @@ def sampled(
 
     Args:
         network: that denoises.
-        told: its ``clips`` say how large, its conditions what to show.
+        told: its ``clips`` say how large, its conditions what to show; beside ``NAME`` in its ``extra``, ``no_NAME`` is what stands for
+            nothing.
         schedule: of the network.
         steps: evenly spaced in timesteps.
         cfg: guidance scale; 1 for none.
@@ -42,6 +43,7 @@ def sampled(
     levels = schedule.levels(steps).flip(0).tolist()
     x = frame_noise(shape, seed, range(n * f), "sample").unflatten(0, (n, f)).to(told.clips) * levels[0]
     nothing = without_conditions(told, torch.zeros(n, dtype=torch.bool, device=x.device))
+    nothing = replace(nothing, extra={name: told.extra.get(f"no_{name}", value) for name, value in told.extra.items()})
     for sigma, lower in pairwise(levels):
         each()
         noisy = torch.full((n, f), sigma, device=x.device)

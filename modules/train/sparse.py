@@ -1,48 +1,104 @@
 """Training a SparseCtrl encoder on a frozen model: clips are shown to it by a few of their frames (arXiv:2311.16933, Section 3.3).
 
-How many frames, and then which, is drawn anew for each clip, so that one encoder learns to animate, to fill in and to go on.
+How many frames, and then which, is drawn anew for each clip, so that one encoder learns to animate, to fill in and to go on. It is a stage
+like those of ``stages.py``: any network on a U-Net of Stable Diffusion's family will do, this pack's own or a host's::
+
+    control = new_encoder(config, unet, motion, seed)
+    network = base.network(base.motions, added=residuals_of(control, base.schedule))
+    stage = sparse_stage(Lesson(network, source, base.schedule, objective, settings, facts), control, RGB)
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..checkpoints.sparsectrl import MOST, RGB, SCRIBBLE, base_config, saved_state
+from ..data.cache import EncodedClips, weights_key
 from ..noise import NoiseSchedule, frame_seed
-from ..sparsectrl import SparseConfig, SparseControl
-from ..temporal.motion import MotionModel, functions_of
-from ..temporal.slots import fill
-from ..unet import UNet
-from ..video_model import VideoModelInfo, clean_prediction
-from .denoising import Batch, Network, Objective, Source
-from .native import frozen, named_parameters, per_frame
+from ..recompute import Forward, as_now, recomputed
+from ..sparse_pictures import PREPARED
+from ..sparsectrl import STEM, SparseConfig, SparseControl
+from ..temporal.motion import MotionModel
+from ..temporal.slots import BlockedUNet
+from ..video_model import VideoModelInfo
+from .base import Base
+from .denoising import Added, Batch, Source
+from .encoded import source_of
+from .native import named_parameters, per_frame
+from .options import SPARSE, Options
 from .settings import RunSettings
-from .task import Denoising
-from .weights import WeightSettings
+from .stages import Lesson, Stage, State
+from .teaching import Files, Teaching, begun, lesson_in
 
-KEYFRAMES = "keyframes"  # in a batch's extra tensors: ``n f``, 1 for frames that the encoder is shown, else 0
+CONDITION = "condition"  # in a batch's ``extra``: ``n f d p q``, what the encoder is shown, the mask last
+PICTURES = "pictures"  # in a source's ``extra``: ``n f c p q``, what is shown instead of the clips' own latents
+CONTROL = "control"  # what names of parameters begin with
+GREY = (0.299, 0.587, 0.114)  # shares of red, green and blue in what looks as bright (ITU-R BT.601)
 
 
 def sparse_config(info: VideoModelInfo) -> SparseConfig:
-    """The encoder for a native model: it takes latents, as the model does."""
-    return SparseConfig(info.unet, info.latent_channels, temporal=replace(info.temporal, mask="full", mask_frames=0))
+    """The encoder for a native model: it takes latents, as the model does, and looks both ways, whatever the model does."""
+    temporal = replace(info.temporal, kind="transformer", hidden=0, mask="full", mask_frames=0)
+    return SparseConfig(info.unet, info.latent_channels, temporal=temporal)
+
+
+def image_config(unet: BlockedUNet, pictures: str = RGB) -> SparseConfig:
+    """The encoder for an image model that a motion module moves: the authors' own (arXiv:2311.16933, Section 3.2).
+
+    Args:
+        unet: of the model.
+        pictures: what it is shown, a name in ``checkpoints.sparsectrl.PICTURES``.
+
+    Raises:
+        ValueError: the model is not built as SD1.5, which is all that such files are for.
+    """
+    config = base_config(unet)
+    return config if pictures == RGB else replace(config, condition=3, stem=STEM)
+
+
+def new_encoder(config: SparseConfig, unet: nn.Module, motion: MotionModel, seed: int) -> SparseControl:
+    """An encoder as training starts with it: a copy of what it will guide that has no effect yet, in float32.
+
+    Args:
+        config: of the encoder.
+        unet: of the model.
+        motion: of the model.
+        seed: of the weights that are not copied.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SparseControl(config).started(unet, motion)
 
 
 def with_keyframes(source: Source, seed: int) -> Source:
-    """The same clips, each with some of its frames named at random: first how many, evenly from one to all, then which.
+    """The same clips, each with some of its frames shown at random: first how many, evenly from one to all, then which.
 
     Args:
-        source: of clips.
+        source: of clips, with ``PICTURES`` where something else than their latents is shown.
         seed: of the run.
     """
 
     def keyed(step: int, places: range) -> Batch:
         batch = source(step, places)
-        return replace(batch, extra={**batch.extra, KEYFRAMES: drawn(batch.clips.shape[1], seed, step, places)})
+        return led_by(batch, drawn(batch.clips.shape[1], seed, step, places))
 
     return keyed
+
+
+def led_by(batch: Batch, keyframes: Tensor) -> Batch:
+    """A batch with what the encoder is shown of it: ``keyframes``: ``n f``, 1 for frames that it is shown, else 0."""
+    extra = {name: value for name, value in batch.extra.items() if name != PICTURES}
+    return replace(batch, extra={**extra, CONDITION: conditions(batch.extra.get(PICTURES, batch.clips), keyframes)})
+
+
+def led_at(batch: Batch, frames: Sequence[int]) -> Batch:
+    """A batch whose clips are shown by these frames, which may count from the end."""
+    keyframes = torch.zeros(batch.clips.shape[:2])
+    keyframes[:, list(frames)] = 1
+    return led_by(batch, keyframes)
 
 
 def drawn(frames: int, seed: int, step: int, places: range) -> Tensor:
@@ -71,63 +127,136 @@ def conditions(clips: Tensor, keyframes: Tensor) -> Tensor:
     return torch.cat([clips * mask, mask.expand(-1, -1, 1, *clips.shape[-2:])], dim=2)
 
 
-def led_network(info: VideoModelInfo, unet: UNet, motion: MotionModel, control: SparseControl) -> Network:
-    """A native model led by an encoder, as a network from noisy frames to clean ones; a batch says which frames are keyframes.
+def as_maps(pixels: Tensor) -> Tensor:
+    """Pictures of depth or strokes, as they are kept: ``pixels``: ``f c h w`` in -1..1. Returns ``f 1 h w``, uint8."""
+    return ((pixels.mean(dim=1, keepdim=True) + 1) * 127.5).round().byte()
+
+
+def scribbles(pixels: Tensor) -> Tensor:
+    """Outlines of pictures, bright on dark, for an encoder of scribbles: Sobel's gradient of how bright they are.
 
     Args:
-        info: prediction type and noise schedule.
-        unet: whose slots are filled for good.
-        motion: its temporal modules.
-        control: the encoder.
+        pixels: ``f c h w`` in -1..1.
+
+    Returns:
+        strokes: ``f 1 h w``, uint8.
     """
-    fill(unet, functions_of([motion]))
-    schedule = NoiseSchedule.named(info.noise_schedule)
-
-    def network(x: Tensor, sigma: Tensor, batch: Batch) -> Tensor:
-        ids = torch.arange(x.shape[1], device=x.device)
-        y, context = per_frame(batch.labels, len(ids), 2), per_frame(batch.context, len(ids), 3)
-        shown = conditions(batch.clips, batch.extra[KEYFRAMES]).flatten(0, 1)
-        t = schedule.timestep(sigma.flatten())
-        residuals = control(shown, t, context, y, frames=control.motion.frames_for(ids))
-        with motion.during(motion.frames_for(ids)):
-            clean = clean_prediction(
-                partial(unet, added=residuals), x.flatten(0, 1), sigma.flatten(), schedule, info.prediction, context=context, y=y
-            )
-        return clean.unflatten(0, x.shape[:2])
-
-    return network
+    grey = torch.einsum("fchw,c->fhw", pixels[:, :3], pixels.new_tensor(GREY))[:, None]
+    slope = pixels.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    padded = nn.functional.pad(grey, (1, 1, 1, 1), mode="replicate")
+    both = nn.functional.conv2d(padded, torch.stack([slope, slope.T])[:, None])
+    return as_maps(PREPARED[SCRIBBLE](both.norm(dim=1, keepdim=True)) * 2 - 1)
 
 
-def sparse_task(
-    info: VideoModelInfo,
-    unet: UNet,
-    motion: MotionModel,
-    control: SparseControl,
-    source: Source,
-    settings: RunSettings,
-    objective: Objective | None = None,
-    facts: dict[str, Any] | None = None,
-) -> Denoising:
+def shown_maps(maps: Tensor, pictures: str) -> Tensor:
+    """What an encoder is shown of maps: ``maps``: ``n f 1 h w``, uint8. Returns ``n f c h w`` in 0..1, of three channels."""
+    grey = PREPARED[pictures](maps.flatten(0, 1).float() / 255)
+    return grey.expand(-1, 3, -1, -1).unflatten(0, maps.shape[:2])
+
+
+def residuals_of(control: SparseControl, schedule: NoiseSchedule, *, recompute: bool = False) -> Added:
+    """What an encoder adds to the model that it leads, for a batch with ``CONDITION``.
+
+    Args:
+        control: the encoder.
+        schedule: of the model.
+        recompute: its layers compute again when gradients come back, instead of keeping what they computed.
+    """
+    if recompute:
+        for layer in (*control.input_blocks[1:], control.middle_block, *map(control.motion.at, control.motion.names)):
+            layer.__dict__["forward"] = _again(layer.forward, control)
+
+    def residuals(sigma: Tensor, batch: Batch) -> list[Tensor]:
+        count = sigma.shape[1]
+        labels = batch.labels if control.config.label_channels else None
+        return control(
+            batch.extra[CONDITION].flatten(0, 1),
+            schedule.timestep(sigma.flatten()),
+            per_frame(batch.context, count, 3),
+            per_frame(labels, count, 2),
+            frames=control.motion.frames_for(torch.arange(count, device=sigma.device)),
+        )
+
+    return residuals
+
+
+def _again(inner: Forward, control: SparseControl) -> Forward:
+    return lambda *args, **kwargs: recomputed(inner, *args, again=as_now([control.motion]), **kwargs)
+
+
+def sparse_stage(lesson: Lesson, control: SparseControl, pictures: str = RGB, frames: int = MOST) -> Stage:
     """Train an encoder; the model that it leads stays as it is.
 
     Args:
-        info: of the model.
-        unet: of the model.
-        motion: of the model.
+        lesson: whose network adds ``residuals_of`` the encoder, and whose source has ``PICTURES`` where it is not shown latents.
         control: what is trained.
-        source: of clips.
-        settings: of the run.
-        objective: what is asked; None for one noise level per clip and errors of v that count alike.
-        facts: what a checkpoint must agree with besides.
+        pictures: what it is shown, a name in ``checkpoints.sparsectrl.PICTURES``.
+        frames: the most that its file says it knows times for.
     """
-    frozen(unet, motion)
-    asked = objective or Objective(info.prediction, "shared", WeightSettings("capped_v", causal=False))
-    return Denoising(
-        led_network(info, unet, motion, control),
-        named_parameters(control=control),
-        with_keyframes(source, settings.seed),
-        asked,
-        NoiseSchedule.named(info.noise_schedule),
-        settings,
-        {"task": "sparse control", "encoder": control.sparse.facts(), **(facts or {})},
+    keyed = replace(lesson, source=with_keyframes(lesson.source, lesson.settings.seed))
+    config = control.sparse
+    task = keyed.task(
+        named_parameters(**{CONTROL: control}), stage="sparse control", encoder=config.facts(), pictures=pictures, frames=frames
     )
+
+    def write(weights: Mapping[str, Tensor], layout: str) -> State:  # noqa: ARG001  there is one layout for each model
+        state = {name.removeprefix(f"{CONTROL}."): value for name, value in weights.items()}
+        return saved_state(config, state, pictures, frames)
+
+    return Stage(task, {}, ("SparseCtrl",), write)
+
+
+def sparse_teaching(
+    base: Base,
+    config: SparseConfig,
+    clips: EncodedClips,
+    options: Options,
+    settings: RunSettings,
+    files: Files,
+    facts: Mapping[str, Any],
+    each: Callable[[], None] = lambda: None,
+    *,
+    pictures: str = RGB,
+    shown: EncodedClips | None = None,
+) -> Teaching:
+    """Put together the training of a SparseCtrl encoder, and go on from its checkpoint where there is one.
+
+    Args:
+        base: that it is to lead, with motion models of its own.
+        config: of the encoder.
+        clips: to learn from.
+        options: how.
+        settings: of the run.
+        files: where to keep what.
+        facts: what a checkpoint must agree with beside the base and the objective; JSON-able.
+        each: called whenever clips are asked for.
+        pictures: what the encoder is shown, a name in ``checkpoints.sparsectrl.PICTURES``.
+        shown: maps of each clip, ``f 1 h w``, uint8; None for its latents.
+
+    Raises:
+        ValueError: it does not fit together, or the checkpoint belongs to another training.
+    """
+    if not base.motions:
+        raise ValueError("SparseCtrl leads a clip, and nothing moves in this model: connect it from behind Apply Motion Module")
+    control = new_encoder(config, base.unet, base.motions[-1], settings.seed).to(base.device)
+    added = residuals_of(control, base.schedule, recompute=options.recompute)
+    network = base.network(base.motions, added=added)
+    started = {"motion": weights_key(base.motions[-1].state_dict())}
+    lesson = lesson_in(SPARSE, base, network, clips, options, settings, {**facts, **started}, each)
+    first = source_of(clips, 1, base.to_model, each)
+    if shown is not None:
+        lesson = replace(lesson, source=_with_maps(lesson.source, shown, settings.batch, pictures))
+        first = _with_maps(first, shown, 1, pictures)
+    frames = max(MOST, clips.dataset.settings.frames)
+    stage = sparse_stage(lesson, control, pictures, frames)
+    return begun(SPARSE, base, stage, lesson, clips, options, files, each, example=lambda: led_at(first(0, range(1)), (0, -1)))
+
+
+def _with_maps(source: Source, maps: EncodedClips, batch: int, pictures: str) -> Source:
+    """The same clips with what the encoder is shown of them."""
+
+    def beside(step: int, places: range) -> Batch:
+        some = source(step, places)
+        return replace(some, extra={**some.extra, PICTURES: shown_maps(maps.batch(step, batch, places).latents, pictures)})
+
+    return beside

@@ -88,6 +88,7 @@ class Stage:
         layouts: names of the files' layouts, the first is the usual one.
         write: (weights by parameter name, layout) -> tensors and metadata of the file.
         layers: that the branches were put on.
+        told: what else is told things for the length of a call.
     """
 
     task: Task
@@ -95,11 +96,12 @@ class Stage:
     layouts: tuple[str, ...]
     write: Callable[[Mapping[str, Tensor], str], State]
     layers: Sequence[nn.Module] = ()
+    told: Sequence[Any] = ()
 
     @property
-    def holders(self) -> list[nn.Module]:
+    def holders(self) -> list[Any]:
         """What is told things for the length of a call."""
-        return list(self.branches.values())
+        return [*self.branches.values(), *self.told]
 
     def file(self, weights: Mapping[str, Tensor], layout: str = "") -> State:
         """Tensors and metadata of the file that others read.

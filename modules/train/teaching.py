@@ -1,4 +1,5 @@
-"""What is trained in an image model, from settings to a finished file: motion modules, MotionLoRAs and domain adapters, on any host.
+"""What is trained in a frozen model, from settings to a finished file: motion modules, MotionLoRAs, domain adapters, SparseCtrl encoders
+and image prompts, on any host.
 
 A ``Teaching`` is a task for the engine together with its files. Everything that it draws or decides depends on the settings, the clips and
 the step, so a run that was cancelled or killed and goes on is the unbroken one, the lowered learning rate of a watched run included.
@@ -8,7 +9,8 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,16 @@ from torch import Tensor
 
 from ..checkpoints.export import adapter_config, save, save_diffusers_adapter
 from ..checkpoints.motion import MotionModule
-from ..data.cache import EncodedClips, Tensors, check_writable, weights_key
+from ..data.cache import EncodedClips, check_writable, weights_key
 from ..pictures import curves, smoothed
+from ..temporal.motion import MotionModel
 from .attention_watch import AttentionWatch, WatchSettings
 from .base import Base
-from .denoising import Network
+from .denoising import Batch, Network, Source
 from .encoded import NOTHING, conditioned, source_of
 from .engine import Run, TrainStep, train
 from .lora import image_projections
-from .options import KINDS, Options, read_scope
+from .options import MOTION_KINDS, Options, read_scope
 from .recorder import LOGS
 from .session import in_words
 from .settings import PRECISIONS, RunSettings
@@ -99,7 +102,8 @@ class Teaching:
         watch: looks at the attentions; None for nobody.
         options: how.
         files: where it keeps what.
-        clips: where sample clips take their size and their words from.
+        clips: that it learns from.
+        example: where sample clips take their size, their words and whatever else they are told from; a clip alone.
         each: called before each call of the network for a sample, such as to see whether the user cancelled.
     """
 
@@ -112,6 +116,7 @@ class Teaching:
     options: Options
     files: Files
     clips: EncodedClips
+    example: Callable[[], Batch]
     each: Callable[[], None] = lambda: None
     drawn: float = -math.inf
 
@@ -149,11 +154,11 @@ class Teaching:
 
     def sample(self) -> Tensor:
         """A clip by the averaged weights, always from the same noise, as latents for a VAE. Returns ``f c h w``."""
-        options, first = self.options, self.clips.batch(0, 1)
-        texts: list[Tensors] = [self.clips.text(options.sample_prompt) if options.sample_prompt else first.texts[0]]
-        nothing = self.clips.text(NOTHING)
-        shape = first.latents.shape
-        told = conditioned(torch.zeros(shape), texts, nothing).to(self.base.device)
+        options, told = self.options, self.example()
+        if options.sample_prompt:
+            said = conditioned(told.clips, [self.clips.text(options.sample_prompt)], self.clips.text(NOTHING))
+            told = replace(said, extra={**told.extra, **said.extra})
+        told = told.to(self.base.device)
         dtype = PRECISIONS[self.run.settings.precision]
         with ExitStack() as stack:
             stack.enter_context(self.stage.showing(self.run.weights()))
@@ -215,7 +220,7 @@ def teaching(
     """Put together what is to be trained, and go on from its checkpoint where there is one.
 
     Args:
-        what: a name in ``KINDS``.
+        what: a name in ``MOTION_KINDS``.
         base: to train it in.
         motion: the motion module that is trained, or that a MotionLoRA is for; None for the base's own, or none.
         clips: to learn from.
@@ -229,16 +234,14 @@ def teaching(
     Raises:
         ValueError: it does not fit together, or the checkpoint belongs to another training.
     """
-    scope, moves = read_scope(options.scope), KINDS[what].moves
+    scope, moves = read_scope(options.scope), MOTION_KINDS[what].moves
     model = built(motion, base.device) if motion is not None and moves else None
     motions = [*base.motions, *([model] if model is not None else [])] if moves else []
     if moves and not motions:
         raise ValueError("a MotionLoRA is trained on a motion module and there is none: connect Load Motion Module")
     network = base.network(motions, clip_norms=motion is not None and moves and motion.clip_norms)
-    source = source_of(clips, settings.batch, base.to_model, each)
     started = {"motion": weights_key(motions[-1].state_dict())} if motions else {}
-    told = {**base.facts, **facts, **started}
-    lesson = Lesson(network, source, base.schedule, options.objective(what, base.prediction), settings, told)
+    lesson = lesson_in(what, base, network, clips, options, settings, {**facts, **started}, each)
     if what == "motion_module":
         assert model is not None and motion is not None, "whoever asks for a motion module gives one to start from"
         stage = motion_module(lesson, model, scope, start=dict(model.state_dict()), frames=motion.max_frames)
@@ -248,8 +251,58 @@ def teaching(
         stage = dual_path(lesson, motions[-1], image_projections(base.unet), rank, scope)
     else:
         stage = domain_adapter(lesson, image_projections(base.unet), rank)
+    return begun(what, base, stage, lesson, clips, options, files, each, watched=motions[-1] if moves else None)
+
+
+def lesson_in(
+    what: str,
+    base: Base,
+    network: Network,
+    clips: EncodedClips,
+    options: Options,
+    settings: RunSettings,
+    facts: Mapping[str, Any],
+    each: Callable[[], None],
+) -> Lesson:
+    """What a stage is given in a base; arguments as those of ``teaching``."""
+    source = source_of(clips, settings.batch, base.to_model, each)
+    return Lesson(network, source, base.schedule, options.objective(what, base.prediction), settings, {**base.facts, **facts})
+
+
+def begun(
+    what: str,
+    base: Base,
+    stage: Stage,
+    lesson: Lesson,
+    clips: EncodedClips,
+    options: Options,
+    files: Files,
+    each: Callable[[], None],
+    *,
+    watched: MotionModel | None = None,
+    example: Callable[[], Batch] | None = None,
+) -> Teaching:
+    """A stage with its files and its run, which goes on from its checkpoint where there is one.
+
+    Args:
+        what: a name in ``KINDS``.
+        base: that it is trained in.
+        stage: what is trained.
+        lesson: what the stage was given.
+        clips: to learn from.
+        options: how.
+        files: where to keep what.
+        each: called before each call of the network for a sample.
+        watched: whose attentions are looked at; None for nobody's.
+        example: see ``Teaching``; None for the first clip.
+    """
     base.holders.extend(stage.holders)
     looked = WatchSettings.asked(options.watch_every, lower=options.lower_rate)
-    watch = AttentionWatch(motions[-1], looked) if looked is not None and moves else None
-    run = Run(stage.task, settings, files.checkpoint, watch)
-    return Teaching(what, stage, run, network, base, watch, options, files, clips, each)
+    watch = None if looked is None or watched is None else AttentionWatch(watched, looked)
+    run = Run(stage.task, lesson.settings, files.checkpoint, watch)
+    first: Source = source_of(clips, 1, base.to_model, each)
+    return Teaching(
+        *(what, stage, run, lesson.network, base, watch, options, files, clips),
+        example=example or partial(first, 0, range(1)),
+        each=each,
+    )
