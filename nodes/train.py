@@ -53,9 +53,9 @@ def further_inputs() -> list[Any]:
         shared(
             "levels",
             OWN,
-            "How noisy each frame of a clip is. shared: all alike. independent: a level for each. forcing: half"
-            " of the clips so, half as"
-            " sampling passes through. fopp: never falling (AR-Diffusion). keyframe_aware: some frames known.",
+            "How noisy each frame of a clip is. shared: all alike. independent: a level for each. forcing: half of the clips so, half as"
+            " sampling passes through. fopp: never falling (AR-Diffusion). keyframe_aware: some frames known. between: as filling in"
+            " between known frames passes through.",
             optional=True,
             **with_more("levels", OWN),
         ),
@@ -113,13 +113,12 @@ def further_inputs() -> list[Any]:
             optional=True,
             tooltip="Skips from deeper levels count less by this factor, for steadier training of deep models; 0.7 is usual, 1 is off.",
         ),
-        io.Boolean.Input(
+        shared(
             "sigma_reparam",
-            default=CHOICES.sigma_reparam,
-            optional=True,
-            tooltip="Give temporal attention weights a learned length while training, so that entropy does not collapse;"
-            " the file has plain"
+            CHOICES.sigma_reparam,
+            "Give temporal attention weights a learned length while training, so that entropy does not collapse; the file has plain"
             " weights.",
+            optional=True,
         ),
         shared(
             "watch_every",

@@ -39,6 +39,7 @@ SHARED: dict[str, tuple[Any, dict[str, Any]]] = {
     "watch_every": (io.Int, {"min": 0, "max": EVER}),
     "lower_rate": (io.Boolean, {}),
     "log": (io.Combo, {"options": list(LOGS)}),
+    "sigma_reparam": (io.Boolean, {}),
 }
 
 

@@ -156,6 +156,13 @@ class LongTakeTrainingOptions(LongTakeNode):
                 ),
                 shared("lower_rate", DEFAULTS.lower_rate, "Halve the learning rate when attentions are about to collapse."),
                 shared("log", DEFAULTS.log, "How each step is written down, for Loss Plot. tensorboard needs that package."),
+                shared(
+                    "sigma_reparam",
+                    DEFAULTS.sigma_reparam,
+                    "motion_module: give attention weights a learned length while training, so that entropy does not collapse; the file has"
+                    " plain weights.",
+                    optional=True,
+                ),
             ],
             outputs=[
                 OptionsType.Output(
@@ -197,12 +204,13 @@ class LongTakeTrainingOptions(LongTakeNode):
         watch_every: int,
         lower_rate: bool,
         log: str,
+        sigma_reparam: bool = DEFAULTS.sigma_reparam,
     ) -> "io.NodeOutput":
         return io.NodeOutput(
             Options(
                 *(batch, at_once, warmup, decay, optimizer, weight_decay, clip_norm, ema, precision, recompute),
                 *(loss, loss_share, loss_space, levels, weight, dropout, noise_offset, noise_schedule, scope),
                 *(cuts, layout, half, save_every, sample_every, sample_steps, sample_cfg, sample_prompt),
-                *(watch_every, lower_rate, log),
+                *(watch_every, lower_rate, log, sigma_reparam),
             )
         )

@@ -174,6 +174,21 @@ def test_a_cancelled_training_goes_on_to_the_same_weights(video, clips, places, 
     assert "6 steps" in teach(video, clips, name="broken", **inputs)[-1], "a finished one is only written again"
 
 
+def test_a_reparametrised_module_goes_on_to_the_same_weights_and_its_file_is_plain(still, clips, places, monkeypatch):
+    inputs = {"steps": 6, "options": replace(QUICK, sigma_reparam=True, save_every=2)}
+    _, name, *_ = teach(still, clips, name="unbroken", **inputs)
+    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
+        patch.setattr(host, "Progress", stopping(4))
+        teach(still, clips, name="broken", **inputs)
+    _, again, *_ = teach(still, clips, name="broken", **inputs)
+    one, other = (load_file(places / "motion_modules" / which) for which in (name, again))
+    assert same(one, other) and not any("parametrizations" in key for key in one)
+    _, usual, *_ = teach(still, clips, name="usual", steps=6)
+    assert one.keys() == load_file(places / "motion_modules" / usual).keys()
+    with pytest.raises(ValueError, match="sigma_reparam differ"):
+        teach(still, clips, name="usual", **inputs)
+
+
 def test_a_collapse_lowers_the_rate_once(video, clips, places, monkeypatch):
     collapsed = Reading("up.1.0/0", (0.01, 0.02), 80.0)
     monkeypatch.setattr("pack.modules.train.monitor.Watch.readings", lambda self: (collapsed,))
@@ -279,6 +294,10 @@ BAD = {
     "a scope without modules": ({"options": replace(QUICK, scope="up.7")}, "names no motion module"),
     "a CLIP": ({"clip": "clip", "model": None}, "only ComfyUI can encode"),
     "no module for a LoRA": ({"what": "motion_lora"}, "connect Load Motion Module"),
+    "reparametrised looks": (
+        {"options": replace(QUICK, sigma_reparam=True), "what": "domain_adapter"},
+        "sigma_reparam is for motion modules, and a domain adapter is trained",
+    ),
     "batch": ({"options": replace(QUICK, batch=0)}, "batch is 0"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -264,9 +265,12 @@ def test_diffusers_opens_a_module(model, clips, places):
     assert torch.equal(theirs, ours.state[key])
 
 
-def test_a_file_trains_on_from_where_it_was(model, module, clips, places):
+@pytest.mark.parametrize("sigma_reparam", [False, True])
+def test_a_file_trains_on_from_where_it_was(model, module, clips, places, sigma_reparam):
     """A rate of next to nothing leaves the weights of the module that training starts from, and its kind."""
-    _, name, *_ = teach(model, clips, what="motion_module", motion_module=module, steps=1, learning_rate=1e-8)
+    options = replace(QUICK, sigma_reparam=sigma_reparam)
+    inputs = {"what": "motion_module", "motion_module": module, "steps": 1, "learning_rate": 1e-8, "options": options}
+    _, name, *_ = teach(model, clips, **inputs)
     again = load_motion_module(places / "motion_modules" / name)
     assert again.family == module.family and again.max_frames == module.max_frames
     assert all(torch.allclose(value, module.state[key], atol=1e-5) for key, value in again.state.items())

@@ -99,6 +99,32 @@ def test_a_motion_module_goes_on_from_weights_and_refuses_others():
         motion_module(world.lesson, world.motion, ["sideways"])
 
 
+def test_a_reparametrised_motion_module_is_a_plain_file_of_what_trained():
+    world, plain = World(), World()
+    start = {key: value + 0.01 for key, value in plain.motion.state_dict().items()}
+    plain.motion.load_state_dict(start)
+    stage = motion_module(world.lesson, world.motion, ["down_blocks"], start, sigma_reparam=True)
+    torch.testing.assert_close(world.shown(), plain.shown(), rtol=1e-5, atol=1e-6)
+    lengths = stage.task.undecayed()
+    assert lengths and all(name.startswith("motion.down_blocks") and name.endswith(".gamma") for name in lengths)
+    run = trained(stage)
+    tensors, _ = stage.file(run.weights(), "LongTake")
+    assert set(tensors) == set(start) and {key for key in start if not torch.equal(tensors[key], start[key])} >= {
+        name.removeprefix("motion.").replace("parametrizations.weight.0.gamma", "weight") for name in lengths
+    }
+    with stage.showing(run.weights()):
+        shown = world.shown()
+    plain.motion.load_state_dict(tensors)
+    torch.testing.assert_close(plain.shown(), shown, rtol=1e-5, atol=1e-6)
+    assert (
+        stage.task.description()["sigma_reparam"],
+        "sigma_reparam" in motion_module(plain.lesson, plain.motion).task.description(),
+    ) == (
+        True,
+        False,
+    )
+
+
 def test_a_motion_lora_leaves_all_else_and_is_a_file_that_does_the_same(tmp_path):
     world = World(loss=LossSettings("debiased"))
     before, first = world.state(), world.shown()

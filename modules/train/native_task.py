@@ -1,7 +1,7 @@
 """A native video model as a task for the engine: any temporal module, any method, from random weights or from a file."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .losses import LossSettings
 from .methods import METHODS
 from .native import named_parameters, native_network, with_past_mask
 from .settings import RunSettings
-from .sigma_reparam import SigmaReparam, attention_layers, folded
+from .sigma_reparam import Reparametrised, SigmaReparam, folded, with_length
 from .sources import ClipsToTrainOn
 from .task import Denoising
 from .weights import WeightSettings
@@ -116,7 +116,7 @@ def fresh(info: VideoModelInfo, seed: int) -> tuple[UNet, MotionModel]:
     return unet, motion
 
 
-class NativeTask:
+class NativeTask(Reparametrised):
     """Train all of a native video model.
 
     Args:
@@ -152,7 +152,7 @@ class NativeTask:
         if choices.start:
             self._start_from(Path(choices.start))
         self.unet.to(device), self.motion.to(device)
-        self.reparam = SigmaReparam(_with_length(self.motion)) if choices.sigma_reparam else None
+        reparam = SigmaReparam(with_length(self.motion)) if choices.sigma_reparam else None
         network = native_network(self.info, self.unet, [self.motion], beside=method.beside, recompute=choices.recompute)
         self.denoising = Denoising(
             pinning(network) if choices.hints else network,
@@ -163,37 +163,7 @@ class NativeTask:
             settings,
             self._facts(),
         )
-
-    def parameters(self) -> Mapping[str, nn.Parameter]:
-        """As the engine wants them."""
-        return self.denoising.parameters()
-
-    def losses(self, step: int, places: range) -> Tensor:
-        """The loss of each clip. Returns ``n``."""
-        return self.denoising.losses(step, places)
-
-    def description(self) -> dict[str, Any]:
-        """Architecture, data, objective."""
-        return self.denoising.description()
-
-    def after_step(self, step: int) -> None:  # noqa: ARG002  the engine's
-        """Follow the lengths of reparametrised weights."""
-        if self.reparam is not None:
-            self.reparam.iterate()
-
-    def undecayed(self) -> Collection[str]:
-        """The learned lengths."""
-        gains = set() if self.reparam is None else set(map(id, self.reparam.gains()))
-        return {name for name, parameter in self.parameters().items() if id(parameter) in gains}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The directions of reparametrised weights."""
-        return {} if self.reparam is None else self.reparam.state()
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what ``tensors`` gave."""
-        if self.reparam is not None:
-            self.reparam.restore(tensors)
+        super().__init__(self.denoising, reparam)
 
     def model(self, weights: Mapping[str, Tensor], done: int) -> VideoModel:
         """A video model of these weights, by parameter name, after so many steps; reparametrised ones are folded."""
@@ -227,11 +197,6 @@ class NativeTask:
             raise ValueError(f"{path.name} cannot start this run: its {' and '.join(wrong)} differ from the model to train")
         self.unet.load_state_dict(video.unet)
         self.motion.load_state_dict(video.temporal)
-
-
-def _with_length(motion: MotionModel) -> dict[str, nn.Linear]:
-    """The attention layers whose weights are not all zero, as some are at first."""
-    return {name: layer for name, layer in attention_layers(motion).items() if bool(layer.weight.any())}
 
 
 def _of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -74,6 +74,7 @@ class Options:
         watch_every: steps from one look at the attentions to the next; 0 for none.
         lower_rate: whether the learning rate is lowered when attentions are about to collapse.
         log: a name in ``recorder.LOGS``.
+        sigma_reparam: whether the attention weights of a motion module have lengths of their own while training.
     """
 
     batch: int = 2
@@ -106,6 +107,7 @@ class Options:
     watch_every: int = 50
     lower_rate: bool = False
     log: str = "jsonl"
+    sigma_reparam: bool = False
 
     def run(self, steps: int, learning_rate: float, seed: int) -> RunSettings:
         """Settings of a run."""

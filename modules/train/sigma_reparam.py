@@ -15,7 +15,8 @@ The spectral norm is followed by one power iteration per step, called by the tra
 activations (gradient checkpointing) would see other weights than the first time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from torch.nn.utils import parametrize
 
 from ..noise import frame_noise
 from ..temporal.transformer import TemporalAttention
+from .engine import Task
 
 FIRST = 50  # power iterations before training starts
 _PARTS = ".parametrizations.weight."
@@ -72,6 +74,12 @@ def attention_layers(motion: nn.Module) -> dict[str, nn.Linear]:
             layers = {"to_q": module.to_q, "to_k": module.to_k, "to_v": module.to_v, "to_out.0": module.to_out[0]}
             found |= {f"{prefix}.{name}" if prefix else name: layer for name, layer in layers.items()}  # type: ignore[dict-item]
     return found
+
+
+def with_length(motion: nn.Module) -> dict[str, nn.Linear]:
+    """Those of ``attention_layers`` that train and whose weights are not all zero, as some are at first."""
+    layers = attention_layers(motion)
+    return {name: layer for name, layer in layers.items() if layer.weight.requires_grad and bool(layer.weight.any())}
 
 
 class SigmaReparam:
@@ -134,6 +142,50 @@ class SigmaReparam:
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         self.layers, self._made = {}, {}
+
+
+class Reparametrised:
+    """A task for the engine, ``Keeping``, of whose weights some may be reparametrised.
+
+    Args:
+        task: whose parameters they are.
+        reparam: the layers; None for none.
+    """
+
+    def __init__(self, task: Task, reparam: SigmaReparam | None):
+        self.task, self.reparam = task, reparam
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """As the engine wants them."""
+        return self.task.parameters()
+
+    def losses(self, step: int, places: range) -> Tensor:
+        """The loss of each clip. Returns ``n``."""
+        return self.task.losses(step, places)
+
+    def description(self) -> dict[str, Any]:
+        """Of the task."""
+        return self.task.description()
+
+    def after_step(self, step: int) -> None:
+        """Follow the lengths of reparametrised weights."""
+        self.task.after_step(step)
+        if self.reparam is not None:
+            self.reparam.iterate()
+
+    def undecayed(self) -> Collection[str]:
+        """The learned lengths."""
+        gains = set() if self.reparam is None else set(map(id, self.reparam.gains()))
+        return {name for name, parameter in self.parameters().items() if id(parameter) in gains}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The directions of reparametrised weights."""
+        return {} if self.reparam is None else self.reparam.state()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what ``tensors`` gave."""
+        if self.reparam is not None:
+            self.reparam.restore(tensors)
 
 
 def folded(state: Mapping[str, Tensor], buffers: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:

@@ -37,6 +37,7 @@ from .lora import TrainableBranches, beside, deltas_of, motion_projections, trai
 from .losses import LossSettings
 from .native import frozen, named_parameters, scoped
 from .settings import RunSettings
+from .sigma_reparam import Reparametrised, SigmaReparam, folded, with_length
 from .task import Denoising, Together
 
 MOTION, LORA, APPEARANCE, ADAPTER = "motion", "lora", "appearance", "adapter"  # what names of parameters begin with
@@ -154,7 +155,13 @@ class Stage:
 
 
 def motion_module(
-    lesson: Lesson, motion: MotionModel, scope: Sequence[str] = (), start: Mapping[str, Tensor] | None = None, frames: int = 32
+    lesson: Lesson,
+    motion: MotionModel,
+    scope: Sequence[str] = (),
+    start: Mapping[str, Tensor] | None = None,
+    frames: int = 32,
+    *,
+    sigma_reparam: bool = False,
 ) -> Stage:
     """Train a motion module (arXiv:2307.04725, Section 4.2).
 
@@ -164,23 +171,27 @@ def motion_module(
         scope: beginnings of slots' names that train, such as ``down_blocks`` or ``up_blocks.1``; all if empty.
         start: weights to start from, by the motion model's keys.
         frames: the most that the finished module says it knows times for.
+        sigma_reparam: whether attention weights have lengths of their own while training (``sigma_reparam.py``); the file is plain.
 
     Raises:
-        ValueError: ``start`` does not fit the module, or a word of the scope names no slot.
+        ValueError: ``start`` does not fit the module, a word of the scope names no slot, or there is no attention to reparametrise.
     """
     if start is None:
         motion.zero()
     else:
         _load(motion, start)
     scoped(motion.train().requires_grad_(True), scope)
-    task = lesson.task(named_parameters(motion=motion), stage="motion module", scope=list(scope), started=start is not None)
+    reparam = SigmaReparam(with_length(motion)) if sigma_reparam else None
+    facts = {"sigma_reparam": True} if sigma_reparam else {}  # its parameters have other names; without it a run is what it was
+    parameters = named_parameters(motion=motion)
+    task = lesson.task(parameters, stage="motion module", scope=list(scope), started=start is not None, **facts)
 
     def write(weights: Mapping[str, Tensor], layout: str) -> State:
-        whole = {**motion.state_dict(), **{name.removeprefix(f"{MOTION}."): value for name, value in weights.items()}}
+        whole = folded({**motion.state_dict(), **{name.removeprefix(f"{MOTION}."): value for name, value in weights.items()}})
         return (whole if layout == OWN else motion_state(whole, frames, layout)), {}
 
     usual = motion.config.kind == "transformer" and motion.config.positions == "sinusoid"
-    return Stage(task, {}, (*MOTION_LAYOUTS, OWN) if usual else (OWN,), write)
+    return Stage(Reparametrised(task, reparam) if reparam else task, {}, (*MOTION_LAYOUTS, OWN) if usual else (OWN,), write)
 
 
 def _load(motion: MotionModel, start: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """Tasks for the engine: a network, what of it is trained, where clips come from and what is asked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ class Denoising:
         schedule: noise of the network's timesteps.
         settings: seed and batch are read.
         facts: what a checkpoint must agree with beside the objective; JSON-able.
-        after: called after every step, such as for a power iteration.
     """
 
     def __init__(
@@ -33,11 +32,10 @@ class Denoising:
         schedule: NoiseSchedule,
         settings: RunSettings,
         facts: Mapping[str, Any],
-        after: Callable[[int], None] = lambda step: None,
     ):
         self.network, self._parameters, self.source = network, dict(parameters), source
         self.objective, self.schedule, self.settings = objective, schedule, settings
-        self.facts, self._after = dict(facts), after
+        self.facts = dict(facts)
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """As the engine wants them."""
@@ -62,8 +60,7 @@ class Denoising:
         return {**self.facts, "objective": self.objective.facts()}
 
     def after_step(self, step: int) -> None:
-        """As the engine wants it."""
-        self._after(step)
+        """Nothing: no part of it follows the weights."""
 
 
 class Together:

@@ -244,7 +244,8 @@ def teaching(
     lesson = lesson_in(what, base, network, clips, options, settings, {**facts, **started}, each)
     if what == "motion_module":
         assert model is not None and motion is not None, "whoever asks for a motion module gives one to start from"
-        stage = motion_module(lesson, model, scope, start=dict(model.state_dict()), frames=motion.max_frames)
+        start, frames = dict(model.state_dict()), motion.max_frames
+        stage = motion_module(lesson, model, scope, start=start, frames=frames, sigma_reparam=options.sigma_reparam)
     elif what == "motion_lora":
         stage = motion_lora(lesson, motions[-1], rank, scope)
     elif what == "motion_lora_dual":
@@ -264,7 +265,15 @@ def lesson_in(
     facts: Mapping[str, Any],
     each: Callable[[], None],
 ) -> Lesson:
-    """What a stage is given in a base; arguments as those of ``teaching``."""
+    """What a stage is given in a base; arguments as those of ``teaching``.
+
+    Raises:
+        ValueError: it is asked for sigma-reparametrisation and is no motion module.
+    """
+    if options.sigma_reparam and what != "motion_module":
+        raise ValueError(
+            f"sigma_reparam is for motion modules, and a {what.replace('_', ' ')} is trained: turn it off in Training Options"
+        )
     source = source_of(clips, settings.batch, base.to_model, each)
     return Lesson(network, source, base.schedule, options.objective(what, base.prediction), settings, {**base.facts, **facts})
 
