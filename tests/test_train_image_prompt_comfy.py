@@ -15,7 +15,19 @@ from pack.modules.train.image_prompt import SEEN, beside_text, new_image_prompt
 from pack.modules.train.options import Options
 from pack.nodes.train_image_prompt import LongTakeTrainImagePrompt
 from safetensors.torch import load_file
-from test_train_motion_comfy import FRAMES, QUICK, SIZE, WORKFLOWS, Squares, Stopped, Words, loaded_model, same, shapes_of
+from test_train_motion_comfy import (
+    FRAMES,
+    QUICK,
+    SIZE,
+    WORKFLOWS,
+    Squares,
+    Stopped,
+    Words,
+    loaded_model,
+    same,
+    shapes_of,
+    small_sdxl,
+)
 from test_whole_windows import guess
 from tiny import info, video_model
 from tiny_motion import SDXL_UNET, image_model, ksample, motion_file, randomized, text
@@ -71,6 +83,21 @@ def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, places, kind, f
     assert same(dict(read.state), dict(prompt.state)) and read.shape.kind == kind and read.shape.clip == CLIP
     one, other = (ksample(looking(model, read, images), frames=2, size=4) for images in pictures(2).split(1))
     assert torch.isfinite(one).all() and not torch.allclose(one, plain, atol=1e-4) and not torch.allclose(one, other, atol=1e-5)
+
+
+def test_sdxl_learns_to_look_with_its_sizes_and_pooled_text(clips, places, comfyui):
+    model = small_sdxl(16)
+    before = state_of(model)
+    prompt, name, _, sample, _ = teach(model, clips, clip=Words(pooled=16), conditioning=None)
+    assert same(before, state_of(model)) and torch.isfinite(sample).all()
+    read = load_image_prompt(places / "image_prompts" / name)
+    fresh = new_image_prompt(host.unet_of(model), CLIP).state_dict()
+    assert read.shape == prompt.shape and read.state.keys() == fresh.keys()
+    assert any(not torch.equal(value, fresh[key]) for key, value in read.state.items())
+    with torch.inference_mode():
+        looking(model, read, pictures(1))
+        with pytest.raises(ValueError, match="load an image prompt of the model.s base"):
+            looking(loaded_model(), read, pictures(1))
 
 
 def test_it_looks_at_pictures_when_applied_as_it_did_in_training(model, clips, places):

@@ -284,15 +284,21 @@ def test_captions_go_through_the_clip_once(model, clips, places):
     assert len(words.asked) == len(clips.captions) + 1, "kept on disk"
 
 
-def test_sdxl_gets_its_sizes_and_pooled_text(clips, places, comfyui):
+def small_sdxl(pooled):
+    """A tiny model that takes sizes and this many values of pooled text, as SDXL does."""
     import comfy.model_base
     from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
 
-    pooled = 16
     with torch.inference_mode():
         model = image_model(config=SDXL_UNET, adm_in_channels=pooled + 6 * 256, num_classes="sequential")
         model.model.__class__ = comfy.model_base.SDXL
         model.model.embedder, model.model.noise_augmentor = Timestep(256), None
+    return model
+
+
+def test_sdxl_gets_its_sizes_and_pooled_text(clips, places, comfyui):
+    pooled = 16
+    model = small_sdxl(pooled)
     trained, name, *_ = teach(model, clips, what="motion_module", clip=Words(pooled=pooled), conditioning=None, steps=1)
     read = load_motion_module(places / "motion_modules" / name)
     assert (read.family, read.noise_schedule, read.module_norms) == ("SDXL-beta", "animatediff_sdxl", True)
