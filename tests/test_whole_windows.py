@@ -432,6 +432,7 @@ def test_controls_in_chunks_start_and_end_for_each_frame(model):
         close(guess(handled(model, FrameHandler(control_chunk=3)), x, sigma, *given), at_once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONTROLS)
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_controls_in_chunks_are_the_same(model, kind, chunk):
@@ -529,6 +530,7 @@ def test_a_rollout_goes_through_windows_by_absolute_frame(model):
         close(guider.sample(torch.zeros_like(clip), torch.zeros_like(clip), Some(), torch.tensor([10.0, 0.0]), seed=1), expected)
 
 
+@pytest.mark.slow
 def test_it_survives_clones_and_lora_loaders(animated):
     import comfy.lora
     import comfy.sd
@@ -645,6 +647,7 @@ def test_cancel_stops_before_the_next_window(animated):
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_only_one_window_of_guesses_is_alive(model):
     import gc
     import weakref
