@@ -11,20 +11,10 @@ from ..modules.train.base import Base
 from ..modules.train.image_prompt import check_text, prompt_teaching, shown_frames
 from ..modules.train.options import PROMPT, Options
 from ..modules.train.teaching import Teaching
+from . import train_inputs as inputs
 from .image_prompt import ClipVisionType, ImagePromptType
 from .node import LongTakeNode
 from .train_in_model import encoded_clips, files_of, filled, latent_shape, taught, training_folder
-from .train_inputs import (
-    CATEGORY,
-    clip_input,
-    clips_input,
-    conditioning_input,
-    options_input,
-    shared,
-    start_anew_input,
-    trained_outputs,
-    vae_input,
-)
 
 io = host.io
 DEFAULTS = Options()
@@ -38,7 +28,7 @@ class LongTakeTrainImagePrompt(LongTakeNode):
         return io.Schema(
             node_id="LongTakeTrainImagePrompt",
             display_name="Train Image Prompt",
-            category=CATEGORY,
+            category=inputs.CATEGORY,
             description="Trains an image prompt for any SD1.5 or SDXL model: attention to a picture beside the text (IP-Adapter, MoonShot),"
             " from pictures or from clips. The model itself stays as it is. A run that was cancelled goes on from its last checkpoint when"
             " it is queued again with the same settings.",
@@ -48,8 +38,8 @@ class LongTakeTrainImagePrompt(LongTakeNode):
                     tooltip="The image model, with any LoRA that shall be part of it. From behind Apply Motion Module it learns to look at"
                     " pictures while it moves, as MoonShot.",
                 ),
-                clips_input(),
-                vae_input(),
+                inputs.clips_input(),
+                inputs.vae_input(),
                 ClipVisionType.Input(
                     "clip_vision",
                     tooltip="From Load CLIP Vision: the image encoder through which it looks, CLIP-ViT-H-14 as a rule.",
@@ -68,16 +58,16 @@ class LongTakeTrainImagePrompt(LongTakeNode):
                     max=256,
                     tooltip="That a picture becomes: 4 for plain, 16 for plus. full has its own.",
                 ),
-                shared("name", "my_image_prompt", "Of the file, and of what a cancelled run goes on from."),
-                shared("steps", 2000, "Steps in all."),
-                shared("learning_rate", 1e-4, "The highest. 1e-4 is usual."),
-                shared("seed", 0, "Of new weights, noise, which frame is shown, and the samples' noise."),
-                start_anew_input(),
-                clip_input(),
-                conditioning_input(),
-                options_input(),
+                inputs.shared("name", "my_image_prompt", "Of the file, and of what a cancelled run goes on from."),
+                inputs.shared("steps", 2000, "Steps in all."),
+                inputs.shared("learning_rate", 1e-4, "The highest. 1e-4 is usual."),
+                inputs.shared("seed", 0, "Of new weights, noise, which frame is shown, and the samples' noise."),
+                inputs.start_anew_input(),
+                inputs.clip_input(),
+                inputs.conditioning_input(),
+                inputs.options_input(),
             ],
-            outputs=trained_outputs(
+            outputs=inputs.trained_outputs(
                 ImagePromptType.Output(display_name="image_prompt", tooltip="What was trained, for Apply Image Prompt.")
             ),
             is_output_node=True,

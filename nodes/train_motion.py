@@ -11,20 +11,10 @@ from ..modules.train.base import Base
 from ..modules.train.options import MOTION_KINDS, Options
 from ..modules.train.starts import check_start, new_module
 from ..modules.train.teaching import Teaching, teaching
+from . import train_inputs as inputs
 from .motion import MotionModuleType
 from .node import LongTakeNode
 from .train_in_model import encoded_clips, files_of, latent_shape, taught, training_folder
-from .train_inputs import (
-    CATEGORY,
-    clip_input,
-    clips_input,
-    conditioning_input,
-    options_input,
-    shared,
-    start_anew_input,
-    trained_outputs,
-    vae_input,
-)
 
 io = host.io
 DEFAULTS = Options()
@@ -38,7 +28,7 @@ class LongTakeTrainMotion(LongTakeNode):
         return io.Schema(
             node_id="LongTakeTrainMotion",
             display_name="Train Motion",
-            category=CATEGORY,
+            category=inputs.CATEGORY,
             description="Trains a motion module, a MotionLoRA or a domain adapter in any SD1.5 or SDXL model, from clips. The model itself"
             " stays as it is. A run that was cancelled goes on from its last checkpoint when it is queued again with the same settings.",
             inputs=[
@@ -47,8 +37,8 @@ class LongTakeTrainMotion(LongTakeNode):
                     tooltip="The image model, with any LoRA that shall be part of it; for a MotionLoRA without a motion"
                     " module too, if one is connected below.",
                 ),
-                clips_input(),
-                vae_input(),
+                inputs.clips_input(),
+                inputs.vae_input(),
                 io.Combo.Input(
                     "what",
                     options=list(MOTION_KINDS),
@@ -57,9 +47,9 @@ class LongTakeTrainMotion(LongTakeNode):
                     " module connected. motion_lora_dual: the same, and its looks are kept out. domain_adapter: how the clips look, from"
                     " single frames.",
                 ),
-                shared("name", "my_motion", "Of the file, and of what a cancelled run goes on from."),
-                shared("steps", 1000, "Steps in all."),
-                shared(
+                inputs.shared("name", "my_motion", "Of the file, and of what a cancelled run goes on from."),
+                inputs.shared("steps", 1000, "Steps in all."),
+                inputs.shared(
                     "learning_rate", 1e-4, "The highest. 1e-4 is usual for modules and adapters, up to 5e-4 for a MotionLoRA."
                 ),
                 io.Int.Input(
@@ -69,16 +59,16 @@ class LongTakeTrainMotion(LongTakeNode):
                     max=1024,
                     tooltip="Of a LoRA or adapter: 8 to 64 for a motion; 128 in AnimateDiff's adapter.",
                 ),
-                shared("seed", 0, "Of new weights, noise and the samples' noise."),
-                start_anew_input(),
-                clip_input(),
+                inputs.shared("seed", 0, "Of new weights, noise and the samples' noise."),
+                inputs.start_anew_input(),
+                inputs.clip_input(),
                 MotionModuleType.Input(
                     "motion_module", optional=True, tooltip="What a MotionLoRA is for, or what a motion module starts from."
                 ),
-                conditioning_input(),
-                options_input(),
+                inputs.conditioning_input(),
+                inputs.options_input(),
             ],
-            outputs=trained_outputs(
+            outputs=inputs.trained_outputs(
                 io.Model.Output(display_name="model", tooltip="The model with what was trained on it, as the file has it.")
             ),
             is_output_node=True,

@@ -15,21 +15,10 @@ from ..modules.train.base import Base
 from ..modules.train.options import SPARSE, Options
 from ..modules.train.sparse import as_maps, image_config, scribbles, sparse_config, sparse_teaching
 from ..modules.train.teaching import Teaching
+from . import train_inputs as inputs
 from .node import LongTakeNode
 from .sparsectrl import SparseType
 from .train_in_model import encoded_clips, files_of, filled, latent_shape, taught, training_folder
-from .train_inputs import (
-    CATEGORY,
-    ClipsType,
-    clip_input,
-    clips_input,
-    conditioning_input,
-    options_input,
-    shared,
-    start_anew_input,
-    trained_outputs,
-    vae_input,
-)
 
 io = host.io
 DEFAULTS = Options()
@@ -43,7 +32,7 @@ class LongTakeTrainSparseControl(LongTakeNode):
         return io.Schema(
             node_id="LongTakeTrainSparseControl",
             display_name="Train Sparse Control",
-            category=CATEGORY,
+            category=inputs.CATEGORY,
             description="Trains a SparseCtrl encoder for an SD1.5 model with a motion module, or for a LongTake video model: it is shown"
             " clips by a few of their frames, drawn anew each time. The model itself stays as it is. A run that was cancelled goes on from"
             " its last checkpoint when it is queued again with the same settings.",
@@ -51,8 +40,8 @@ class LongTakeTrainSparseControl(LongTakeNode):
                 io.Model.Input(
                     "model", tooltip="An SD1.5 model from behind Apply Motion Module, LoRAs included; or a LongTake video model."
                 ),
-                clips_input(),
-                vae_input(),
+                inputs.clips_input(),
+                inputs.vae_input(),
                 io.Combo.Input(
                     "pictures",
                     options=list(PICTURES),
@@ -60,22 +49,22 @@ class LongTakeTrainSparseControl(LongTakeNode):
                     tooltip="What it is shown of its keyframes. rgb: their colours. scribble: their outlines, drawn here. depth: what"
                     " condition_clips have. A video model takes rgb.",
                 ),
-                shared("name", "my_sparse_control", "Of the file, and of what a cancelled run goes on from."),
-                shared("steps", 2000, "Steps in all. It leads after hundreds, and well after thousands."),
-                shared("learning_rate", 1e-4, "The highest. 1e-4 is usual; small video models take 2e-3."),
-                shared("seed", 0, "Of new weights, noise, which frames are shown, and the samples' noise."),
-                start_anew_input(),
-                clip_input(),
-                conditioning_input(),
-                ClipsType.Input(
+                inputs.shared("name", "my_sparse_control", "Of the file, and of what a cancelled run goes on from."),
+                inputs.shared("steps", 2000, "Steps in all. It leads after hundreds, and well after thousands."),
+                inputs.shared("learning_rate", 1e-4, "The highest. 1e-4 is usual; small video models take 2e-3."),
+                inputs.shared("seed", 0, "Of new weights, noise, which frames are shown, and the samples' noise."),
+                inputs.start_anew_input(),
+                inputs.clip_input(),
+                inputs.conditioning_input(),
+                inputs.ClipsType.Input(
                     "condition_clips",
                     optional=True,
                     tooltip="The same clips as depth maps or scribbles: as many videos in the same order, of the same lengths, cut with the"
                     " same settings. Not for rgb.",
                 ),
-                options_input(),
+                inputs.options_input(),
             ],
-            outputs=trained_outputs(
+            outputs=inputs.trained_outputs(
                 SparseType.Output(display_name="sparse_control", tooltip="What was trained, for Apply Sparse Control.")
             ),
             is_output_node=True,

@@ -1,7 +1,7 @@
 """Train Image Prompt inside ComfyUI: each kind, the model stays, what comes out looks at pictures there as it did in training."""
 
-import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,25 +15,30 @@ from pack.modules.train.image_prompt import SEEN, beside_text, new_image_prompt
 from pack.modules.train.options import Options
 from pack.nodes.train_image_prompt import LongTakeTrainImagePrompt
 from safetensors.torch import load_file
-from test_train_motion_comfy import (
-    FRAMES,
-    QUICK,
-    SIZE,
-    WORKFLOWS,
-    Squares,
-    Stopped,
-    Words,
-    loaded_model,
-    same,
-    shapes_of,
-    small_sdxl,
-)
 from test_whole_windows import guess
 from tiny import info, video_model
 from tiny_motion import SDXL_UNET, image_model, ksample, motion_file, randomized, text
 from tiny_prompt import CLIP, SmallVision, pictures
+from tiny_teaching import (
+    FRAMES,
+    QUICK,
+    Squares,
+    Words,
+    cancelled,
+    folders_in,
+    loaded_model,
+    logged,
+    parts_state,
+    same,
+    shapes_of,
+    small_graph,
+    small_sdxl,
+    unloading,
+    written,
+)
 
 pytestmark = pytest.mark.comfy
+SIZE = 32
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +48,13 @@ def model(comfyui):
 
 @pytest.fixture(scope="module")
 def clips():
-    return shapes_of()
+    return shapes_of(SIZE)
 
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Folders of this test alone."""
-    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path / kind)
-    monkeypatch.setattr(host, "output_directory", lambda: tmp_path / "output")
-    return tmp_path
+    return folders_in(monkeypatch, tmp_path)
 
 
 def teach(model, clips, **inputs):
@@ -62,8 +65,7 @@ def teach(model, clips, **inputs):
 
 
 def state_of(model):
-    parts = (model.model.diffusion_model, *host.motion_models(model))
-    return {f"{place}.{key}": value.clone() for place, part in enumerate(parts) for key, value in part.state_dict().items()}
+    return parts_state(model.model.diffusion_model, *host.motion_models(model))
 
 
 def looking(model, prompt, images):
@@ -74,7 +76,7 @@ def looking(model, prompt, images):
 @pytest.mark.parametrize("frames", [1, FRAMES])
 def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, places, kind, frames):
     before, plain = state_of(model), ksample(model, frames=2, size=4)
-    prompt, name, plot, sample, report = teach(model, shapes_of(frames), kind=kind, tokens=5)
+    prompt, name, plot, sample, report = teach(model, shapes_of(SIZE, frames), kind=kind, tokens=5)
     assert same(before, state_of(model)) and torch.equal(plain, ksample(model, frames=2, size=4))
     assert not any("forward" in vars(part) for part in model.model.modules())
     assert plot.shape[0] == 1 and "image prompt: my_image_prompt.safetensors\n2 steps of 2 clips" in report
@@ -118,7 +120,7 @@ def test_it_looks_at_pictures_when_applied_as_it_did_in_training(model, clips, p
 def test_what_a_picture_says_is_learnt(model, places):
     """Pictures of one colour each: the file tells one's from another's."""
     options = Options(batch=3, at_once=0, warmup=1, ema=0.0, decay="constant", sample_steps=1, sample_cfg=1.0, dropout=0.0)
-    clips = shapes_of(1)
+    clips = shapes_of(SIZE, 1)
     _, name, *_ = teach(model, clips, steps=60, options=options)
     prompt = load_image_prompt(places / "image_prompts" / name)
     latents = torch.stack([Squares().encode((clips.clip(number).pixels.movedim(1, -1) + 1) / 2) for number in range(3)])
@@ -163,38 +165,20 @@ def test_computing_again_gives_the_same_gradients(moves, tmp_path, comfyui):
 @pytest.fixture(scope="module")
 def unbroken(model, clips, tmp_path_factory):
     """The weights that four steps give."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "model_directory", lambda kind: folder)
-        patch.setattr(host, "output_directory", lambda: folder)
-        teach(model, clips, steps=4)
-    return load_file(folder / "my_image_prompt.safetensors")
+    return written(tmp_path_factory.mktemp("unbroken"), partial(teach, model, clips, steps=4))
 
 
 def test_a_cancelled_training_goes_on_to_the_same_weights(model, clips, places, unbroken, monkeypatch):
-    before = state_of(model)
-
-    def cancel(done):
-        if done == 2:
-            raise host.Interrupted
-
-    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
-        patch.setattr(Stopped, "after", staticmethod(cancel))
-        patch.setattr(host, "Progress", Stopped)
-        teach(model, clips, steps=4)
+    before, train = state_of(model), partial(teach, model, clips, steps=4)
+    cancelled(monkeypatch, train, 4, 2)
     assert same(before, state_of(model)) and not any("forward" in vars(part) for part in model.model.modules())
-    log = places / "output" / "longtake_training" / "my_image_prompt.jsonl"
-    assert len(log.read_text().splitlines()) == 2, "cancelled within a step"
-    teach(model, clips, steps=4)
+    assert len(logged(places, "my_image_prompt")) == 2, "cancelled within a step"
+    train()
     assert same(load_file(places / "image_prompts" / "my_image_prompt.safetensors"), unbroken)
 
 
 def test_comfyui_may_unload_the_model_meanwhile(model, clips, places, unbroken, monkeypatch):
-    import comfy.model_management
-
-    monkeypatch.setattr(Stopped, "after", staticmethod(lambda done: comfy.model_management.unload_all_models()))
-    monkeypatch.setattr(host, "Progress", Stopped)
-    teach(model, clips, steps=4)
+    unloading(monkeypatch, partial(teach, model, clips, steps=4), 4)
     assert same(load_file(places / "image_prompts" / "my_image_prompt.safetensors"), unbroken)
 
 
@@ -283,12 +267,8 @@ def test_the_workflow_runs_from_the_queue(places, monkeypatch):
 
     monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "SmallCheckpoint", SmallCheckpoint)
     monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "SmallEncoder", SmallEncoder)
-    graph = json.loads((WORKFLOWS / "train_image_prompt.json").read_text(encoding="utf-8"))
-    small = {"steps": 2, "size": SIZE, "sample_steps": 1, "batch": 1, "count": 3}
     instead = {"CheckpointLoaderSimple": "SmallCheckpoint", "CLIPVisionLoader": "SmallEncoder"}
-    for node in graph.values():
-        node["inputs"] |= {key: value for key, value in small.items() if isinstance(node["inputs"].get(key), int)}
-        node["class_type"] = instead.get(node["class_type"], node["class_type"])
+    graph = small_graph("train_image_prompt", instead, size=SIZE)
     try:
         results = run_workflow(graph, places / "saved")
     finally:

@@ -2,15 +2,13 @@
 
 import json
 from dataclasses import fields, replace
+from functools import partial
 
 import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.checkpoints.motion_lora import load_motion_lora
-from pack.modules.data.clips import ClipDataset
-from pack.modules.data.procedural import moving_shapes
-from pack.modules.data.settings import ClipSettings
 from pack.modules.train.encoded import conditioned, lengthened
 from pack.modules.train.monitor import Reading
 from pack.modules.train.options import Options, read_scope, usual_precision
@@ -21,14 +19,13 @@ from pack.nodes.train_motion import LongTakeTrainMotion, encoded_clips, start_of
 from pack.nodes.training_options import LongTakeTrainingOptions
 from safetensors.torch import load_file
 from tiny import info, unet, video_model
+from tiny_teaching import FRAMES, QUICK, WORDS, cancelled, folders_in, logged, same, shapes_of
 from torch.nn import functional as F
 
 pytestmark = pytest.mark.skipif(
     host.name != "standalone", reason="native models as an image model exist on the standalone host only"
 )
-FRAMES, SIZE = 4, 16
-WORDS = ("disk", "square", "triangle", "ring", "red", "green", "blue", "yellow", "bouncing", "turning", "growing")
-QUICK = Options(batch=2, at_once=0, warmup=1, sample_steps=1, sample_cfg=1.0, watch_every=0, ema=0.5, save_every=100)
+SIZE = 16
 FOLDERS = {
     "motion_module": "motion_modules",
     "motion_lora": "motion_loras",
@@ -37,14 +34,9 @@ FOLDERS = {
 }
 
 
-def shapes_of(frames=FRAMES, **changes):
-    settings = ClipSettings(**{"frames": frames, "stride": 1, "width": SIZE, "height": SIZE, "variants": 1} | changes)
-    return ClipDataset(moving_shapes(3, frames, SIZE, 0), settings)
-
-
 @pytest.fixture(scope="module")
 def clips():
-    return shapes_of()
+    return shapes_of(SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +57,7 @@ def places(tmp_path, monkeypatch):
     """Folders of this test alone."""
     for kind in set(FOLDERS.values()):
         (tmp_path / kind).mkdir()
-    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path / kind)
-    monkeypatch.setattr(host, "output_directory", lambda: tmp_path / "output")
-    return tmp_path
+    return folders_in(monkeypatch, tmp_path)
 
 
 def teach(model, clips, **inputs):
@@ -78,10 +68,6 @@ def teach(model, clips, **inputs):
 
 def state_of(model):
     return {key: value.clone() for key, value in model.unet.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 def look(model, f=FRAMES):
@@ -142,45 +128,28 @@ def test_layouts_and_half_precision(video, still, clips, places):
     assert len(load_motion_lora(places / "motion_loras" / name).deltas) == 4 * len(video.motions[0].names)
 
 
-def stopping(at):
-    """``host.Progress`` whose bar of six is cancelled at a step."""
-
-    class Bar:
-        def __init__(self, total):
-            self.total = total
-
-        def update(self, done, preview=None):
-            if (self.total, done) == (6, at):
-                raise host.Interrupted
-
-    return Bar
-
-
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_cancelled_training_goes_on_to_the_same_weights(video, clips, places, monkeypatch, at):
     watched = replace(QUICK, watch_every=2, lower_rate=True, save_every=2)
     inputs = {"what": "motion_lora", "steps": 6, "options": watched}
     _, name, *_ = teach(video, clips, name="unbroken", **inputs)
-    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
-        patch.setattr(host, "Progress", stopping(at))
-        teach(video, clips, name="broken", **inputs)
+    train = partial(teach, video, clips, name="broken", **inputs)
+    cancelled(monkeypatch, train, 6, at)
     assert not any("forward" in vars(part) for part in video.unet.modules())
-    _, again, *_ = teach(video, clips, name="broken", **inputs)
+    _, again, *_ = train()
     folder = places / "motion_loras"
     assert same(load_file(folder / name), load_file(folder / again))
-    logs = [(places / "output" / "longtake_training" / f"{which}.jsonl").read_text() for which in ("unbroken", "broken")]
-    without_times = [[{**json.loads(line), "seconds": 0} for line in log.splitlines()] for log in logs]
+    without_times = [[{**line, "seconds": 0} for line in logged(places, which)] for which in ("unbroken", "broken")]
     assert without_times[0] == without_times[1] and ["attention" in line for line in without_times[0]] == [False, True] * 3
-    assert "6 steps" in teach(video, clips, name="broken", **inputs)[-1], "a finished one is only written again"
+    assert "6 steps" in train()[-1], "a finished one is only written again"
 
 
 def test_a_reparametrised_module_goes_on_to_the_same_weights_and_its_file_is_plain(still, clips, places, monkeypatch):
     inputs = {"steps": 6, "options": replace(QUICK, sigma_reparam=True, save_every=2)}
     _, name, *_ = teach(still, clips, name="unbroken", **inputs)
-    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
-        patch.setattr(host, "Progress", stopping(4))
-        teach(still, clips, name="broken", **inputs)
-    _, again, *_ = teach(still, clips, name="broken", **inputs)
+    train = partial(teach, still, clips, name="broken", **inputs)
+    cancelled(monkeypatch, train, 6, 4)
+    _, again, *_ = train()
     one, other = (load_file(places / "motion_modules" / which) for which in (name, again))
     assert same(one, other) and not any("parametrizations" in key for key in one)
     _, usual, *_ = teach(still, clips, name="usual", steps=6)
@@ -316,7 +285,7 @@ def test_what_does_not_fit_is_refused(video, still, clips, places):
     with pytest.raises(ValueError, match="has a motion module already"):
         teach(video, clips)
     with pytest.raises(ValueError, match="single frames"):
-        teach(still, shapes_of(1))
+        teach(still, shapes_of(SIZE, 1))
     odd = unet(model_channels=48, groups=8)
     with pytest.raises(ValueError, match="a level of 48 channels"):
         new_module(odd, 0, 4)
@@ -325,7 +294,7 @@ def test_what_does_not_fit_is_refused(video, still, clips, places):
         with pytest.raises(ValueError, match="belongs to another run"):
             teach(still, clips, **change)
     with pytest.raises(ValueError, match="belongs to another run"):
-        teach(still, shapes_of(5))
+        teach(still, shapes_of(SIZE, 5))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_first(still, clips, places, monkeypatch):

@@ -1,8 +1,7 @@
 """Training inside ComfyUI: through frozen layers under inference mode, what stays as it was, what comes out and who reads it."""
 
-import json
-import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,70 +9,35 @@ import torch
 from clip_files import caption, grey_frames, write_animation
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.data.clips import ClipDataset
-from pack.modules.data.procedural import moving_shapes
-from pack.modules.data.settings import ClipSettings
 from pack.modules.train.denoising import Batch
-from pack.modules.train.options import Options
 from pack.modules.train.starts import built, new_module
 from pack.nodes.train_motion import LongTakeTrainMotion
 from safetensors.torch import load_file
-from tiny_motion import SDXL_UNET, UNET, image_model, ksample, motion_file, randomized, text
-from torch import nn
+from tiny_motion import SDXL_UNET, image_model, ksample, motion_file, randomized, text
+from tiny_teaching import (
+    FRAMES,
+    QUICK,
+    Squares,
+    Words,
+    cancelled,
+    folders_in,
+    loaded_model,
+    logged,
+    same,
+    shapes_of,
+    small_graph,
+    small_sdxl,
+    unloading,
+    written,
+)
 
 pytestmark = pytest.mark.comfy
-FRAMES, SIZE = 4, 32
-QUICK = Options(batch=2, at_once=0, warmup=1, sample_steps=1, sample_cfg=1.0, watch_every=0, ema=0.5, save_every=100)
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
-
-
-class Squares:
-    """A VAE in small: 4 channels from 8x8 pixels, as SD1.5's; no weights, no network to load."""
-
-    patch = 8
-
-    def encode(self, pixels):
-        small = nn.functional.avg_pool2d(pixels.movedim(-1, 1), self.patch)
-        return torch.cat([small, small.mean(1, keepdim=True)], 1) * 8 - 4
-
-    def decode(self, latents):
-        return nn.functional.interpolate((latents[:, :3] + 4) / 8, scale_factor=self.patch).movedim(1, -1).clamp(0, 1)
-
-
-class Words:
-    """A CLIP in small: four tokens drawn from the text."""
-
-    layer_idx = None
-
-    def __init__(self, width=UNET.context_dim, pooled=None):
-        self.width, self.pooled, self.asked = width, pooled, []
-        self.cond_stage_model = nn.Linear(1, 1)
-        self.patcher = type("Patcher", (), {"patches": {}})()
-
-    def tokenize(self, text):
-        return text
-
-    def encode_from_tokens(self, text, return_pooled=False):
-        self.asked.append(text)
-        generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
-        tokens = torch.randn(1, 4, self.width, generator=generator)
-        return tokens, None if self.pooled is None else torch.randn(1, self.pooled, generator=generator)
-
-
-def shapes_of(frames=FRAMES, size=SIZE, **changes):
-    settings = ClipSettings(**{"frames": frames, "stride": 1, "width": size, "height": size, "variants": 1} | changes)
-    return ClipDataset(moving_shapes(3, frames, size, 0), settings)
+SIZE = 32
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return shapes_of()
-
-
-def loaded_model(seed=0, **changes):
-    """As ComfyUI's loaders make it: in inference mode."""
-    with torch.inference_mode():
-        return image_model(seed, **changes)
+    return shapes_of(SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +50,7 @@ def places(tmp_path, monkeypatch):
     """Folders of this test alone."""
     for kind in ("motion_modules", "motion_loras", "loras"):
         (tmp_path / kind).mkdir()
-    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path / kind)
-    monkeypatch.setattr(host, "output_directory", lambda: tmp_path / "output")
-    return tmp_path
+    return folders_in(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +68,6 @@ def teach(model, clips, **inputs):
 
 def state_of(model):
     return {key: value.clone() for key, value in model.model.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 FOLDERS = {
@@ -173,19 +131,6 @@ def test_gradients_are_those_of_finite_differences(model, recompute):
         assert all(parameter.grad.abs().max() > 0 for parameter in motion.parameters())
 
 
-class Stopped:
-    """``host.Progress`` that does something after a step of the training."""
-
-    after = staticmethod(lambda done: None)
-
-    def __init__(self, total):
-        self.total = total
-
-    def update(self, done, preview=None):
-        if self.total == 4:  # the training, not the encoding
-            type(self).after(done)
-
-
 def weights(places, name="my_motion"):
     return load_file(places / "motion_loras" / f"{name}.safetensors")
 
@@ -193,40 +138,22 @@ def weights(places, name="my_motion"):
 @pytest.fixture(scope="module")
 def unbroken(model, module, clips, tmp_path_factory):
     """The weights that four steps give."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "model_directory", lambda kind: folder)
-        patch.setattr(host, "output_directory", lambda: folder)
-        teach(model, clips, what="motion_lora", motion_module=module, steps=4)
-    return load_file(folder / "my_motion.safetensors")
+    train = partial(teach, model, clips, what="motion_lora", motion_module=module, steps=4)
+    return written(tmp_path_factory.mktemp("unbroken"), train)
 
 
 def test_a_cancelled_training_goes_on_to_the_same_weights(model, module, clips, places, unbroken, monkeypatch):
-    before = state_of(model)
-
-    def cancel(done):
-        if done == 2:
-            raise host.Interrupted
-
-    Stopped.after = staticmethod(cancel)
-    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
-        patch.setattr(host, "Progress", Stopped)
-        teach(model, clips, what="motion_lora", motion_module=module, steps=4)
+    before, train = state_of(model), partial(teach, model, clips, what="motion_lora", motion_module=module, steps=4)
+    cancelled(monkeypatch, train, 4, 2)
     assert same(before, state_of(model)) and not any("forward" in vars(part) for part in model.model.modules())
     assert not (places / "motion_loras" / "my_motion.safetensors").exists()
-    report = teach(model, clips, what="motion_lora", motion_module=module, steps=4)[-1]
-    assert same(weights(places), unbroken) and "4 steps" in report
-    lines = (places / "output" / "longtake_training" / "my_motion.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+    assert "4 steps" in train()[-1] and same(weights(places), unbroken)
+    assert [line["step"] for line in logged(places, "my_motion")] == [1, 2, 3, 4]
 
 
 def test_comfyui_may_unload_the_model_meanwhile(model, module, clips, places, unbroken, monkeypatch):
-    import comfy.model_management
-
     before = state_of(model)
-    Stopped.after = staticmethod(lambda done: comfy.model_management.unload_all_models())
-    monkeypatch.setattr(host, "Progress", Stopped)
-    teach(model, clips, what="motion_lora", motion_module=module, steps=4)
+    unloading(monkeypatch, partial(teach, model, clips, what="motion_lora", motion_module=module, steps=4), 4)
     assert same(weights(places), unbroken) and same(before, state_of(model))
 
 
@@ -284,18 +211,6 @@ def test_captions_go_through_the_clip_once(model, clips, places):
     assert len(words.asked) == len(clips.captions) + 1, "kept on disk"
 
 
-def small_sdxl(pooled):
-    """A tiny model that takes sizes and this many values of pooled text, as SDXL does."""
-    import comfy.model_base
-    from comfy.ldm.modules.diffusionmodules.openaimodel import Timestep
-
-    with torch.inference_mode():
-        model = image_model(config=SDXL_UNET, adm_in_channels=pooled + 6 * 256, num_classes="sequential")
-        model.model.__class__ = comfy.model_base.SDXL
-        model.model.embedder, model.model.noise_augmentor = Timestep(256), None
-    return model
-
-
 def test_sdxl_gets_its_sizes_and_pooled_text(clips, places, comfyui):
     pooled = 16
     model = small_sdxl(pooled)
@@ -328,7 +243,7 @@ BAD = {
     "a name that is a path": ({"name": "../x"}, "cannot be a file name"),
     "no learning rate": ({"learning_rate": 0.0}, "learning_rate is 0.0"),
     "rank": ({"rank": 999, "what": "domain_adapter"}, "rank is 999"),
-    "scope": ({"options": Options(scope="sideways")}, "'sideways' is no part of a U-Net"),
+    "scope": ({"options": replace(QUICK, scope="sideways")}, "'sideways' is no part of a U-Net"),
     "two conditions": ({"conditioning": [*text(), *text()]}, "holds 2 conditions"),
 }
 
@@ -345,9 +260,9 @@ def test_models_and_clips_that_do_not_fit(model, module, clips, places):
     with pytest.raises(ValueError, match="the model is a U-Net with levels of 32, 64, 128"):
         teach(wide, clips, what="motion_lora", motion_module=module)
     with pytest.raises(ValueError, match="single frames"):
-        teach(model, shapes_of(1), what="motion_module")
+        teach(model, shapes_of(SIZE, 1), what="motion_module")
     with pytest.raises(ValueError, match="40 frames and module.safetensors knows times for 32"):
-        teach(model, shapes_of(40, 16), what="motion_lora", motion_module=module)
+        teach(model, shapes_of(16, 40), what="motion_lora", motion_module=module)
     teach(model, clips, what="motion_lora", motion_module=module)
     with pytest.raises(ValueError, match=r"belongs to another run \(.*rank.* differ"):
         teach(model, clips, what="motion_lora", motion_module=module, rank=8)
@@ -372,23 +287,9 @@ def test_the_workflows_run_from_the_queue(name, places, monkeypatch):
     from pack.host.comfyui.executor import run_workflow
 
     monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "SmallTrainingCheckpoint", SmallTrainingCheckpoint)
-    graph = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
-    small = {
-        "steps": 2,
-        "width": SIZE,
-        "height": SIZE,
-        "size": SIZE,
-        "sample_steps": 1,
-        "batch": 1,
-        "count": 3,
-        "frames": FRAMES,
-        "rank": 4,
-    }
-    made = []
+    sizes = {"width": SIZE, "height": SIZE, "size": SIZE, "frames": FRAMES, "rank": 4}
+    graph, made = small_graph(name, {"CheckpointLoaderSimple": "SmallTrainingCheckpoint"}, **sizes), []
     for node in graph.values():
-        node["inputs"] |= {key: value for key, value in small.items() if isinstance(node["inputs"].get(key), int)}
-        if node["class_type"] == "CheckpointLoaderSimple":
-            node["class_type"] = "SmallTrainingCheckpoint"
         if node["class_type"] == "LongTakeLoadMotionModule":
             folder = Path(folder_paths.models_dir) / "animatediff_models"
             folder.mkdir(parents=True, exist_ok=True)

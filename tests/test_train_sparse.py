@@ -1,40 +1,31 @@
 """What Train Sparse Control trains, on native models: it leads, the model stays, the file opens again, a run goes on, what is refused."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.sparsectrl import OWN, base_config, load_sparse_control, released_by, saved_state
-from pack.modules.data.clips import ClipDataset
-from pack.modules.data.procedural import moving_shapes
-from pack.modules.data.settings import ClipSettings
 from pack.modules.noise import NoiseSchedule
 from pack.modules.sparsectrl import SparseControl
 from pack.modules.train.denoising import Batch
 from pack.modules.train.native import native_network
-from pack.modules.train.options import Options
 from pack.modules.train.sparse import image_config, led_at, new_encoder, residuals_of, scribbles, shown_maps, sparse_config
 from pack.modules.video_model import fold
 from pack.nodes.train_sparse import LongTakeTrainSparseControl
 from safetensors.torch import load_file, save_file
 from tiny import info, unet, video_model
 from tiny_sparse import PIXELS, RGB, network
+from tiny_teaching import FRAMES, QUICK, WORDS, cancelled, folders_in, logged, parts_state, same, shapes_of
 
-FRAMES, SIZE = 4, 16
-WORDS = ("disk", "square", "triangle", "ring", "red", "green", "blue", "yellow", "bouncing", "turning", "growing")
-QUICK = Options(batch=2, at_once=0, warmup=1, sample_steps=1, sample_cfg=1.0, watch_every=0, ema=0.5, save_every=100)
+SIZE = 16
 native = pytest.mark.skipif(host.name != "standalone", reason="native models as they are exist on the standalone host only")
-
-
-def shapes_of(frames=FRAMES, count=3, **changes):
-    settings = ClipSettings(**{"frames": frames, "stride": 1, "width": SIZE, "height": SIZE, "variants": 1} | changes)
-    return ClipDataset(moving_shapes(count, frames, SIZE, 0), settings)
 
 
 @pytest.fixture(scope="module")
 def clips():
-    return shapes_of()
+    return shapes_of(SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +37,7 @@ def video():
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Folders of this test alone."""
-    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path / kind)
-    monkeypatch.setattr(host, "output_directory", lambda: tmp_path / "output")
-    return tmp_path
+    return folders_in(monkeypatch, tmp_path)
 
 
 def teach(model, clips, **inputs):
@@ -58,12 +47,7 @@ def teach(model, clips, **inputs):
 
 
 def state_of(model):
-    parts = (model.unet, *model.motions)
-    return {f"{place}.{key}": value.clone() for place, part in enumerate(parts) for key, value in part.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+    return parts_state(model.unet, *model.motions)
 
 
 def led(model, file, frames=(0, -1), seed=0):
@@ -99,7 +83,7 @@ def test_next_to_no_learning_leaves_the_model_alone(video, clips, places):
 
 def error(model, file, shown, frames=(0, -1)):
     """Mean square error of clips that are led by frames of their own, or of others, with the same noise."""
-    clips = torch.stack([fold((shapes_of().clip(number).pixels.movedim(1, -1) + 1) / 2, 4) for number in range(3)])
+    clips = torch.stack([fold((shapes_of(SIZE).clip(number).pixels.movedim(1, -1) + 1) / 2, 4) for number in range(3)])
     batch = led_at(Batch(clips[shown], labels=torch.zeros(3, len(WORDS))), frames)
     noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(9))
     added = None if file is None else residuals_of(file.build(), model.schedule)
@@ -118,32 +102,16 @@ def test_the_loss_falls_because_of_the_pictures(video, clips, places):
     assert own < 0.9 * none and own < 0.98 * error(video, control, [1, 2, 0])
 
 
-def stopping(at):
-    """``host.Progress`` whose bar of six is cancelled at a step."""
-
-    class Bar:
-        def __init__(self, total):
-            self.total = total
-
-        def update(self, done, preview=None):
-            if (self.total, done) == (6, at):
-                raise host.Interrupted
-
-    return Bar
-
-
 @native
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_cancelled_training_goes_on_to_the_same_weights(video, clips, places, monkeypatch, at):
     inputs = {"steps": 6, "options": replace(QUICK, save_every=2)}
     _, name, *_ = teach(video, clips, name="unbroken", **inputs)
-    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
-        patch.setattr(host, "Progress", stopping(at))
-        teach(video, clips, name="broken", **inputs)
+    train = partial(teach, video, clips, name="broken", **inputs)
+    cancelled(monkeypatch, train, 6, at)
     assert not any("forward" in vars(part) for part in video.unet.modules())
-    log = places / "output" / "longtake_training" / "broken.jsonl"
-    assert len(log.read_text().splitlines()) == at, "cancelled within a step"
-    _, again, *_ = teach(video, clips, name="broken", **inputs)
+    assert len(logged(places, "broken")) == at, "cancelled within a step"
+    _, again, *_ = train()
     assert same(*(load_file(places / "controlnets" / which) for which in (name, again)))
 
 
@@ -251,8 +219,8 @@ BAD = {
     "a name that is a path": ({"name": "a/b"}, "cannot be a file name"),
     "learning rate": ({"learning_rate": 0.0}, "learning_rate is 0.0"),
     "scribbles": ({"pictures": "scribble"}, "a LongTake video model is led by what it works on itself: choose rgb"),
-    "single frames": ({"clips": shapes_of(1)}, "single frames, in which nothing is between"),
-    "maps for colours": ({"condition_clips": shapes_of()}, "rgb is shown the clips themselves: choose scribble or depth"),
+    "single frames": ({"clips": shapes_of(SIZE, 1)}, "single frames, in which nothing is between"),
+    "maps for colours": ({"condition_clips": shapes_of(SIZE)}, "rgb is shown the clips themselves: choose scribble or depth"),
     "batch": ({"options": replace(QUICK, batch=0)}, "batch is 0"),
     "levels": ({"options": replace(QUICK, levels="odd")}, "levels is 'odd'"),
 }

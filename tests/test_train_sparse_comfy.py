@@ -1,7 +1,7 @@
 """Train Sparse Control inside ComfyUI: through frozen layers under inference mode, what comes out, and that it leads there."""
 
-import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,23 +23,28 @@ from pack.modules.unet import UNet
 from pack.modules.windows import WindowPlan
 from pack.nodes.train_sparse import LongTakeTrainSparseControl
 from safetensors.torch import load_file
-from test_train_motion_comfy import (
-    FRAMES,
-    QUICK,
-    SIZE,
-    WORKFLOWS,
-    Squares,
-    Stopped,
-    Words,
-    same,
-    shapes_of,
-)
 from test_whole_windows import guess, whole
 from tiny import info, video_model
 from tiny_motion import image_model, ksample, motion_file, randomized, text
 from tiny_sparse import HEADS
+from tiny_teaching import (
+    FRAMES,
+    QUICK,
+    Squares,
+    Words,
+    cancelled,
+    folders_in,
+    logged,
+    parts_state,
+    same,
+    shapes_of,
+    small_graph,
+    unloading,
+    written,
+)
 
 pytestmark = pytest.mark.comfy
+SIZE = 32
 
 
 class SizedSquares(Squares):
@@ -62,21 +67,18 @@ def model(tmp_path_factory, comfyui):
 
 @pytest.fixture(scope="module")
 def clips():
-    return shapes_of()
+    return shapes_of(SIZE)
 
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Folders of this test alone."""
-    monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path / kind)
-    monkeypatch.setattr(host, "output_directory", lambda: tmp_path / "output")
-    return tmp_path
+    return folders_in(monkeypatch, tmp_path)
 
 
 def state_of(model):
     """U-Net and motion modules."""
-    parts = (model.model.diffusion_model, *host.motion_models(model))
-    return {f"{place}.{key}": value.clone() for place, part in enumerate(parts) for key, value in part.state_dict().items()}
+    return parts_state(model.model.diffusion_model, *host.motion_models(model))
 
 
 def teach(model, clips, **inputs):
@@ -112,7 +114,7 @@ def filmed(clips, change=lambda pictures: pictures):
 
 @pytest.mark.parametrize("pictures", ["rgb", "scribble", "depth"])
 def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, places, pictures):
-    clips = filmed(shapes_of())
+    clips = filmed(shapes_of(SIZE))
     before, plain = state_of(model), frames_of(model)
     more = {"condition_clips": filmed(clips, lambda pictures: 1 - pictures)} if pictures == "depth" else {}
     control, name, plot, sample, report = teach(model, clips, pictures=pictures, **more)
@@ -177,38 +179,20 @@ def test_it_begins_as_a_copy_of_the_checkpoint(model):
 @pytest.fixture(scope="module")
 def unbroken(model, clips, tmp_path_factory):
     """The weights that four steps give."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, "model_directory", lambda kind: folder)
-        patch.setattr(host, "output_directory", lambda: folder)
-        teach(model, clips, steps=4)
-    return load_file(folder / "my_sparse_control.safetensors")
+    return written(tmp_path_factory.mktemp("unbroken"), partial(teach, model, clips, steps=4))
 
 
 def test_a_cancelled_training_goes_on_to_the_same_weights(model, clips, places, unbroken, monkeypatch):
-    before = state_of(model)
-
-    def cancel(done):
-        if done == 2:
-            raise host.Interrupted
-
-    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
-        patch.setattr(Stopped, "after", staticmethod(cancel))
-        patch.setattr(host, "Progress", Stopped)
-        teach(model, clips, steps=4)
+    before, train = state_of(model), partial(teach, model, clips, steps=4)
+    cancelled(monkeypatch, train, 4, 2)
     assert same(before, state_of(model)) and not (places / "controlnets" / "my_sparse_control.safetensors").exists()
-    log = places / "output" / "longtake_training" / "my_sparse_control.jsonl"
-    assert len(log.read_text().splitlines()) == 2
-    teach(model, clips, steps=4)
+    assert len(logged(places, "my_sparse_control")) == 2, "cancelled within a step"
+    train()
     assert same(load_file(places / "controlnets" / "my_sparse_control.safetensors"), unbroken)
 
 
 def test_comfyui_may_unload_the_model_meanwhile(model, clips, places, unbroken, monkeypatch):
-    import comfy.model_management
-
-    monkeypatch.setattr(Stopped, "after", staticmethod(lambda done: comfy.model_management.unload_all_models()))
-    monkeypatch.setattr(host, "Progress", Stopped)
-    teach(model, clips, steps=4)
+    unloading(monkeypatch, partial(teach, model, clips, steps=4), 4)
     assert same(load_file(places / "controlnets" / "my_sparse_control.safetensors"), unbroken)
 
 
@@ -219,7 +203,7 @@ def test_a_video_model_is_led_as_it_was_trained(places, comfyui):
     made = video_model(size=(SIZE, SIZE), labels=labels, frames=FRAMES)
     video, vae = host.video_model(made), host.vae(about)
     before = state_of(video)
-    control, name, *_ = teach(video, shapes_of(), vae=vae, conditioning=None)
+    control, name, *_ = teach(video, shapes_of(SIZE), vae=vae, conditioning=None)
     read = load_sparse_control(places / "controlnets" / name)
     assert same(before, state_of(video)) and (read.layout, read.config.condition) == (OWN, 48)
     side, shown = SIZE // 4, keyframes(0, -1)
@@ -266,7 +250,7 @@ def test_a_video_model_in_windows_is_led_as_without(places, comfyui):
     labels, count = ("disk", "square", "triangle", "ring"), 7
     video = host.video_model(video_model(size=(SIZE, SIZE), labels=labels))
     vae = host.vae(info(size=(SIZE, SIZE), labels=labels))
-    control, *_ = teach(video, shapes_of(), vae=vae, conditioning=None)
+    control, *_ = teach(video, shapes_of(SIZE), vae=vae, conditioning=None)
     rows = torch.rand(count, len(labels), generator=torch.Generator().manual_seed(3))
     label = [[torch.zeros(1, 1, 1), {"pooled_output": rows}]]
     shown = Keyframes(torch.rand(2, SIZE, SIZE, 3), (0, 6), (1.0, 1.0), (0, 0)).at(count)
@@ -288,8 +272,8 @@ BAD = {
     "no VAE": ({"vae": None}, "None was given for a VAE"),
     "a name that is a path": ({"name": "../x"}, "cannot be a file name"),
     "no depth maps": ({"pictures": "depth"}, "depth maps are not made here: connect clips of them"),
-    "other clips": ({"pictures": "depth", "condition_clips": shapes_of(FRAMES + 1)}, "not cut as the 3 clips are"),
-    "long clips": ({"clips": shapes_of(40, 16)}, "40 frames and SparseCtrl's temporal modules know times for 32"),
+    "other clips": ({"pictures": "depth", "condition_clips": shapes_of(SIZE, FRAMES + 1)}, "not cut as the 3 clips are"),
+    "long clips": ({"clips": shapes_of(16, 40)}, "40 frames and SparseCtrl's temporal modules know times for 32"),
 }
 
 
@@ -327,12 +311,9 @@ def test_the_workflow_runs_from_the_queue(places, monkeypatch):
     from pack.host.comfyui.executor import run_workflow
 
     monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "SmallMovingCheckpoint", SmallMovingCheckpoint)
-    graph = json.loads((WORKFLOWS / "train_sparse_control.json").read_text(encoding="utf-8"))
-    small = {"steps": 2, "width": SIZE, "height": SIZE, "size": SIZE, "sample_steps": 1, "batch": 1, "count": 3, "frames": FRAMES}
+    sizes = {"width": SIZE, "height": SIZE, "size": SIZE, "frames": FRAMES}
+    graph = small_graph("train_sparse_control", {"CheckpointLoaderSimple": "SmallMovingCheckpoint"}, **sizes)
     for node in graph.values():
-        node["inputs"] |= {key: value for key, value in small.items() if isinstance(node["inputs"].get(key), int)}
-        if node["class_type"] == "CheckpointLoaderSimple":
-            node["class_type"] = "SmallMovingCheckpoint"
         if node["class_type"] == "LongTakeLoadMotionModule":
             folder = Path(folder_paths.models_dir) / "animatediff_models"
             folder.mkdir(parents=True, exist_ok=True)

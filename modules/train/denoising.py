@@ -55,7 +55,7 @@ Network = Callable[[Tensor, Tensor, Batch], Tensor]  # (noisy ``n f c h w``, sig
 Source = Callable[[int, range], Batch]  # (step, places) -> the clips at those places of the step's batch
 Added = Callable[
     [Tensor, Batch], list[Tensor]
-]  # (sigma ``n f``, batch) -> for each skip of a U-Net and its middle ``(n f) c h w``
+]  # (sigma ``n f``, batch) -> ``(n f) c h w`` for each skip of a U-Net, then its middle
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.cache import EncodedClips, weights_key
+from ..data.cache import EncodedClips
 from ..image_prompt import CrossLayer, ImagePromptModel, KeyValue, Mixture, PromptShape, cross_layers, heads_apart, widths_of
 from ..noise import frame_seed
 from ..temporal.slots import BlockedUNet, swap
@@ -253,8 +253,7 @@ def prompt_teaching(
     """
     prompt = new_image_prompt(base.unet, nothing.shape[-1], kind, tokens, settings.seed).to(base.device)
     network, gaze = beside_text(base.network(base.motions), base.unet, prompt)
-    started = {"motion": weights_key(base.motions[-1].state_dict())} if base.motions else {}
-    lesson = lesson_in(PROMPT, base, network, clips, options, settings, {**facts, **started}, each)
+    lesson = lesson_in(PROMPT, base, network, base.motions, clips, options, settings, facts, each)
     lesson = replace(lesson, source=with_seen(lesson.source, seen, settings.batch, settings.seed))
     stage = image_prompt_stage(lesson, prompt, gaze, dropout=options.dropout, nothing=nothing)
     first = with_seen(source_of(clips, 1, base.to_model, each), seen, 1, settings.seed)

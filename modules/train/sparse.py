@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.sparsectrl import MOST, RGB, SCRIBBLE, base_config, saved_state
-from ..data.cache import EncodedClips, weights_key
+from ..data.cache import EncodedClips
 from ..noise import NoiseSchedule, frame_seed
 from ..recompute import Forward, as_now, recomputed
 from ..sparse_pictures import PREPARED
@@ -241,8 +241,7 @@ def sparse_teaching(
     control = new_encoder(config, base.unet, base.motions[-1], settings.seed).to(base.device)
     added = residuals_of(control, base.schedule, recompute=options.recompute)
     network = base.network(base.motions, added=added)
-    started = {"motion": weights_key(base.motions[-1].state_dict())}
-    lesson = lesson_in(SPARSE, base, network, clips, options, settings, {**facts, **started}, each)
+    lesson = lesson_in(SPARSE, base, network, base.motions, clips, options, settings, facts, each)
     first = source_of(clips, 1, base.to_model, each)
     if shown is not None:
         lesson = replace(lesson, source=_with_maps(lesson.source, shown, settings.batch, pictures))

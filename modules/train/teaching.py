@@ -7,7 +7,7 @@ the step, so a run that was cancelled or killed and goes on is the unbroken one,
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -240,8 +240,7 @@ def teaching(
     if moves and not motions:
         raise ValueError("a MotionLoRA is trained on a motion module and there is none: connect Load Motion Module")
     network = base.network(motions, clip_norms=motion is not None and moves and motion.clip_norms)
-    started = {"motion": weights_key(motions[-1].state_dict())} if motions else {}
-    lesson = lesson_in(what, base, network, clips, options, settings, {**facts, **started}, each)
+    lesson = lesson_in(what, base, network, motions, clips, options, settings, facts, each)
     if what == "motion_module":
         assert model is not None and motion is not None, "whoever asks for a motion module gives one to start from"
         start, frames = dict(model.state_dict()), motion.max_frames
@@ -259,13 +258,14 @@ def lesson_in(
     what: str,
     base: Base,
     network: Network,
+    motions: Sequence[MotionModel],
     clips: EncodedClips,
     options: Options,
     settings: RunSettings,
     facts: Mapping[str, Any],
     each: Callable[[], None],
 ) -> Lesson:
-    """What a stage is given in a base; arguments as those of ``teaching``.
+    """What a stage is given in a base whose ``network`` has these motion models; other arguments as those of ``teaching``.
 
     Raises:
         ValueError: it is asked for sigma-reparametrisation and is no motion module.
@@ -275,7 +275,9 @@ def lesson_in(
             f"sigma_reparam is for motion modules, and a {what.replace('_', ' ')} is trained: turn it off in Training Options"
         )
     source = source_of(clips, settings.batch, base.to_model, each)
-    return Lesson(network, source, base.schedule, options.objective(what, base.prediction), settings, {**base.facts, **facts})
+    moved = {"motion": weights_key(motions[-1].state_dict())} if motions else {}  # as they are before anything trains
+    objective = options.objective(what, base.prediction)
+    return Lesson(network, source, base.schedule, objective, settings, {**base.facts, **facts, **moved})
 
 
 def begun(
