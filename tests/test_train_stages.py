@@ -107,7 +107,11 @@ def test_a_reparametrised_motion_module_is_a_plain_file_of_what_trained():
     torch.testing.assert_close(world.shown(), plain.shown(), rtol=1e-5, atol=1e-6)
     lengths = stage.task.undecayed()
     assert lengths and all(name.startswith("motion.down_blocks") and name.endswith(".gamma") for name in lengths)
+    directions = stage.task.tensors()
     run = trained(stage)
+    assert all(not torch.equal(value, directions[name]) for name, value in stage.task.tensors().items()), (
+        "followed as weights turn"
+    )
     tensors, _ = stage.file(run.weights(), "LongTake")
     assert set(tensors) == set(start) and {key for key in start if not torch.equal(tensors[key], start[key])} >= {
         name.removeprefix("motion.").replace("parametrizations.weight.0.gamma", "weight") for name in lengths
