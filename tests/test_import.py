@@ -11,7 +11,7 @@ import pack.nodes
 import pytest
 
 ROOT = Path(pack.__file__ or "").parent
-LIMIT = 0.4  # seconds
+LIMIT = 1.5  # times as long as Python counts to three million at that moment, which a busy machine slows as much
 
 
 def in_a_new_process(code, **environment):
@@ -39,6 +39,20 @@ def load(name):
 """
 
 
+COUNTING = (
+    "taken = time.process_time() - before\n"
+    "before, count = time.process_time(), 0\n"
+    "for number in range(3_000_000): count += number\n"
+    "print('took', taken / (time.process_time() - before))\n"
+)
+
+
+def least(code, **environment):
+    """The shortest of three runs of code that ends in ``COUNTING``, in countings; and what was said on the error stream."""
+    runs = [in_a_new_process(code, **environment) for _ in range(3)]
+    return min(float(out.rsplit("took", 1)[1]) for out, _ in runs), "".join(err for _, err in runs)
+
+
 def test_the_entry_imports_nothing():
     """Not even torch: ComfyUI, its web page's scanners and pytest all import the folder."""
     out, _ = in_a_new_process(LOAD + "before = set(sys.modules)\nload('a')\nprint(*sorted(set(sys.modules) - before))")
@@ -58,22 +72,21 @@ def test_the_folder_may_have_any_name(tmp_path):
 @pytest.mark.slow
 def test_loading_the_nodes_is_quick_and_silent():
     """Beyond torch and the packages every ComfyUI has imported already; processor time, best of three."""
-    code = LOAD + (
-        "import asyncio, logging, time\n"
-        "logging.basicConfig(level=logging.DEBUG)\n"
-        "import torch, numpy, PIL.Image, einops, safetensors.torch, PIL.ImageDraw\n"
-        "sys.dont_write_bytecode = False\n"
-        "before = time.process_time()\n"
-        "nodes = asyncio.run(asyncio.run(load('pack').comfy_entrypoint()).get_node_list())\n"
-        "[node.GET_SCHEMA() for node in nodes]\n"
-        "print(time.process_time() - before)\n"
+    code = (
+        LOAD
+        + (
+            "import asyncio, logging, time\n"
+            "logging.basicConfig(level=logging.DEBUG)\n"
+            "import torch, numpy, PIL.Image, einops, safetensors.torch, PIL.ImageDraw\n"
+            "sys.dont_write_bytecode = False\n"
+            "before = time.process_time()\n"
+            "nodes = asyncio.run(asyncio.run(load('pack').comfy_entrypoint()).get_node_list())\n"
+            "[node.GET_SCHEMA() for node in nodes]\n"
+        )
+        + COUNTING
     )
-    seconds = []
-    for _ in range(3):
-        out, err = in_a_new_process(code, COMFYUI_PATH="")
-        assert "longtake" not in err.lower()
-        seconds.append(float(out))
-    assert min(seconds) < LIMIT
+    taken, said = least(code, COMFYUI_PATH="")
+    assert "longtake" not in said.lower() and taken < LIMIT
 
 
 @pytest.mark.comfy
@@ -109,7 +122,5 @@ def test_comfyui_loads_it_quickly(comfyui, tmp_path):
         "sys.dont_write_bytecode = False\n"
         "before = time.process_time()\n"
         f"assert asyncio.run(nodes.load_custom_node({str(ROOT)!r}))\n"
-        "print('took', time.process_time() - before)\n"
-    )
-    runs = [in_a_new_process(code, PYTHONDONTWRITEBYTECODE="1")[0] for _ in range(3)]
-    assert min(float(out.rsplit("took", 1)[1]) for out in runs) < LIMIT
+    ) + COUNTING
+    assert least(code, PYTHONDONTWRITEBYTECODE="1")[0] < LIMIT
