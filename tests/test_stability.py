@@ -223,6 +223,20 @@ def test_the_length_of_the_weight_itself_does_not_matter():
     torch.testing.assert_close(output(model), before, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(640, 640), (96, 32), (32, 96)])
+def test_nothing_moves_while_nothing_trains(shape):
+    """Of a wide matrix many directions are lengthened almost alike; one that is not quite the longest would shrink the weight as it turns."""
+    layer = nn.Linear(shape[1], shape[0], bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    before = layer.weight.detach().clone()
+    wrapped = SigmaReparam({"to_q": layer})
+    torch.testing.assert_close(wrapped.gains()[0].detach(), torch.linalg.matrix_norm(before, 2), rtol=1e-5, atol=0)
+    for _ in range(20):
+        wrapped.iterate()
+    torch.testing.assert_close(layer.weight.detach(), before, rtol=1e-5, atol=1e-6)
+
+
 def test_a_step_along_the_weight_has_no_gradient():
     """What is left is turning: the gradient is orthogonal to the weight."""
     model = motion()

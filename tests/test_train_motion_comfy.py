@@ -229,10 +229,10 @@ def test_a_video_model_of_this_pack_is_one_too(clips, places, comfyui):
     video = host.video_model(video_model(size=(SIZE, SIZE), labels=("disk", "square", "triangle", "ring")))
     before = state_of(video)
     said = {"conditioning": None, "vae": host.vae(about)}
-    _, name, *_ = teach(video, shapes_of(), what="motion_lora", **said)
+    _, name, *_ = teach(video, shapes_of(SIZE), what="motion_lora", **said)
     assert same(before, state_of(video)) and len(load_file(places / "motion_loras" / name)) == 8 * len(about.slots)
     with pytest.raises(ValueError, match="has a motion module already"):
-        teach(video, shapes_of(), what="motion_module", **said)
+        teach(video, shapes_of(SIZE), what="motion_module", **said)
 
 
 BAD = {

@@ -23,11 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..noise import frame_noise
 from ..temporal.transformer import TemporalAttention
 from .engine import Task
 
-FIRST = 50  # power iterations before training starts
 _PARTS = ".parametrizations.weight."
 
 
@@ -36,7 +34,10 @@ class Lengthened(nn.Module):
 
     Args:
         weight: ``o i``, whose function is kept.
-        name: of the layer, for its starting vector and for messages.
+        name: of the layer, for messages.
+
+    Raises:
+        ValueError: the weight has no length.
     """
 
     u: Tensor
@@ -44,22 +45,21 @@ class Lengthened(nn.Module):
 
     def __init__(self, weight: Tensor, name: str):
         super().__init__()
-        self.register_buffer("u", frame_noise(weight.shape[:1], 0, [0], f"sigma {name}")[0].to(weight))
-        self.register_buffer("v", torch.zeros_like(weight[0]))
-        self.iterate(weight, FIRST)
-        start = self.u @ weight @ self.v
-        if not start > 0:
+        if not weight.any() or not weight.isfinite().all():
             raise ValueError(
                 f"{name} is all zero or not finite, so it has no length to start from: train it without sigma_reparam first"
             )
-        self.gamma = nn.Parameter(start)
+        # exact, since power iterations from anywhere end too low, and the weights would shrink while these catch up
+        longest = torch.linalg.eigh(weight.T @ weight).eigenvectors[:, -1]
+        self.register_buffer("v", longest.clone())
+        self.register_buffer("u", F.normalize(weight @ longest, dim=0))
+        self.gamma = nn.Parameter(self.u @ weight @ self.v)
 
     @torch.no_grad()
-    def iterate(self, weight: Tensor, times: int = 1) -> None:
+    def iterate(self, weight: Tensor) -> None:
         """Turn ``u`` and ``v`` towards the longest directions of ``weight``: ``o i``."""
-        for _ in range(times):
-            self.v.copy_(F.normalize(weight.T @ self.u, dim=0))
-            self.u.copy_(F.normalize(weight @ self.v, dim=0))
+        self.v.copy_(F.normalize(weight.T @ self.u, dim=0))
+        self.u.copy_(F.normalize(weight @ self.v, dim=0))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Give ``weight``: ``o i`` its length. Returns ``o i``."""
