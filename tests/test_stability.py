@@ -225,7 +225,7 @@ def test_the_length_of_the_weight_itself_does_not_matter():
 
 @pytest.mark.parametrize("shape", [(640, 640), (96, 32), (32, 96)])
 def test_nothing_moves_while_nothing_trains(shape):
-    """Of a wide matrix many directions are lengthened almost alike; one that is not quite the longest would shrink the weight as it turns."""
+    """Of a wide matrix many directions are lengthened almost alike; one not quite the longest would shrink it as it turns."""
     layer = nn.Linear(shape[1], shape[0], bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
