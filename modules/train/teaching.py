@@ -196,7 +196,8 @@ class Teaching:
         ]
         if losses:
             last = losses[-max(1, len(losses) // 10) :]
-            lines.append(f"loss {losses[0]:.4g} at first, {sum(last) / len(last):.4g} over the last {len(last)} steps")
+            over = "in the last step" if len(last) == 1 else f"over the last {len(last)} steps"
+            lines.append(f"loss {losses[0]:.4g} at first, {sum(last) / len(last):.4g} {over}")
         lines.append(self.clips.report())
         if self.watch is not None:
             lines += [item.sentence for item in self.watch.found[-10:]] or ["attentions: nothing to worry about"]
