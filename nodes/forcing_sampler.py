@@ -3,8 +3,9 @@
 from .. import host
 from ..modules.forcing import Forcing
 from ..modules.schedules import NoiseLevels
-from ..modules.view import KINDS, History
-from .forcing import CATEGORY, NoiseLevelsType, stabilised, stabilised_input, stepping_inputs
+from ..modules.view import History
+from .forcing import CATEGORY, NoiseLevelsType
+from .forcing_inputs import eta_input, stabilise_inputs, stabilised, stabilised_input, stepping_inputs, window_input
 from .node import LongTakeNode
 
 io = host.io
@@ -24,33 +25,10 @@ class LongTakeForcingSampler(LongTakeNode):
                     "noise_levels",
                     tooltip="From Noise Levels; its frames are those of the latent, and its steps those of the scheduler.",
                 ),
-                io.Int.Input(
-                    "window",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    tooltip="Most frames that the model sees at once; 0 is the length it was trained with. Frames in flight must fit.",
-                ),
-                io.Float.Input(
-                    "eta", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="Fresh noise per step: 0 none (DDIM), 1 ancestral."
-                ),
+                window_input(),
+                eta_input(),
                 *stepping_inputs(),
-                io.Float.Input(
-                    "stabilise",
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Finished frames are shown to the model as if they had noise of this sigma, so that small errors do not add up;"
-                    " 0 is off, 0.2 suits the bundled model.",
-                ),
-                io.Combo.Input(
-                    "stabilise_with",
-                    options=list(KINDS),
-                    default="noise",
-                    tooltip="noise: they really get that noise, the same at every call. addnoise: other noise at every call. label: the"
-                    " model is only told so. The frames themselves never change.",
-                ),
+                *stabilise_inputs(0.0),
                 io.Latent.Input(
                     "known_frames",
                     optional=True,

@@ -14,8 +14,17 @@ from ..modules.recording import Recorder
 from ..modules.samplers import Step
 from ..modules.stream import ENDLESS, Stream
 from ..modules.streaming import Endless
-from ..modules.view import KINDS, Guide, History, plain
-from .forcing import CATEGORY, GuidanceType, anything, frame_size, schedule_inputs, stabilised, stabilised_input, stepping_inputs
+from ..modules.view import Guide, History, plain
+from .forcing import CATEGORY, GuidanceType, anything, frame_size
+from .forcing_inputs import (
+    eta_input,
+    schedule_inputs,
+    stabilise_inputs,
+    stabilised,
+    stabilised_input,
+    stepping_inputs,
+    window_input,
+)
 from .node import LongTakeNode
 
 io = host.io
@@ -49,33 +58,9 @@ class LongTakeStream(LongTakeNode):
                     "another length and goes on.",
                 ),
                 *schedule_inputs(ENDLESS),
-                io.Int.Input(
-                    "window",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    tooltip="Most frames that the model sees at once; 0 is the length it was trained with. Frames in flight must fit: "
-                    "about steps / lag.",
-                ),
-                io.Float.Input(
-                    "eta", default=0.0, min=0.0, max=1.0, step=0.05, tooltip="Fresh noise per step: 0 none (DDIM), 1 ancestral."
-                ),
-                io.Float.Input(
-                    "stabilise",
-                    default=0.2,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Finished frames are shown to the model as if they had noise of this sigma, so that small errors do not "
-                    "add up; 0 is off.",
-                ),
-                io.Combo.Input(
-                    "stabilise_with",
-                    options=list(KINDS),
-                    default="noise",
-                    tooltip="noise: they really get that noise, the same at every call. addnoise: other noise at every call. label: the "
-                    "model is only told so.",
-                ),
+                window_input(),
+                eta_input(),
+                *stabilise_inputs(0.2),
                 *stepping_inputs(),
                 io.String.Input("folder", default="endless_take", tooltip="Where frames go, below the output folder."),
                 io.String.Input("filename_prefix", default="frame", tooltip="Frames are called PREFIX_00000.png and so on."),
