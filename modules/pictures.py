@@ -54,6 +54,18 @@ def contact_sheet(images: Tensor, *, columns: int = 8, count: int = 40, gap: int
     return rearrange(framed, "(r n) h w c -> 1 (r h) (n w) c", n=columns)
 
 
+def marked(values: Sequence[float], most: int = 8) -> list[str]:
+    """Values of an axis in as few digits, three to ``most``, as tell them apart.
+
+    >>> marked([0.5, 0.75, 1.0])
+    ['0.5', '0.75', '1']
+    >>> marked([0.99981, 0.99984, 0.99987])
+    ['0.99981', '0.99984', '0.99987']
+    """
+    written = [[f"{value:.{digits}g}" for value in values] for digits in range(3, most + 1)]
+    return next((marks for marks in written if len(set(marks)) == len(marks)), written[-1])
+
+
 def curves(
     series: Mapping[str, Sequence[float]], *, title: str = "", logarithmic: bool = True, size: tuple[int, int] = (800, 480)
 ) -> Tensor:
@@ -68,11 +80,11 @@ def curves(
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     high = high if high > low else low + 1
     longest = max((len(values) for values in series.values()), default=1)
-    for place in range(5):
-        value = low + (high - low) * place / 4
+    marks = [low + (high - low) * place / 4 for place in range(5)]
+    for place, mark in enumerate(marked([10**value if logarithmic else value for value in marks])):
         y = bottom - (bottom - top) * place / 4
         draw.line((left, y, right, y), fill="#e5e5e5")
-        draw.text((6, y - 6), f"{10**value if logarithmic else value:.3g}", fill="#444444")
+        draw.text((6, y - 6), mark, fill="#444444")
     draw.text((right - 50, bottom + 8), str(longest), fill="#444444")
     for number, (name, values) in enumerate(series.items()):
         ink = _INK[number % len(_INK)]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pack.modules.pictures import contact_sheet, curves, heat_map, smoothed
+from pack.modules.pictures import contact_sheet, curves, heat_map, marked, smoothed
 
 
 def test_heat_map_brightens_with_the_value():
@@ -43,3 +43,9 @@ def test_smoothed_starts_unbiased_and_follows():
     values = smoothed([0.0] * 10 + [1.0] * 500)
     assert values[-1] == pytest.approx(1, abs=1e-3)
     assert all(a <= b for a, b in zip(values, values[1:], strict=False))
+
+
+def test_an_axis_tells_its_marks_apart():
+    assert marked([0.5, 0.75, 1.0]) == ["0.5", "0.75", "1"]
+    assert marked([0.99981, 0.99984, 0.99987]) == ["0.99981", "0.99984", "0.99987"]
+    assert marked([1.0, 1.0]) == ["1", "1"]
