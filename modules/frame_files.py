@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .file_names import check_name
 from .take_file import replacing
 
 FORMATS = ("png", "webp", "mp4")
@@ -40,8 +41,7 @@ class FrameFiles:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ValueError(f"the format {self.format!r} is not offered: choose one of {', '.join(FORMATS)}")
-        if not self.prefix or any(mark in self.prefix for mark in '/\\:*?"<>|') or self.prefix.startswith("."):
-            raise ValueError(f"the file name prefix {self.prefix!r} cannot begin a file name: use letters, digits, - and _")
+        check_name(self.prefix, "file name prefix")
 
     @property
     def state(self) -> Path:

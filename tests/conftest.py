@@ -44,7 +44,7 @@ def boot_comfyui() -> tuple[Path | None, str | None]:
     lacking = find.missing(checkout)
     if lacking:
         return None, f"found at {checkout}, but this Python lacks {lacking}: run with {find.python_of(checkout)} -m pytest"
-    sys.dont_write_bytecode = True  # not into somebody's checkout
+    sys.dont_write_bytecode = sys.pycache_prefix is None  # not into somebody's checkout
     base = Path(tempfile.mkdtemp(prefix="longtake-tests-"))
     SCRATCH.append(base)
     for folder in ("custom_nodes", "input", "models", "output", "temp", "user"):
@@ -59,6 +59,14 @@ def boot_comfyui() -> tuple[Path | None, str | None]:
 
 COMFYUI, WHY_NOT = boot_comfyui()
 load("pack", ROOT / "__init__.py")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--no-shapes",
+        action="store_true",
+        help="do not check the shapes that docstrings state, which takes a quarter of the time (for a second run of the same tests)",
+    )
 
 
 def pytest_configure():
@@ -97,9 +105,12 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(autouse=True)
-def documented_shapes_hold():
+def documented_shapes_hold(pytestconfig):
     from shapes import ShapeChecker
 
+    if pytestconfig.getoption("no_shapes"):
+        yield
+        return
     with ShapeChecker(ROOT / "modules"):
         yield
 

@@ -311,7 +311,7 @@ def test_removing_a_take_leaves_everything_else(tmp_path):
     ("values", "sentence"),
     [
         ({"format": "gif"}, "choose one of png, webp, mp4"),
-        ({"prefix": ""}, "cannot begin a file name"),
+        ({"prefix": ""}, "cannot be a file name"),
         ({"prefix": "a/b"}, "cannot begin"),
     ],
 )
@@ -681,7 +681,7 @@ def test_frames_that_a_vae_cannot_decode_on_their_own_are_refused(monkeypatch):
         ({"order": "heun", "eta": 0.5}, "heun"),
         ({"folder": "../elsewhere"}, "does not lie below"),
         ({"folder": " "}, "does not lie below"),
-        ({"filename_prefix": "a/b"}, "cannot begin a file name"),
+        ({"filename_prefix": "a/b"}, "cannot be a file name"),
         ({"format": "gif"}, "choose one of png, webp, mp4"),
         ({"decode_batch": 0}, "decode_batch is 0"),
         ({"save_every": 0}, "save_every is 0"),

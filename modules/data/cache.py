@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..file_names import check_writable
 from .clips import ClipDataset, Take
 
 ABOUT = "longtake_cache"
@@ -126,21 +127,6 @@ class TensorCache:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder, and refuse one that cannot be written to, now and not after hours of work.
-
-    Raises:
-        ValueError: why.
-    """
-    probe = folder / f".{os.getpid()}.{threading.get_ident()}.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"nothing can be written to {folder} ({error.strerror}): give another folder") from error
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,10 @@ class Watch(Protocol):
         """Called after the step, with the steps done; gives the factor on the learning rate from now on."""
         ...
 
+    def record(self, step: int) -> dict[str, Any]:
+        """What a log says of the step, with ``step`` done; JSON-able."""
+        ...
+
     def facts(self) -> dict[str, Any]:
         """What a checkpoint must agree with because weights hang on it; JSON-able."""
         ...
@@ -177,6 +181,10 @@ class Run:
             seconds = time.monotonic() - started
             left = seconds / (self.done - first) * (self.settings.steps - self.done)
             yield TrainStep(self.done, self.settings.steps, loss, norm, rate, seconds, left)
+
+    def record(self, step: TrainStep) -> dict[str, Any]:
+        """What a log says of a step: its numbers, and what the watch saw."""
+        return step.record() | ({} if self.watch is None else self.watch.record(step.step))
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights, or the present ones where nothing is averaged; copies, by parameter name."""

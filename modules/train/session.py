@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.cache import check_writable
+from ..file_names import check_name, check_writable
 from ..pictures import contact_sheet, curves, smoothed
 from ..video_model import VideoModel
 from .attention_watch import AttentionWatch, WatchSettings
@@ -42,8 +42,7 @@ class Place:
     checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or any(mark in self.name for mark in '/\\:*?"<>|') or self.name.startswith("."):
-            raise ValueError(f"the name {self.name!r} cannot be a file name: use letters, digits, - and _")
+        check_name(self.name)
 
     @property
     def model(self) -> Path:
@@ -199,7 +198,7 @@ class Training:
 
     def _record(self, step: TrainStep) -> None:
         if self.recorder is not None:
-            self.recorder.add(step.record() | ({} if self.watch is None else self.watch.record(step.step)))
+            self.recorder.add(self.run.record(step))
 
     def _keep_sample(self, step: int) -> None:
         clip = self.sampled()

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..checkpoints.export import adapter_config, save, save_diffusers_adapter
 from ..checkpoints.motion import MotionModule
-from ..data.cache import EncodedClips, check_writable, weights_key
+from ..data.cache import EncodedClips, weights_key
+from ..file_names import check_name, check_writable
 from ..pictures import curves, smoothed
 from ..temporal.motion import MotionModel
 from .attention_watch import AttentionWatch, WatchSettings
@@ -55,8 +56,7 @@ class Files:
     models: Path
 
     def __post_init__(self) -> None:
-        if not self.name or any(mark in self.name for mark in '/\\:*?"<>|') or self.name.startswith("."):
-            raise ValueError(f"the name {self.name!r} cannot be a file name: use letters, digits, - and _")
+        check_name(self.name)
         check_writable(self.folder)
         check_writable(self.models)
 
@@ -127,12 +127,8 @@ class Teaching:
             Diverged: see ``engine.Run.steps``.
         """
         recorder = LOGS[self.options.log](self.files.folder, self.files.name, self.run.done)
-
-        def record(step: TrainStep) -> None:
-            recorder.add(step.record() | ({} if self.watch is None else self.watch.record(step.step)))
-
         every = self.options.sample_every
-        steps = train(self.run, self.options.save_every, record)
+        steps = train(self.run, self.options.save_every, lambda step: recorder.add(self.run.record(step)))
         try:
             for step in steps:
                 due = every > 0 and step.step % every == 0 and step.step < step.total
