@@ -17,6 +17,7 @@ from pack.modules.windows import WindowPlan
 from pack.nodes.guidance import LongTakeGuider
 from pack.nodes.reconstruction import LongTakeReconstructionGuidance
 from pack.nodes.vdm import LongTakeExtend, LongTakeVdmSampler
+from sparing import sparing
 from test_whole_windows import CONTROLS, controlled, hints
 from tiny_motion import image_model, motion_file, text
 from torch import nn
@@ -105,7 +106,7 @@ class Measure:
         return clean
 
 
-@pytest.mark.parametrize("checkpoint", [True, False])
+@pytest.mark.parametrize("checkpoint", sparing([True, False], True))
 def test_the_gradient_through_a_frozen_model(model, checkpoint):
     measure = Measure(Gradients(checkpoint))
     sampled(model, measure)
@@ -113,7 +114,7 @@ def test_the_gradient_through_a_frozen_model(model, checkpoint):
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
-@pytest.mark.parametrize("kind", CONTROLS)
+@pytest.mark.parametrize("kind", sparing(CONTROLS, "ControlNet"))
 def test_the_gradient_through_a_controlled_model(later, kind, checkpoint):
     """ComfyUI adds what a control gives to the skips in place, where the layers after them still need them."""
 
