@@ -1,4 +1,5 @@
-"""Everything a change must pass, in one command: ``python check.py``; ``python check.py --fix`` repairs style first.
+"""Everything a change must pass, in one command: ``python check.py``; ``--slow`` runs the tests marked slow as well, ``--fix`` repairs
+style first.
 
 Uses the interpreter it is run with. With ComfyUI's own interpreter the tests that need ComfyUI run too.
 """
@@ -15,13 +16,13 @@ ROOT = Path(__file__).resolve().parent
 INSTALL = "python -m pip install -r requirements-dev.txt"
 
 
-def steps(fix: bool) -> dict[str, list[str]]:
+def steps(fix: bool, slow: bool) -> dict[str, list[str]]:
     """Name -> what to run as ``python -m ...``; the first word is the package it needs."""
     return {
         "style": ["ruff", "check", ".", *(["--fix"] if fix else [])],
         "format": ["ruff", "format", ".", *([] if fix else ["--check"])],
         "types": ["basedpyright", "--level", "error", "--pythonpath", sys.executable],
-        "tests": ["pytest", "-q", "-rs", "-n", "auto", "--dist", "loadfile"],
+        "tests": ["pytest", "-q", "-rs", "-n", "auto", "--dist", "loadfile", *([] if slow else ["-m", "not slow"])],
     }
 
 
@@ -38,9 +39,10 @@ def main() -> int:
     """Run every step, also after one failed, and sum up."""
     parser = argparse.ArgumentParser(prog="check.py", description="Style, format, types and tests.")
     parser.add_argument("--fix", action="store_true", help="repair style and format where a tool can")
-    fix = parser.parse_args().fix
+    parser.add_argument("--slow", action="store_true", help="tests marked slow as well: more cases, and what takes long")
+    given = parser.parse_args()
     results = {}
-    for name, command in steps(fix).items():
+    for name, command in steps(given.fix, given.slow).items():
         print(f"\n{name}: {' '.join(command)}", flush=True)
         results[name] = run(command)
     print(

@@ -1,4 +1,4 @@
-"""Parametrisations of which CI runs a few: the rest is marked slow, which ``python check.py`` runs and CI with ComfyUI leaves out."""
+"""Parametrisations of which a few are always run: the rest is marked slow, which ``python check.py --slow`` runs."""
 
 from collections.abc import Iterable
 from typing import Any

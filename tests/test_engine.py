@@ -14,6 +14,7 @@ from pack.modules.noise import frame_seed
 from pack.modules.train import checkpoint
 from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.settings import DECAYS, OPTIMIZERS, RunSettings
+from sparing import sparing
 from torch import nn
 
 ROOT = Path(pack.__file__).parent
@@ -224,7 +225,7 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("sharded", sparing([False, True], True))
 def test_two_processes_give_the_weights_of_one_with_the_whole_batch(tmp_path, sharded):
     script = tmp_path / "together.py"
     path = tmp_path / "run.safetensors"

@@ -72,11 +72,11 @@ def test_the_simulation_frees_what_an_operation_had_alone():
     ("shape", "options"),
     [
         ((16, 16, 24), {}),
-        ((8, 17, 23), {"chunk": 4}),
         ((5, 16, 16), {"chunk": 3, "conds": 2}),
-        ((16, 16, 16), {"windows": ATTENTION, "chunk": 8}),
         ((16, 16, 16), {"windows": MODULE, "chunk": 8}),
-        ((18, 16, 16), {"chunk": 9, "windows": LOOP}),
+        pytest.param((8, 17, 23), {"chunk": 4}, marks=pytest.mark.slow),
+        pytest.param((16, 16, 16), {"windows": ATTENTION, "chunk": 8}, marks=pytest.mark.slow),
+        pytest.param((18, 16, 16), {"chunk": 9, "windows": LOOP}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
