@@ -4,9 +4,9 @@ The world is 32x32 pictures of a coloured shape on a soft grey ground. Nothing i
 
 1. an image model (a small U-Net in SD1.5's layout) learns single pictures;
 2. a domain adapter (a LoRA of its attentions) learns the scan lines that all *clips* have, on single frames of them;
-3. with both frozen, a motion module learns clips, from zero: shapes that drift, turn and swell, before a camera that goes nearer or
-   farther by up to 2 % per frame;
-4. with the module frozen, a MotionLoRA learns a motion that no clip so far had, a zoom of 6 % per frame, from 10 clips.
+3. with both frozen, a motion module learns clips, from zero: shapes that drift, turn and swell, before a camera that drifts slowly, at up
+   to a quarter of a pixel per frame, in any direction;
+4. with the module frozen, a MotionLoRA learns one motion, things that fall by 1.5 pixels per frame, from 10 clips of it.
 
 Every stage is a task of ``modules/train/stages.py``, which the training nodes use too. Figures are of clips that were not trained on:
 
@@ -15,7 +15,7 @@ Every stage is a task of ``modules/train/stages.py``, which the training nodes u
   (``spectrum.motion_compensated``), and the motion (``motion_strength``), beside the true clips'.
 * image quality: the squared error of single pictures, cleaned; and whether pictures made without the module are the same, bit for bit.
 * scan lines: how much of them is in pictures, 1 for all: how much darker than their neighbours the rows are.
-* zoom: by how many percent each frame is larger than the one before, by least squares on the optical flow.
+* fall: by how many pixels per frame the middle of what is coloured goes down, in clips that show something coloured throughout.
 
 Results are printed, and kept in ``benchmarks/miniature.json`` and ``docs/miniature.png``. ``--keep FOLDER`` keeps the trained parts and
 checkpoints there; the same command then goes on from them.
@@ -42,7 +42,7 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from einops import rearrange  # noqa: E402
 from pack.modules.checkpoints.export import save  # noqa: E402
-from pack.modules.data.motion_strength import flow, motion_strength  # noqa: E402
+from pack.modules.data.motion_strength import motion_strength  # noqa: E402
 from pack.modules.noise import NoiseSchedule, frame_noise, frame_seed  # noqa: E402
 from pack.modules.spectrum import motion_compensated  # noqa: E402
 from pack.modules.stepping import move  # noqa: E402
@@ -65,10 +65,12 @@ from torch import Tensor  # noqa: E402
 LABELS = (*SHAPES, *COLOURS)
 PATCH, HEADS = 4, 4
 MOTIONS = ("drifting", "turning", "swelling")
-ZOOM = 1.06  # of each frame of the new motion
-SWAY = 0.02  # how far from 1 the zoom of ordinary clips is
-LONGEST = 8  # frames
+FALL = 1.5  # pixels per frame of the new motion
+DRIFT = 0.25  # most pixels per frame, in any direction, of the camera of ordinary clips
+CELL = 8  # pixels from one grey level of the ground to the next
+GROUND = SIZE + CELL  # pixels of it that there are: room for the camera to drift over 8 frames
 LINES, DARK = 4, 0.3  # rows from one scan line to the next; how much darker they are
+VIVID = 0.25  # the least difference between colours of a pixel that is not ground
 LEVELS = (0.35, 0.7, 1.4, 2.8, 5.6)  # sigmas at which held-out clips are cleaned
 TRAINED, HELD_OUT, LESSONS = "trained", "held out", "ten clips"
 
@@ -81,7 +83,7 @@ class Plan:
     frames: int = 8
     image_steps: int = 1000
     adapter_steps: int = 300
-    motion_steps: int = 2200
+    motion_steps: int = 2000
     lora_steps: int = 600
     image_batch: int = 32
     clip_batch: int = 6
@@ -103,7 +105,7 @@ def scan_lines(pictures: Tensor) -> Tensor:
 
 
 def clips(
-    count: int, frames: int, seed: int, index: int, purpose: str, zoom: float = 1.0, *, sway: float = 0.0, marked: bool = False
+    count: int, frames: int, seed: int, index: int, purpose: str, fall: float = 0.0, *, drift: float = 0.0, marked: bool = False
 ) -> Batch:
     """Clips of the world; the same numbers give the same clips.
 
@@ -113,8 +115,8 @@ def clips(
         seed: of the world.
         index: which batch.
         purpose: what for; another purpose, other clips.
-        zoom: how much larger each frame is than the one before; where it is 1, clips are near or far, and stay so but for ``sway``.
-        sway: each clip's own zoom differs from 1 by up to so much.
+        fall: pixels per frame that things go down, and do nothing else; 0 for motions of all kinds.
+        drift: the camera goes at up to so many pixels per frame, in a direction of each clip's own.
         marked: whether they have scan lines.
 
     Returns:
@@ -124,7 +126,8 @@ def clips(
     between = lambda low, high, *shape: low + (high - low) * torch.rand(count, *shape, generator=g)  # noqa: E731
     choice = lambda words: torch.randint(0, len(words), (count,), generator=g)  # noqa: E731
     shape, colour, motion = choice(SHAPES), choice(tuple(COLOURS)), choice(MOTIONS)[:, None]
-    coarse, near = torch.rand(count, 1, 4, 4, generator=g), between(1.0, ZOOM ** (LONGEST - 1), 1)
+    cells = GROUND // CELL
+    coarse = torch.rand(count, 1, cells, cells, generator=g)
     time = torch.arange(frames, dtype=torch.float32)
     heading, speed, size = between(0, 2 * math.pi), between(0.8, 2.0), between(4.0, 6.0)
     place, phase, turn = between(8, SIZE - 8, 2), between(0, 2 * math.pi), between(-1, 1).sign()
@@ -137,39 +140,44 @@ def clips(
     still = place[:, None].expand(-1, frames, -1)
     centre = torch.where(motion[..., None] == 0, drifting, torch.where(motion[..., None] == 1, circle, still))
     radius = torch.where(motion == 2, growth, size[:, None])
-    own = between(1 - sway, 1 + sway, 1)
-    near = near.clamp_min((1 + sway) ** frames)
-    scale = near * own**time if zoom == 1 else (zoom**time).expand(count, -1)
-    pictures = drawn(shape, colour, coarse, centre, radius, scale)
+    aim, pace, halfway = between(0, 2 * math.pi), between(0, drift), between(-2, 2)
+    since = time - (frames - 1) / 2
+    if fall:
+        height = (SIZE - 1) / 2 + halfway[:, None] + fall * since
+        centre, radius = torch.stack([place[:, :1].expand(-1, frames), height], -1), size[:, None].expand(-1, frames)
+    camera = (pace[:, None] * torch.stack([aim.cos(), aim.sin()], -1))[:, None] * since[:, None]
+    pictures = drawn(shape, colour, coarse, centre, radius, camera)
     if marked:
         pictures = scan_lines(pictures)
     labels = F.one_hot(shape, len(LABELS)) + F.one_hot(colour + len(SHAPES), len(LABELS))
     return Batch(folded(pictures), labels=labels.float())
 
 
-def drawn(shape: Tensor, colour: Tensor, coarse: Tensor, centre: Tensor, radius: Tensor, scale: Tensor) -> Tensor:
+def drawn(shape: Tensor, colour: Tensor, coarse: Tensor, centre: Tensor, radius: Tensor, camera: Tensor) -> Tensor:
     """Pictures of the world through a camera.
 
     Args:
         shape: ``n``, index.
         colour: ``n``, index.
-        coarse: ``n 1 4 4``, grey levels of the ground in 0..1.
+        coarse: ``n 1 c c``, grey levels of the ground in 0..1.
         centre: ``n f 2``, pixels.
         radius: ``n f``, pixels.
-        scale: ``n f``, how large everything is, 1 or more.
+        camera: ``n f 2``, where it is, in pixels from the middle.
 
     Returns:
         pictures: ``n f 3 h w`` in -1..1.
     """
-    frames, middle, axis = radius.shape[1], (SIZE - 1) / 2, torch.linspace(-1, 1, SIZE)
-    ground = F.interpolate(coarse, size=(2 * SIZE, 2 * SIZE), mode="bicubic", align_corners=True).clamp(0, 1) - 1
-    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1) / scale.flatten()[:, None, None, None]
+    frames = radius.shape[1]
+    ground = F.interpolate(coarse, size=(2 * GROUND, 2 * GROUND), mode="bicubic", align_corners=True).clamp(0, 1) - 1
+    axis = torch.arange(SIZE) - (SIZE - 1) / 2
+    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
+    grid = (pixels + camera.flatten(0, 1)[:, None, None]) / (GROUND / 2)
     ground = F.grid_sample(ground.repeat_interleave(frames, 0), grid, align_corners=True)
-    seen = middle + (centre - middle) * scale[..., None]
-    upright = torch.zeros(scale.numel())
-    cover = coverage(shape.repeat_interleave(frames), seen.flatten(0, 1), (radius * scale).flatten(), upright, SIZE)[:, None]
+    upright = torch.zeros(radius.numel())
+    seen = (centre - camera).flatten(0, 1)
+    cover = coverage(shape.repeat_interleave(frames), seen, radius.flatten(), upright, SIZE)[:, None]
     paint = torch.tensor(list(COLOURS.values()))[colour].repeat_interleave(frames, 0)[..., None, None]
-    return torch.lerp(ground, paint, cover).unflatten(0, scale.shape)
+    return torch.lerp(ground, paint, cover).unflatten(0, radius.shape)
 
 
 def folded(pictures: Tensor) -> Tensor:
@@ -218,7 +226,7 @@ class Miniature:
         self.seconds: dict[str, float] = {}
         self.facts = {"model": json.loads(self.info.json()), "world": plan.seed}
         self.adapter: Stage | None = None
-        self.ten = clips(10, plan.frames, plan.seed, 0, LESSONS, ZOOM, marked=True)
+        self.ten = clips(10, plan.frames, plan.seed, 0, LESSONS, FALL, marked=True)
 
     def images_alone(self) -> Network:
         """The image model, its slots empty and nothing beside its layers."""
@@ -278,7 +286,7 @@ class Miniature:
     def adapter_stage(self) -> tuple[Network, Stage]:
         """The domain adapter on single frames of clips with scan lines; the network that it is in, too."""
         plan, network = self.plan, self.images_alone()
-        source = self.source("frames of clips", plan.image_batch, 1, sway=SWAY, marked=True)
+        source = self.source("frames of clips", plan.image_batch, 1, drift=DRIFT, marked=True)
         lesson = self.lesson(network, source, plan.adapter_steps, 1e-2, plan.image_batch)
         self.adapter = stage = domain_adapter(lesson, image_projections(self.unet), rank=min(32, plan.width))
         self.trained("domain_adapter", stage, lesson.settings)
@@ -288,17 +296,17 @@ class Miniature:
     def motion_stage(self, *, adapted: bool = True) -> None:
         """The motion module on clips with scan lines, beside the adapter."""
         plan = self.plan
-        source = self.source("clips", plan.clip_batch, sway=SWAY, marked=True)
+        source = self.source("clips", plan.clip_batch, drift=DRIFT, marked=True)
         lesson = self.lesson(self.moving(adapted=adapted), source, plan.motion_steps, 2e-3, plan.clip_batch)
         self.trained("motion_module" if adapted else "motion_module_alone", motion_module(lesson, self.motion), lesson.settings)
         frozen(self.motion)
 
     def lora_stage(self) -> tuple[Network, Stage]:
-        """The MotionLoRA on ten clips that zoom, beside the adapter; the network that it is in afterwards, without the adapter, too."""
+        """The MotionLoRA on ten falling clips, beside the adapter; the network that it is in afterwards, without the adapter, too."""
         plan = self.plan
         lesson = self.lesson(self.moving(adapted=True), self.from_ten, plan.lora_steps, 8e-3, plan.clip_batch)
         stage = motion_lora(lesson, self.motion, rank=min(16, plan.width))
-        self.trained("zoom_lora", stage, lesson.settings)
+        self.trained("fall_lora", stage, lesson.settings)
         return self.moving(), stage
 
 
@@ -354,23 +362,23 @@ def errors(network: Network, batch: Batch, seed: int) -> dict[str, float]:
 
 
 def looks(videos: Tensor) -> dict[str, float]:
-    """How clips move: flicker that motion does not explain, speed in pixels per frame, zoom in percent per frame: ``n f h w c``."""
+    """How clips move: flicker that motion does not explain, speed and fall in pixels per frame: ``n f h w c``."""
     pixels = rearrange(videos, "n f h w c -> n f c h w") * 2 - 1
     return {
         "flicker": sum(motion_compensated(clip).error for clip in videos) / len(videos),
         "speed": sum(motion_strength(clip) for clip in pixels) / len(videos),
-        "zoom": 100 * float(zooms(pixels).mean()),
+        "fall": falls(videos),
     }
 
 
-def zooms(pixels: Tensor) -> Tensor:
-    """How much larger each clip gets from frame to frame, less 1, by least squares on the flow: ``n f c h w``. Returns ``n``."""
-    grey = pixels.mean(2, keepdim=True) / 2 + 0.5
-    shifts = flow(grey[:, :-1].flatten(0, 1), grey[:, 1:].flatten(0, 1))
-    axis = torch.arange(SIZE) - (SIZE - 1) / 2
-    x, y = torch.meshgrid(axis, axis, indexing="xy")
-    rate = (shifts[:, 0] * x + shifts[:, 1] * y).sum((1, 2)) / (x**2 + y**2).sum()
-    return rate.view(len(pixels), -1).mean(1)
+def falls(videos: Tensor) -> float:
+    """How many pixels the middle of what is coloured goes down from frame to frame: ``n f h w c``; 0 where no clip shows anything."""
+    colour = videos.amax(-1) - videos.amin(-1)
+    weight = torch.where(colour > VIVID, colour, 0.0)
+    there = weight.sum((2, 3))
+    middle = (weight * torch.arange(SIZE)[:, None]).sum((2, 3)) / there.clamp_min(1e-3)
+    whole = (there > 3).all(1)
+    return float(middle[whole].diff(dim=1).mean()) if whole.any() else 0.0
 
 
 def lines(latents: Tensor) -> float:
@@ -396,9 +404,9 @@ class Report:
         self.small, self.plan = small, small.plan
         self.figures: dict[str, dict[str, Any]] = {}
         self.shown: dict[str, Tensor] = {}
-        self.plain, self.zooming, self.marked = (
-            clips(self.plan.measured, self.plan.frames, self.plan.seed, 0, HELD_OUT, zoom, sway=SWAY, marked=marked)
-            for zoom, marked in ((1.0, False), (ZOOM, False), (1.0, True))
+        self.plain, self.falling, self.rising, self.marked = (
+            clips(self.plan.measured, self.plan.frames, self.plan.seed, 0, HELD_OUT, fall, drift=drift, marked=marked)
+            for fall, drift, marked in ((0.0, DRIFT, False), (FALL, 0.0, False), (-FALL, 0.0, False), (0.0, DRIFT, True))
         )
 
     def make(self, network: Network) -> Tensor:
@@ -465,16 +473,17 @@ class Report:
         self.shown["motion module"] = video(seen)
 
     def lora(self) -> None:
-        """The MotionLoRA, on ten clips that zoom."""
+        """The MotionLoRA, on ten clips of things that fall."""
         network, stage = self.small.lora_stage()
-        figures = {"zoom of true clips": looks(video(self.zooming.clips))["zoom"]}
+        figures = {"fall of true clips": falls(video(self.falling.clips))}
         for strength in (-1.0, 0.0, 0.5, 1.0):
             with stage.showing(strength=strength):
                 seen = video(self.make(network))
-                error = self.errors(network, self.zooming)["change"]
-            figures |= {
-                f"{name} at {strength:g}": value for name, value in {**looks(seen), "error of zooming clips": error}.items()
-            }
+                missed = {
+                    "error of falling clips": self.errors(network, self.falling)["change"],
+                    "error of rising clips": self.errors(network, self.rising)["change"],
+                }
+            figures |= {f"{name} at {strength:g}": value for name, value in {**looks(seen), **missed}.items()}
             if abs(strength) == 1:
                 self.shown[f"MotionLoRA at {strength:g}"] = seen
         self.figures["MotionLoRA"] = figures
@@ -506,13 +515,18 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
         ("motion module: flicker of made clips", image["flicker"], motion["flicker"], true["flicker"]),
         ("motion module: speed of made clips", image["speed"], motion["speed"], true["speed"]),
         ("motion module: scan lines without the adapter", image["scan lines"], motion["scan lines"], true["scan lines"]),
-        ("MotionLoRA at 1: zoom, % per frame", lora["zoom at 0"], lora["zoom at 1"], lora["zoom of true clips"]),
-        ("MotionLoRA at -1: zoom, % per frame", lora["zoom at 0"], lora["zoom at -1"], ""),
-        (
-            "MotionLoRA: temporal error of zooming clips",
-            lora["error of zooming clips at 0"],
-            lora["error of zooming clips at 1"],
-            0.0,
+        *(
+            (f"MotionLoRA at {at}: things fall, pixels per frame", lora["fall at 0"], lora[f"fall at {at}"], aim)
+            for at, aim in ((0.5, ""), (1, lora["fall of true clips"]), (-1, ""))
+        ),
+        *(
+            (
+                f"MotionLoRA at 1: temporal error of {way} clips",
+                lora[f"error of {way} clips at 0"],
+                lora[f"error of {way} clips at 1"],
+                0.0,
+            )
+            for way in ("falling", "rising")
         ),
     ]
     cell = lambda value: value if isinstance(value, str) else f"{value:.3f}"  # noqa: E731

@@ -12,7 +12,7 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import frame_difference
 from frame_difference import cosines
-from miniature import LABELS, QUICK, SIZE, ZOOM, Miniature, Report, clips, folded, lines, sheet, table, video, zooms
+from miniature import FALL, LABELS, QUICK, SIZE, Miniature, Report, clips, falls, folded, lines, sheet, table, video
 from PIL import Image
 
 
@@ -38,24 +38,21 @@ def test_scan_lines_are_in_every_frame_and_are_measured():
     assert abs(lines(torch.lerp(plain.clips, marked.clips, 0.5)) - 0.5) < 0.02
 
 
-def test_a_zoom_is_a_zoom_and_is_measured():
-    held, nearer = clips(16, 8, 0, 0, "clips"), clips(16, 8, 0, 0, "clips", ZOOM)
-    rate = 100 * (ZOOM - 1)
-    assert abs(100 * zooms(pixels(nearer)).mean().item() - rate) < 0.2 * rate
-    assert abs(100 * zooms(pixels(nearer).flip(1)).mean().item() + rate) < 0.35 * rate
-    assert abs(100 * zooms(pixels(held)).mean().item()) < 0.1 * rate
-    swaying = 100 * zooms(pixels(clips(16, 8, 0, 0, "clips", sway=0.02)))
-    assert 0.2 < swaying.abs().mean() < 2 and swaying.min() < -0.5 and swaying.max() > 0.5
-    middle = SIZE // 2
-    first, last = pixels(nearer)[:, 0], pixels(nearer)[:, -1]
-    grown = torch.nn.functional.interpolate(first, scale_factor=ZOOM**7, mode="bilinear", align_corners=False)
-    low = grown.shape[-1] // 2 - middle
-    centre = grown[..., low : low + SIZE, low : low + SIZE]
-    ground = (
-        torch.stack([picture.amax(1) - picture.amin(1) for picture in (first, last, centre)]).amax(0) < 0.05
-    )  # nothing moves on it
-    apart = lambda one: (one - last).abs().mean(1)[ground].mean()  # noqa: E731
-    assert apart(centre) < 0.1 * apart(first)
+def test_things_that_fall_do_and_are_measured():
+    held, falling, rising = (video(clips(32, 8, 0, 0, "clips", fall).clips) for fall in (0.0, FALL, -FALL))
+    assert abs(falls(falling) - FALL) < 0.05 * FALL and abs(falls(rising) + FALL) < 0.05 * FALL
+    assert abs(falls(held)) < 0.2 * FALL
+    assert falls(falling.mean(-1, keepdim=True).expand_as(falling)) == 0, "grey alone is ground"
+
+
+def test_the_camera_drifts_and_the_ground_with_it():
+    still, drifting = (pixels(clips(16, 8, 0, 0, "clips", FALL, drift=drift)) for drift in (0.0, 0.5))
+    grey = ((still.amax(2) - still.amin(2)) < 0.05).all(1) & ((drifting.amax(2) - drifting.amin(2)) < 0.05).all(1)
+    assert grey.float().mean() > 0.4
+    change = lambda clip: (clip[:, 0] - clip[:, 7]).abs().mean(1)[grey].mean()  # noqa: E731
+    assert change(still) < 1e-4 < 0.02 < change(drifting)
+    middle = lambda clip: (clip[:, 3] + clip[:, 4]) / 2  # noqa: E731, where the camera is in the middle
+    assert (middle(still) - middle(drifting)).abs().mean(1)[grey].mean() < 0.2 * change(drifting)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +68,9 @@ def test_every_stage_runs_and_is_measured(small):
     assert small.figures["afterwards"]["pictures without the module are the same"] is True
     assert small.figures["afterwards"]["weights of the image model are the same"] is True
     assert {path.name for path in small.small.folder.glob("*[a-z].safetensors") if ".run." not in path.name} == {
-        f"{name}.safetensors" for name in ("image_model", "domain_adapter", "motion_module", "zoom_lora")
+        f"{name}.safetensors" for name in ("image_model", "domain_adapter", "motion_module", "fall_lora")
     }
-    assert table(small.figures).count("\n") == 11
+    assert table(small.figures).count("\n") == 13
     paper = sheet(small.shown, count=1)
     assert paper.height == len(small.shown) * (2 * SIZE + 2 + 6)
 
