@@ -85,6 +85,7 @@ class Plan:
     adapter_steps: int = 300
     motion_steps: int = 2000
     lora_steps: int = 600
+    lora_rate: float = 8e-3
     image_batch: int = 32
     clip_batch: int = 6
     sampling_steps: int = 16
@@ -92,7 +93,7 @@ class Plan:
     seed: int = 1  # of everything; what is left to choose was chosen on seed 0
 
 
-QUICK = Plan(16, 4, 3, 2, 2, 2, 4, 2, 2, 2)
+QUICK = Plan(16, 4, 3, 2, 2, 2, 8e-3, 4, 2, 2, 2)
 
 
 # The world
@@ -304,7 +305,7 @@ class Miniature:
     def lora_stage(self) -> tuple[Network, Stage]:
         """The MotionLoRA on ten falling clips, beside the adapter; the network that it is in afterwards, without the adapter, too."""
         plan = self.plan
-        lesson = self.lesson(self.moving(adapted=True), self.from_ten, plan.lora_steps, 8e-3, plan.clip_batch)
+        lesson = self.lesson(self.moving(adapted=True), self.from_ten, plan.lora_steps, plan.lora_rate, plan.clip_batch)
         stage = motion_lora(lesson, self.motion, rank=min(16, plan.width))
         self.trained("fall_lora", stage, lesson.settings)
         return self.moving(), stage
@@ -564,12 +565,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "miniature.json")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "miniature.png")
+    parser.add_argument("--lora-rate", type=float, default=Plan.lora_rate, help="learning rate of the MotionLoRA (%(default)s)")
     parser.add_argument("--markdown", action="store_true", help="only print the kept table")
     given = parser.parse_args()
     if given.markdown:
         print(table(json.loads(given.out.read_text())["figures"]))
         return
-    plan = QUICK if given.quick else Plan()
+    plan = QUICK if given.quick else Plan(lora_rate=given.lora_rate)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         small = Miniature(plan, given.keep or Path(folder))

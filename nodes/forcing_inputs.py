@@ -100,7 +100,7 @@ def stabilise_inputs(default: float) -> list:
             max=10.0,
             step=0.01,
             tooltip="Finished frames are shown to the model as if they had noise of this sigma, so that small errors do not add up; 0 is "
-            "off, 0.2 suits the bundled models.",
+            "off, 0.2 suits the bundled model.",
         ),
         io.Combo.Input(
             "stabilise_with",
