@@ -21,14 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import forcing_share  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.benchmark import Timer  # noqa: E402
+import forcing_share
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
 
-from modules.schedules import NoiseLevels  # noqa: E402
-from modules.temporal.frames import Frames  # noqa: E402
-from modules.temporal.transformer import TemporalConfig, TemporalTransformer  # noqa: E402
+from modules.sampling.schedules import NoiseLevels
+from modules.temporal.frames import Frames
+from modules.temporal.transformer import TemporalConfig, TemporalTransformer
 
 Case = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 

@@ -26,18 +26,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from einops import rearrange  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from einops import rearrange
+from torch import Tensor
 
-from modules.noise import NoiseSchedule, broadcast, frame_noise  # noqa: E402
-from modules.samplers import rollout  # noqa: E402
-from modules.schedules import NoiseLevels  # noqa: E402
-from modules.stepping import move  # noqa: E402
-from modules.train.shapes import Clips, clips  # noqa: E402
-from modules.train.shapes_metrics import BUCKETS, quality  # noqa: E402
-from modules.video_model import clean_prediction, fold, load_video_model, unfold  # noqa: E402
-from modules.view import Denoise, History, View  # noqa: E402
+from modules.checkpoints.video_model import clean_prediction, fold, load_video_model, unfold
+from modules.data.shapes import Clips, clips
+from modules.measure.shapes_metrics import BUCKETS, quality
+from modules.noise.levels import NoiseSchedule
+from modules.noise.seeded import broadcast, frame_noise
+from modules.sampling.samplers import rollout
+from modules.sampling.schedules import NoiseLevels
+from modules.sampling.stepping import move
+from modules.sampling.view import Denoise, History, View
 
 KNOWN, FRAMES, WINDOW = 4, 160, 16
 STABILISE, CFG = 0.2, 2.0

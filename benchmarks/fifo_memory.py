@@ -16,11 +16,12 @@ import torch
 from forcing_share import tiny
 from torch import Tensor
 
-from modules.fifo import Queue, fifo
-from modules.noise import NoiseSchedule, frame_noise
-from modules.stepping import Stepper
-from modules.video_model import clean_prediction
-from modules.view import History, View
+from modules.checkpoints.video_model import clean_prediction
+from modules.noise.levels import NoiseSchedule
+from modules.noise.seeded import frame_noise
+from modules.sampling.fifo import Queue, fifo
+from modules.sampling.stepping import Stepper
+from modules.sampling.view import History, View
 
 SHAPE, EVERY, ALLOWED = (48, 4, 4), 200, 2.0  # MiB; what the allocator keeps varies that much
 PAGE = 4096

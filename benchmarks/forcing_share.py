@@ -11,15 +11,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
-from modules.noise import NoiseSchedule, frame_noise
-from modules.schedules import NoiseLevels
-from modules.stepping import Stepper
+from modules.checkpoints.video_model import VideoModelInfo, clean_prediction, new_networks, slot_subset
+from modules.nets.unet import UNetConfig
+from modules.noise.levels import NoiseSchedule
+from modules.noise.seeded import frame_noise
+from modules.sampling.schedules import NoiseLevels
+from modules.sampling.stepping import Stepper
+from modules.sampling.view import History, View
 from modules.temporal.motion import MotionModel
 from modules.temporal.slots import fill
 from modules.temporal.transformer import TemporalConfig
-from modules.unet import UNetConfig
-from modules.video_model import VideoModelInfo, clean_prediction, new_networks, slot_subset
-from modules.view import History, View
 
 OWN_SHARE = 0.02  # what is promised
 

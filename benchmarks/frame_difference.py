@@ -39,19 +39,19 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
     import conftest  # noqa: F401, makes the pack importable under the name ``pack``
 
-import torch  # noqa: E402
-from miniature import HELD_OUT, QUICK, Miniature, Plan, clips, made, video  # noqa: E402
-from pack.modules.noise import frame_noise  # noqa: E402
-from pack.modules.pictures import curves  # noqa: E402
-from pack.modules.spectrum import motion_compensated, motion_spectrum  # noqa: E402
-from pack.modules.train.engine import Diverged, Run  # noqa: E402
-from pack.modules.train.losses import LossSettings  # noqa: E402
-from pack.modules.train.monitor import watching  # noqa: E402
-from pack.modules.train.settings import RunSettings  # noqa: E402
-from pack.modules.train.stages import Stage, motion_module  # noqa: E402
-from PIL import Image  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+import torch
+from miniature import HELD_OUT, QUICK, Miniature, Plan, clips, made, video
+from pack.modules.draw.pictures import curves
+from pack.modules.measure.attention import watching
+from pack.modules.measure.spectrum import motion_compensated, motion_spectrum
+from pack.modules.noise.seeded import frame_noise
+from pack.modules.train.engine import Diverged, Run
+from pack.modules.train.losses import LossSettings
+from pack.modules.train.settings import RunSettings
+from pack.modules.train.stages import Stage, motion_module
+from PIL import Image
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 LOSSES = ("mse", "chain", "blend")
 UP_BLOCK = "up.1."

@@ -27,16 +27,16 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
     import conftest  # noqa: F401, makes the pack importable under the name ``pack``
 
-import torch  # noqa: E402
-from pack.modules.extension import Extension  # noqa: E402
-from pack.modules.fifo import Queue, fifo  # noqa: E402
-from pack.modules.reconstruction import Known, ReconstructionGuidance  # noqa: E402
-from pack.modules.samplers import Job, rollout  # noqa: E402
-from pack.modules.schedules import NoiseLevels  # noqa: E402
-from pack.modules.stepping import Stepper  # noqa: E402
-from pack.modules.vdm import VdmSampler  # noqa: E402
-from pack.modules.view import Denoise, View, plain, start_scale  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from pack.modules.guidance.extension import Extension
+from pack.modules.guidance.reconstruction import Known, ReconstructionGuidance
+from pack.modules.sampling.fifo import Queue, fifo
+from pack.modules.sampling.samplers import Job, rollout
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.stepping import Stepper
+from pack.modules.sampling.vdm import VdmSampler
+from pack.modules.sampling.view import Denoise, View, plain, start_scale
+from torch import Tensor
 
 ENDLESS = 1e6  # a sigma as good as infinite
 

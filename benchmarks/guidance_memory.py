@@ -18,18 +18,18 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
 
-import conftest  # noqa: E402, makes the pack importable under the name ``pack``
-import torch  # noqa: E402
-from pack import host  # noqa: E402
-from pack.modules.gradients import Gradients, checkpointed  # noqa: E402
-from pack.modules.reconstruction import Known, ReconstructionGuidance  # noqa: E402
-from pack.modules.temporal.chunks import spatial_layers  # noqa: E402
-from pack.modules.temporal.slots import empty, fill  # noqa: E402
-from pack.modules.temporal.transformer import TemporalConfig  # noqa: E402
-from pack.modules.vdm import VdmSampler  # noqa: E402
-from pack.modules.view import Guide, plain  # noqa: E402
-from simulated import ARCHITECTURES, Rig, Tracker, our_unet  # noqa: E402
-from torch import Tensor  # noqa: E402
+import conftest  # noqa: makes the pack importable under the name ``pack``
+import torch
+from pack import host
+from pack.modules.guidance.reconstruction import Known, ReconstructionGuidance
+from pack.modules.sampling.vdm import VdmSampler
+from pack.modules.sampling.view import Guide, plain
+from pack.modules.temporal.chunks import spatial_layers
+from pack.modules.temporal.gradients import Gradients, checkpointed
+from pack.modules.temporal.slots import empty, fill
+from pack.modules.temporal.transformer import TemporalConfig
+from simulated import ARCHITECTURES, Rig, Tracker, our_unet
+from torch import Tensor
 
 FRAMES, KNOWN, LIMIT = 16, 4, 1.3
 KINDS = {"guided": Gradients(), "positive_only": Gradients(conditional=True), "kept": Gradients(checkpoint=False)}

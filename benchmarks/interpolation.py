@@ -27,23 +27,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from einops import rearrange  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from einops import rearrange
+from torch import Tensor
 
-from modules.interpolate import LAYOUTS, every, grown, hold, linear, mixed, nearest, told  # noqa: E402
-from modules.noise import NoiseSchedule  # noqa: E402
-from modules.reconstruction import Known, ReconstructionGuidance  # noqa: E402
-from modules.samplers import Job, rollout  # noqa: E402
-from modules.schedules import NoiseLevels  # noqa: E402
-from modules.train.engine import train  # noqa: E402
-from modules.train.hinted import HintedRun, HintTraining, pictures_to_latents  # noqa: E402
-from modules.train.settings import RunSettings  # noqa: E402
-from modules.train.shapes import Clips, clips  # noqa: E402
-from modules.train.shapes_metrics import recognise  # noqa: E402
-from modules.vdm import VdmSampler  # noqa: E402
-from modules.video_model import clean_prediction, load_video_model, unfold  # noqa: E402
-from modules.view import Denoise, View, plain  # noqa: E402
+from modules.checkpoints.video_model import clean_prediction, load_video_model, unfold
+from modules.control.hints import LAYOUTS, every, grown, hold, linear, mixed, nearest, told
+from modules.data.shapes import Clips, clips
+from modules.guidance.reconstruction import Known, ReconstructionGuidance
+from modules.measure.shapes_metrics import recognise
+from modules.noise.levels import NoiseSchedule
+from modules.sampling.samplers import Job, rollout
+from modules.sampling.schedules import NoiseLevels
+from modules.sampling.vdm import VdmSampler
+from modules.sampling.view import Denoise, View, plain
+from modules.train.engine import train
+from modules.train.hinted import HintedRun, HintTraining, pictures_to_latents
+from modules.train.settings import RunSettings
 
 HINTED, BOTH_WAYS = (ROOT / "models" / f"longtake_shapes_{name}.safetensors" for name in ("hints", "both_ways"))
 SEED, FACTOR, STEPS = 20_000, 4, 8  # of the clips; no training run has it

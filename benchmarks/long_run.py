@@ -6,7 +6,7 @@ frames staying in it (anchors), or by history guidance. One row has known frames
 
 Printed, and kept in ``benchmarks/long_run.json`` after every row: share of frames that show a valid shape, over the whole take; share
 that show the shape and the colour that were asked for, in the whole take and in its last tenth; speed, drift and contrast of the last
-tenth (``modules/train/shapes_metrics.py``); model calls per frame; the largest difference of known frames from what was given.
+tenth (``modules/measure/shapes_metrics.py``); model calls per frame; the largest difference of known frames from what was given.
 
 With ``--set`` one more row is made: ``--set label=false anchors=4 lag=2 history="all:1.5, none:-0.5"``.
 """
@@ -26,19 +26,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from einops import rearrange, repeat  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
 
-from modules.branches import read_branches  # noqa: E402
-from modules.guidance import HistoryGuidance  # noqa: E402
-from modules.noise import NoiseSchedule  # noqa: E402
-from modules.samplers import rollout  # noqa: E402
-from modules.schedules import NoiseLevels  # noqa: E402
-from modules.train.shapes import Clips, clips  # noqa: E402
-from modules.train.shapes_metrics import quality  # noqa: E402
-from modules.video_model import VideoModel, clean_prediction, fold, load_video_model, unfold  # noqa: E402
-from modules.view import Denoise, History, View, plain  # noqa: E402
+from modules.checkpoints.video_model import VideoModel, clean_prediction, fold, load_video_model, unfold
+from modules.data.shapes import Clips, clips
+from modules.guidance.branches import read_branches
+from modules.guidance.history import HistoryGuidance
+from modules.measure.shapes_metrics import quality
+from modules.noise.levels import NoiseSchedule
+from modules.sampling.samplers import rollout
+from modules.sampling.schedules import NoiseLevels
+from modules.sampling.view import Denoise, History, View, plain
 
 MODEL = ROOT / "models" / "longtake_shapes_long.safetensors"
 RESULTS = ROOT / "benchmarks" / "long_run.json"

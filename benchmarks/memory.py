@@ -15,10 +15,10 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
 
-import conftest  # noqa: E402, makes the pack importable under the name ``pack``
-import torch  # noqa: E402
-from pack.modules.windows import WindowPlan  # noqa: E402
-from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet  # noqa: E402
+import conftest  # noqa: makes the pack importable under the name ``pack``
+import torch
+from pack.modules.temporal.windows import WindowPlan
+from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet
 
 LIMIT = 0.15
 HALF, DENSE = WindowPlan(length=16, overlap=8), WindowPlan(length=16, overlap=14)

@@ -38,29 +38,30 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "tests"))
     import conftest  # noqa: F401, makes the pack importable under the name ``pack``
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from einops import rearrange  # noqa: E402
-from pack.modules.checkpoints.export import save  # noqa: E402
-from pack.modules.data.motion_strength import motion_strength  # noqa: E402
-from pack.modules.noise import NoiseSchedule, frame_noise, frame_seed  # noqa: E402
-from pack.modules.spectrum import motion_compensated  # noqa: E402
-from pack.modules.stepping import move  # noqa: E402
-from pack.modules.temporal.config import TemporalConfig  # noqa: E402
-from pack.modules.train.denoising import Batch, Network, Objective, Source  # noqa: E402
-from pack.modules.train.engine import Run, train  # noqa: E402
-from pack.modules.train.lora import beside, image_projections  # noqa: E402
-from pack.modules.train.losses import LossSettings  # noqa: E402
-from pack.modules.train.native import frozen, native_network  # noqa: E402
-from pack.modules.train.native_task import fresh  # noqa: E402
-from pack.modules.train.settings import RunSettings  # noqa: E402
-from pack.modules.train.shapes import COLOURS, SHAPES, SIZE, coverage, triangle_wave  # noqa: E402
-from pack.modules.train.stages import Lesson, Stage, domain_adapter, image_model, motion_lora, motion_module  # noqa: E402
-from pack.modules.train.weights import WeightSettings  # noqa: E402
-from pack.modules.unet import UNetConfig  # noqa: E402
-from pack.modules.video_model import VideoModelInfo, fold, slot_subset, unfold  # noqa: E402
-from PIL import Image, ImageDraw  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from pack.modules.checkpoints.export import save
+from pack.modules.checkpoints.video_model import VideoModelInfo, fold, slot_subset, unfold
+from pack.modules.data.motion_strength import motion_strength
+from pack.modules.data.shapes import COLOURS, SHAPES, SIZE, coverage, triangle_wave
+from pack.modules.measure.spectrum import motion_compensated
+from pack.modules.nets.unet import UNetConfig
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.noise.seeded import frame_noise, frame_seed
+from pack.modules.sampling.stepping import move
+from pack.modules.temporal.config import TemporalConfig
+from pack.modules.train.denoising import Batch, Network, Objective, Source
+from pack.modules.train.engine import Run, train
+from pack.modules.train.lora import beside, image_projections
+from pack.modules.train.losses import LossSettings
+from pack.modules.train.native import frozen, native_network
+from pack.modules.train.native_task import fresh
+from pack.modules.train.settings import RunSettings
+from pack.modules.train.stages import Lesson, Stage, domain_adapter, image_model, motion_lora, motion_module
+from pack.modules.train.weights import WeightSettings
+from PIL import Image, ImageDraw
+from torch import Tensor
 
 LABELS = (*SHAPES, *COLOURS)
 PATCH, HEADS = 4, 4

@@ -24,13 +24,13 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from parity_cases import CASES, Case, Context, Mask, Models, PerFrame, Strength, ours, relative_difference, sampled  # noqa: E402
-from parity_models import FAMILIES  # noqa: E402
-from peers import Peer, start_comfyui  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from parity_cases import CASES, Case, Context, Mask, Models, PerFrame, Strength, ours, relative_difference, sampled
+from parity_models import FAMILIES
+from peers import Peer, start_comfyui
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 LIMIT = 1e-4
 REAL_WIDTH = 320

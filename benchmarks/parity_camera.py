@@ -15,13 +15,13 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-import parity_ade  # noqa: E402
-import torch  # noqa: E402
-from parity_cases import Context, Models, relative_difference  # noqa: E402
-from parity_models import FAMILIES, TRANSFORMER, drawn, slots, table, text, transformer_shapes  # noqa: E402
-from peers import start_comfyui  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from torch import Tensor  # noqa: E402
+import parity_ade
+import torch
+from parity_cases import Context, Models, relative_difference
+from parity_models import FAMILIES, TRANSFORMER, drawn, slots, table, text, transformer_shapes
+from peers import start_comfyui
+from safetensors.torch import save_file
+from torch import Tensor
 
 LIMIT = 1e-4
 ENCODER_FRAMES = 16
@@ -156,7 +156,7 @@ def sampled(model: Any, case: Case) -> Tensor:
 
 def our_path(case: Case, models: Cameras) -> Any:
     """The path by our node."""
-    from pack.nodes.camera import LongTakeCameraPoses
+    from pack.nodes.motion.camera import LongTakeCameraPoses
 
     if case.moves:
         lines = "\n".join(f"{name} {factor}" for name, factor in case.moves)
@@ -168,10 +168,9 @@ def our_path(case: Case, models: Cameras) -> Any:
 
 def ours(case: Case, models: Cameras) -> tuple[list[Tensor], Tensor]:
     """This pack's features and frames, by its own nodes."""
-    from pack.modules.camera_model import CameraModel
-    from pack.nodes.camera import LongTakeApplyCamera, LongTakeGraftCamera
-    from pack.nodes.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
-    from pack.nodes.windows import LongTakeContextWindows
+    from pack.nodes.motion.camera import LongTakeApplyCamera, LongTakeGraftCamera
+    from pack.nodes.motion.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
+    from pack.nodes.motion.windows import LongTakeContextWindows
 
     path = our_path(case, models)
     motion = LongTakeLoadMotionModule.execute(motion_module=models.module("v3")).result[0]
@@ -181,7 +180,7 @@ def ours(case: Case, models: Cameras) -> tuple[list[Tensor], Tensor]:
     if case.context is not None:
         model = LongTakeContextWindows.execute(model=model, **vars(case.context)).result[0]
     with torch.inference_mode():
-        features = CameraModel.of(motion.camera).encoder(path, *case.size)
+        features = motion.camera.build().encoder(path, *case.size)
     return features, sampled(model, case)
 
 

@@ -264,10 +264,10 @@ def relative_difference(given: Tensor, wanted: Tensor) -> float:
 
 def ours(case: Case, models: Models) -> Tensor:
     """This pack's frames, by its own nodes."""
-    from pack.nodes.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
-    from pack.nodes.motion_lora import LongTakeApplyMotionLora
-    from pack.nodes.noise import LongTakeClipNoise
-    from pack.nodes.windows import LongTakeContextWindows
+    from pack.nodes.motion.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
+    from pack.nodes.motion.motion_lora import LongTakeApplyMotionLora
+    from pack.nodes.motion.windows import LongTakeContextWindows
+    from pack.nodes.noise.noise import LongTakeClipNoise
 
     model, strengths = (
         models.styled(case),
@@ -289,7 +289,7 @@ def ours(case: Case, models: Models) -> Tensor:
 
 def keyframes(case: Case) -> Any:
     """The strengths of a case as our keyframes, one at the start and one for each later change."""
-    from pack.nodes.motion import LongTakeMotionKeyframe
+    from pack.nodes.motion.motion import LongTakeMotionKeyframe
 
     made = None
     for percent, strength in {0.0: case.strength, **case.later}.items():

@@ -16,12 +16,12 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-import torch  # noqa: E402
-from parity_cases import SIZE, Models, relative_difference, uniform  # noqa: E402
-from parity_models import BASES, CONTEXT, drawn, text  # noqa: E402
-from peers import load, start_comfyui  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from parity_cases import SIZE, Models, relative_difference, uniform
+from parity_models import BASES, CONTEXT, drawn, text
+from peers import load, start_comfyui
+from safetensors.torch import save_file
+from torch import Tensor
 
 LIMIT, WIDTH, FRAMES = 1e-4, 32, 8
 
@@ -65,8 +65,8 @@ CASES = (
 
 def config(*, rgb: bool) -> Any:
     """The encoder of the small base model."""
-    from pack.modules.sparsectrl import STEM, SparseConfig
-    from pack.modules.unet import UNetConfig
+    from pack.modules.control.sparsectrl import STEM, SparseConfig
+    from pack.modules.nets.unet import UNetConfig
 
     shape = BASES["SD1.5"]
     unet = UNetConfig(
@@ -84,7 +84,7 @@ def config(*, rgb: bool) -> Any:
 def sparse_file(folder: Path, *, rgb: bool) -> Path:
     """A file in the authors' layout, always the same."""
     from pack.modules.checkpoints.sparsectrl import released_state
-    from pack.modules.sparsectrl import SparseControl
+    from pack.modules.control.sparsectrl import SparseControl
     from pack.modules.temporal.positions import sinusoid
 
     network = SparseControl(config(rgb=rgb))
@@ -131,8 +131,8 @@ def ours(case: Case, models: Models, folder: Path) -> Tensor:
     """This pack's frames, by its own nodes."""
     from pack import host
     from pack.modules.checkpoints.sparsectrl import load_sparse_control
-    from pack.modules.keyframes import Keyframes
-    from pack.nodes.sparsectrl import LongTakeApplySparseControl
+    from pack.modules.control.keyframes import Keyframes
+    from pack.nodes.keyframes.sparsectrl import LongTakeApplySparseControl
 
     count = len(case.frames)
     positive, negative = LongTakeApplySparseControl.execute(

@@ -13,11 +13,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-import torch  # noqa: E402
-from parity_ade import LIMIT, Theirs  # noqa: E402
-from parity_cases import Case, Models, ours, relative_difference, text  # noqa: E402
-from peers import start_comfyui  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from parity_ade import LIMIT, Theirs
+from parity_cases import Case, Models, ours, relative_difference, text
+from peers import start_comfyui
+from torch import Tensor, nn
 
 FRAMES, SIZE, WIDTH = 8, 64, 32
 MOVES = 0.01  # at least, by what was trained
@@ -40,9 +40,9 @@ class Squares:
 
 def trained(model: Any, what: str, name: str, layout: str, module: Any = None) -> str:
     """Train something on moving shapes. Gives the file's name in the menu of the node that loads it."""
-    from pack.nodes.data import LongTakeShapesClips
-    from pack.nodes.train_motion import LongTakeTrainMotion
-    from pack.nodes.training_options import LongTakeTrainingOptions
+    from pack.nodes.train.data import LongTakeShapesClips
+    from pack.nodes.train.train_motion import LongTakeTrainMotion
+    from pack.nodes.train.training_options import LongTakeTrainingOptions
 
     clips = LongTakeShapesClips.execute(count=4, frames=FRAMES, size=SIZE).args[0]
     options = LongTakeTrainingOptions.execute(

@@ -1,8 +1,8 @@
 """Does SparseCtrl lead a clip by a few frames? ``python benchmarks/sparse_miniature.py``: training, one table and a contact sheet.
 
-An encoder (``modules/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on the bundled model that
-looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was trained on are made
-with the same noise and words, led by none, one, two or four of their frames.
+An encoder (``modules/control/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on the bundled model
+that looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was trained on are
+made with the same noise and words, led by none, one, two or four of their frames.
 
 * error at keyframes: mean square, pictures in 0..1, over the frames that are keyframes with ``0, 15``. Without control the model draws
   another scene of the same words, so this is mostly chance.
@@ -23,30 +23,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from modules.noise import NoiseSchedule  # noqa: E402
-from modules.pictures import contact_sheet  # noqa: E402
-from modules.samplers import rollout  # noqa: E402
-from modules.schedules import NoiseLevels  # noqa: E402
-from modules.sparsectrl import SparseControl  # noqa: E402
-from modules.temporal.motion import MotionModel  # noqa: E402
-from modules.train.denoising import Batch, Network, Objective  # noqa: E402
-from modules.train.engine import Run, train  # noqa: E402
-from modules.train.native import frozen, native_network  # noqa: E402
-from modules.train.settings import RunSettings  # noqa: E402
-from modules.train.shapes import Clips, clips  # noqa: E402
-from modules.train.shapes_metrics import recognise  # noqa: E402
-from modules.train.sources import FromShapes, folded  # noqa: E402
-from modules.train.sparse import CONTROL, led_at, new_encoder, residuals_of, sparse_config, sparse_stage  # noqa: E402
-from modules.train.stages import Lesson  # noqa: E402
-from modules.train.weights import WeightSettings  # noqa: E402
-from modules.unet import UNet  # noqa: E402
-from modules.video_model import VideoModelInfo, load_video_model, unfold  # noqa: E402
-from modules.view import View  # noqa: E402
+from modules.checkpoints.video_model import VideoModelInfo, load_video_model, unfold
+from modules.control.sparsectrl import SparseControl
+from modules.data.shapes import Clips, clips
+from modules.draw.pictures import contact_sheet
+from modules.measure.shapes_metrics import recognise
+from modules.nets.unet import UNet
+from modules.noise.levels import NoiseSchedule
+from modules.sampling.samplers import rollout
+from modules.sampling.schedules import NoiseLevels
+from modules.sampling.view import View
+from modules.temporal.motion import MotionModel
+from modules.train.denoising import Batch, Network, Objective
+from modules.train.engine import Run, train
+from modules.train.native import frozen, native_network
+from modules.train.settings import RunSettings
+from modules.train.sources import FromShapes, folded
+from modules.train.sparse import CONTROL, led_at, new_encoder, residuals_of, sparse_config, sparse_stage
+from modules.train.stages import Lesson
+from modules.train.weights import WeightSettings
 
 BASE = ROOT / "models" / "longtake_shapes_both_ways.safetensors"
 SEED = 30_000  # of the clips that are tried; no training run has it

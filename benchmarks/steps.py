@@ -21,10 +21,10 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-import parity_models  # noqa: E402
-import torch  # noqa: E402
-from peers import Peer, start_comfyui  # noqa: E402
-from torch import Tensor  # noqa: E402
+import parity_models
+import torch
+from peers import Peer, start_comfyui
+from torch import Tensor
 
 parity_models.TOKENS, parity_models.CONTEXT = 77, 768  # a real prompt's size, since the bare model's time is what counts
 CFG = 1.0
@@ -103,7 +103,7 @@ def scheduled(model: Any, like: Any) -> Any:
 def ours(model: Any, motion: Any, setting: Setting, mode: str) -> Any:
     """The model with motion, and windows if the setting has them."""
     from pack import host
-    from pack.modules.windows import WindowPlan, fused_at
+    from pack.modules.temporal.windows import WindowPlan, fused_at
 
     animated = host.apply_motion(model, motion)
     if not setting.length:
@@ -134,7 +134,7 @@ def written_out(model: Any, motion: Any, setting: Setting) -> Iterator[None]:
     """The model with motion modules computed plainly after their layers: every window projected anew, pixels all at once."""
     from pack import host
     from pack.modules.temporal.slots import slots
-    from pack.modules.windows import WindowPlan
+    from pack.modules.temporal.windows import WindowPlan
 
     network, count = motion.build(), setting.frames
     plan = WindowPlan(length=setting.length or count, overlap=setting.overlap)

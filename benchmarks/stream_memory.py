@@ -37,8 +37,8 @@ def measure(frames: int, name: str) -> dict[str, Any]:
     import conftest  # noqa: F401, makes the pack importable under the name ``pack``
     import torch
     from pack import host
-    from pack.modules.video_model import load_video_model
-    from pack.nodes import stream
+    from pack.modules.checkpoints.video_model import load_video_model
+    from pack.nodes.forcing import stream
     from tiny import video_model
 
     torch.set_num_threads(1)

@@ -23,28 +23,28 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
 
-import conftest  # noqa: E402, F401, makes the pack importable under the name ``pack``
-import torch  # noqa: E402
-from pack.modules.checkpoints.export import motion_state  # noqa: E402
-from pack.modules.data.cache import EncodedClips  # noqa: E402
-from pack.modules.data.clips import ClipDataset  # noqa: E402
-from pack.modules.data.procedural import moving_shapes  # noqa: E402
-from pack.modules.data.settings import ClipSettings  # noqa: E402
-from pack.modules.noise import NoiseSchedule  # noqa: E402
-from pack.modules.temporal.motion import MotionModel  # noqa: E402
-from pack.modules.temporal.slots import widths  # noqa: E402
-from pack.modules.temporal.transformer import TemporalConfig  # noqa: E402
-from pack.modules.train.denoising import Batch, Objective  # noqa: E402
-from pack.modules.train.encoded import source_of  # noqa: E402
-from pack.modules.train.engine import Run  # noqa: E402
-from pack.modules.train.native import frozen, named_parameters, native_network  # noqa: E402
-from pack.modules.train.settings import RunSettings  # noqa: E402
-from pack.modules.train.task import Denoising  # noqa: E402
-from pack.modules.unet import UNet, UNetConfig  # noqa: E402
-from pack.modules.video_model import VideoModelInfo  # noqa: E402
-from simulated import Tracker  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.utils.benchmark import Timer  # noqa: E402
+import conftest  # noqa: F401, makes the pack importable under the name ``pack``
+import torch
+from pack.modules.checkpoints.export import motion_state
+from pack.modules.checkpoints.video_model import VideoModelInfo
+from pack.modules.data.cache import EncodedClips
+from pack.modules.data.clips import ClipDataset
+from pack.modules.data.procedural import moving_shapes
+from pack.modules.data.settings import ClipSettings
+from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.temporal.motion import MotionModel
+from pack.modules.temporal.slots import widths
+from pack.modules.temporal.transformer import TemporalConfig
+from pack.modules.train.denoising import Batch, Objective
+from pack.modules.train.encoded import source_of
+from pack.modules.train.engine import Run
+from pack.modules.train.native import frozen, named_parameters, native_network
+from pack.modules.train.settings import RunSettings
+from pack.modules.train.task import Denoising
+from simulated import Tracker
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 FRAMES, SIDE, TOKENS, WIDTH = 16, 16, 77, 64
 FASTER, LEANER = 1.5, 0.6

@@ -1,4 +1,4 @@
-"""One file per topic, one class per node. Every node class in this folder is registered; nothing else needs to be told."""
+"""A folder per category of the menu, a file per topic, a class per node. Every node class in here is registered by being here."""
 
 import importlib
 import logging
@@ -15,16 +15,16 @@ PACK = __name__.rpartition(".")[0]
 
 def node_files() -> Iterator[ModuleType]:
     """Import each file here. One whose third-party package is not installed is named in the log and left out; the rest still load."""
-    for info in pkgutil.iter_modules(__path__):
+    for info in pkgutil.walk_packages(__path__, f"{__name__}."):
         try:
-            yield importlib.import_module(f".{info.name}", __name__)
+            yield importlib.import_module(info.name)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith(PACK):
                 raise  # our own mistake, not a package the user may do without
             package = error.name.partition(".")[0]
             log.warning(
-                "nodes/%s.py needs the package %s, which is not installed, so its nodes are missing: python -m pip install %s",
-                info.name,
+                "%s.py needs the package %s, which is not installed, so its nodes are missing: python -m pip install %s",
+                info.name.removeprefix(f"{PACK}.").replace(".", "/"),
                 package,
                 package,
             )

@@ -1,8 +1,8 @@
 """ComfyUI's SamplerCustomAdvanced with its usual company, for tests of SAMPLERs."""
 
 import torch
-from pack.modules.schedules import NoiseLevels
-from pack.nodes.forcing_sampler import LongTakeForcingSampler
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.nodes.forcing.forcing_sampler import LongTakeForcingSampler
 
 
 def advanced(model, sampler, latent, sigmas, *, positive, negative=None, cfg=1.0, seed=1, guider=None, noise=True):

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pack.modules.memory import Call, MemoryPlan, estimate
+from pack.modules.nets.unet import UNet, UNetConfig
 from pack.modules.temporal.chunks import Chunks, spatial_layers
 from pack.modules.temporal.frames import Frames
+from pack.modules.temporal.memory import Call, MemoryPlan, estimate
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.slots import empty, fill, widths
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.unet import UNet, UNetConfig
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -176,7 +176,7 @@ def _fused(func: Any, q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def our_unet(config: UNetConfig, device: torch.device = META) -> nn.Module:
-    """``modules/unet.py``'s."""
+    """``modules/nets/unet.py``'s."""
     with device:
         return UNet(config).half().requires_grad_(False)
 

@@ -145,7 +145,7 @@ def test_where_animatediff_evolved_departs_the_authors_definition_holds(models, 
 
 
 def lcm_sampling(models):
-    from pack.nodes.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
+    from pack.nodes.motion.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
 
     motion = LongTakeLoadMotionModule.execute(motion_module=models.module("AnimateLCM")).result[0]
     animated = LongTakeApplyMotionModule.execute(model=models.image("SD1.5"), motion_module=motion).result[0]

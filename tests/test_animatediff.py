@@ -4,10 +4,10 @@ import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.noise import NoiseSchedule, linear
+from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.noise.levels import NoiseSchedule, linear
 from pack.modules.temporal.frames import Frames
 from pack.modules.temporal.slots import MARK, empty
-from pack.modules.unet import UNet, UNetConfig
 from tiny_motion import FAMILY_SHAPES, UNET, image_model, ksample, motion_file, text
 
 pytestmark = pytest.mark.comfy
@@ -200,7 +200,7 @@ def test_after_an_error_or_a_cancel_the_bare_model_is_bit_identical(model, plain
 
 def test_an_injection_that_fails_undoes_itself(monkeypatch, model, plain, animated):
     """It fails after two slots are filled."""
-    from pack.host.comfyui import motion as injection
+    from pack.host.comfyui.attach import motion as injection
 
     def broken(unet, functions, around, layers):
         for block in (1, 2):
@@ -216,7 +216,7 @@ def test_an_injection_that_fails_undoes_itself(monkeypatch, model, plain, animat
 
 
 def test_injecting_twice_and_ejecting_thrice(model, animated):
-    from pack.host.comfyui.motion import eject, inject
+    from pack.host.comfyui.attach.motion import eject, inject
 
     for _ in range(2):
         inject(animated)
@@ -275,7 +275,7 @@ def test_a_lora_loaded_after_the_injection_finds_all_its_keys_and_works(caplog, 
     before, _ = comfy.sd.load_lora_for_models(model, None, dict(weights), 1.0, 0)
     motion = animated.get_additional_models_with_key("longtake_motion")[0]
     other_order = before.clone()
-    from pack.host.comfyui.motion import attach
+    from pack.host.comfyui.attach.motion import attach
 
     other_order = attach(other_order, motion.model, motion.get_attachment("longtake_motion"))
     other_order.add_object_patch("model_sampling", animated.get_model_object("model_sampling"))
@@ -345,7 +345,7 @@ def test_the_nodes_do_the_same(tmp_path, model, animated):
     from pathlib import Path
 
     import folder_paths
-    from pack.nodes.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
+    from pack.nodes.motion.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule
 
     folder = Path(folder_paths.models_dir) / "animatediff_models"
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import torch
 from pack.modules.temporal.config import TemporalConfig
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.settings import MotionSettings
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from tiny_motion import randomized
 
 SLOT, CHANNELS, FRAMES = "mid_block.motion_modules.0", 32, 12
@@ -81,7 +81,7 @@ def test_a_window_without_a_middle_is_refused(window):
 @pytest.mark.comfy
 def test_the_node_sets_it_and_nothing_else_changes(tmp_path):
     from pack.modules.checkpoints.motion import load_motion_module
-    from pack.nodes.motion import LongTakeApplyMotionModule
+    from pack.nodes.motion.motion import LongTakeApplyMotionModule
     from tiny_motion import image_model, ksample, motion_file
 
     made = load_motion_module(motion_file(tmp_path))

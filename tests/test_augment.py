@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack import host
-from pack.modules.augment import FORMS, augmented, augmented_pictures, fitted, tell
-from pack.modules.noise import frame_noise
-from pack.nodes.augment import LongTakeNoiseAugment
+from pack.modules.noise.augment import FORMS, augmented, augmented_pictures, fitted, tell
+from pack.modules.noise.seeded import frame_noise
+from pack.nodes.noise.augment import LongTakeNoiseAugment
 
 
 def images(frames=3, height=16, width=24, seed=0):

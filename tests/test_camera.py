@@ -10,19 +10,19 @@ import tiny
 import torch
 import torch.nn.functional as F
 from pack import host
-from pack.modules.camera import LENS, MOVES, CameraPath, moved, parse_moves, rays, read_path
-from pack.modules.camera_model import CameraModel, PoseEncoder, windows_of
-from pack.modules.camera_picture import draw_path
 from pack.modules.checkpoints.camera import load_camera
-from pack.modules.checkpoints.encoders import pose_encoder_shapes
 from pack.modules.checkpoints.motion import graft_camera, load_motion_module
+from pack.modules.control.camera import LENS, MOVES, CameraPath, moved, parse_moves, rays, read_path
+from pack.modules.control.camera_model import CameraModel, PoseEncoder, windows_of
+from pack.modules.control.encoders import pose_encoder_shapes
+from pack.modules.draw.camera_picture import draw_path
 from pack.modules.temporal import transformer
 from pack.modules.temporal.frames import Hint
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import POSITIONS, sinusoid
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.windows import WindowPlan
-from pack.nodes.camera import FILE, LongTakeApplyCamera, LongTakeCameraPoses, LongTakeGraftCamera
+from pack.modules.temporal.windows import WindowPlan
+from pack.nodes.motion.camera import FILE, LongTakeApplyCamera, LongTakeCameraPoses, LongTakeGraftCamera
 from safetensors.torch import load_file
 from sparing import sparing
 from tiny_motion import camera_file, image_model, ksample, motion_file, randomized
@@ -302,7 +302,7 @@ def test_more_frames_than_it_knows_times_for_go_through_in_windows():
 def test_features_do_not_depend_on_how_much_is_computed_at_once(monkeypatch):
     made, path = encoder(), some_path(11)
     whole = made(path, 4, 4)
-    monkeypatch.setattr("pack.modules.camera_model.AT_ONCE", 3)
+    monkeypatch.setattr("pack.modules.control.camera_model.AT_ONCE", 3)
     monkeypatch.setitem(transformer.WORKSPACE, "cpu", 1)
     for a, b in zip(made(path, 4, 4), whole, strict=True):
         torch.testing.assert_close(a, b, **EXACT)
@@ -310,7 +310,7 @@ def test_features_do_not_depend_on_how_much_is_computed_at_once(monkeypatch):
 
 def test_a_files_weights_reach_every_slot_of_its_level(tmp_path):
     camera = load_camera(camera_file(tmp_path))
-    model = CameraModel.of(camera)
+    model = camera.build()
     assert model.encoder.max_frames == 16
     hints = model.hints(some_path(), 4, 8, strength=0.5)
     features = model.encoder(some_path(), 4, 8)
@@ -611,7 +611,7 @@ def test_without_comfyui_applying_a_camera_is_refused():
 
 @comfy
 def test_features_are_computed_once_for_each_window_and_not_kept_without_end(monkeypatch, animated):
-    from pack.host.comfyui import camera
+    from pack.host.comfyui.attach import camera
 
     lengths = []
     hints = CameraModel.hints

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 import torch
-from pack.modules.clip_noise import COMBINATIONS, KINDS, SOURCES, Clip, Layer, clip_noise, joint_noise, shuffled, with_layer
-from pack.modules.noise import frame_noise
+from pack.modules.noise.clip_noise import COMBINATIONS, KINDS, SOURCES, Clip, Layer, clip_noise, joint_noise, shuffled, with_layer
+from pack.modules.noise.seeded import frame_noise
 
 FRAMES, SHAPE, SEED = 14, (4, 24, 24), 7
 ALIKE = {"length": 6, "overlap": 2, "share": 0.3}  # short windows, so that noise comes again within the clip

@@ -8,11 +8,11 @@ import pack
 import pytest
 import torch
 from pack import host
-from pack.modules.noise import NoiseSchedule
-from pack.modules.samplers import Step
+from pack.modules.checkpoints.video_model import clean_prediction, fold, unfold
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.sampling.samplers import Step
+from pack.modules.sampling.view import View
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.video_model import clean_prediction, fold, unfold
-from pack.modules.view import View
 from tiny import LABELS, config, video_model
 from tiny_motion import ksample
 

@@ -15,7 +15,7 @@ from pack.modules.data.clips import ClipDataset
 from pack.modules.data.find import find_clips
 from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
-from pack.modules.file_names import check_writable
+from pack.modules.disk.file_names import check_writable
 from safetensors.torch import save_file
 
 SMALL = ClipSettings(frames=3, stride=2, width=32, height=24, multiple=8, variants=2)

@@ -20,10 +20,10 @@ from pack.modules.data.motion_strength import _seen, flow, motion_strength
 from pack.modules.data.procedural import PATHS, MovingShape, moving_shapes
 from pack.modules.data.report import LISTED, LeftOut, Report
 from pack.modules.data.settings import ClipSettings
+from pack.modules.data.shapes import COLOURS, SHAPES
 from pack.modules.data.sheet import clip_sheet, sample_clips
 from pack.modules.data.sizes import SIZES, Box, Size, buckets, crop, resized
 from pack.modules.data.source import ClipSource, Found, from_images
-from pack.modules.train.shapes import COLOURS, SHAPES
 
 SMALL = ClipSettings(frames=4, stride=2, width=32, height=24, multiple=8, missing="train without")
 

@@ -7,7 +7,7 @@ import torch
 from clip_files import caption, grey_frames, write_animation, write_sequence, write_video
 from pack import host
 from pack.modules.data.clips import ClipDataset
-from pack.nodes.data import ELSEWHERE, LongTakeClipFolder, LongTakeClipsFromImages, LongTakeShapesClips, clip_place
+from pack.nodes.train.data import ELSEWHERE, LongTakeClipFolder, LongTakeClipsFromImages, LongTakeShapesClips, clip_place
 
 SMALL = {"frames": 3, "stride": 1, "width": 32, "height": 24}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pack
 import pytest
 import torch
-from pack.modules.noise import frame_seed
+from pack.modules.noise.seeded import frame_seed
 from pack.modules.train import checkpoint
 from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.settings import DECAYS, OPTIMIZERS, RunSettings

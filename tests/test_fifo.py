@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from pack.modules.fifo import Fifo, Queue, fifo
-from pack.modules.noise import NoiseSchedule, frame_noise
-from pack.modules.samplers import Job
-from pack.modules.stepping import Stepper
-from pack.modules.view import History
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.noise.seeded import frame_noise
+from pack.modules.sampling.fifo import Fifo, Queue, fifo
+from pack.modules.sampling.samplers import Job
+from pack.modules.sampling.stepping import Stepper
+from pack.modules.sampling.view import History
 
 SHAPE, SEED = (2, 3), 7
 TABLE = NoiseSchedule.named("cosine")

@@ -5,8 +5,8 @@ import torch
 from custom import advanced, scheduler_sigmas, theirs
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.noise import frame_noise
-from pack.nodes.fifo import LongTakeFifoSampler
+from pack.modules.noise.seeded import frame_noise
+from pack.nodes.forcing.fifo import LongTakeFifoSampler
 from test_comfy_port import label
 from test_whole_windows import CONTROLS, controlled, drawn, hints, masked
 from tiny import video_model

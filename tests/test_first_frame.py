@@ -3,7 +3,7 @@
 import pytest
 import torch
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.first_frame import (
+from pack.modules.control.first_frame import (
     AFFINITIES,
     CHANNELS,
     MODES,
@@ -14,7 +14,7 @@ from pack.modules.first_frame import (
     given_pictures,
     slots_of,
 )
-from pack.modules.keyframes import Keyframes
+from pack.modules.control.keyframes import Keyframes
 from pack.modules.temporal.positions import sinusoid
 from pack.modules.temporal.slots import empty, fill, slots
 from tiny import unet

@@ -6,10 +6,10 @@ import pytest
 import torch
 from custom import advanced, forcing, scheduler_sigmas, theirs
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.first_frame import FirstFrameSettings, affinity
-from pack.modules.keyframes import Keyframes
+from pack.modules.control.first_frame import FirstFrameSettings, affinity
+from pack.modules.control.keyframes import Keyframes
 from pack.modules.temporal.settings import MotionSettings
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from test_image_prompt_comfy import loaded, wrapped
 from test_motion_workflows import Pixels
 from tiny_motion import image_model, ksample, motion_file, text

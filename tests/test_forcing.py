@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from pack.modules.forcing import Forcing, take
-from pack.modules.noise import NoiseSchedule, frame_noise
-from pack.modules.samplers import Job
-from pack.modules.schedules import NoiseLevels
-from pack.modules.view import History
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.noise.seeded import frame_noise
+from pack.modules.sampling.forcing import Forcing, take
+from pack.modules.sampling.samplers import Job
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.view import History
 
 SHAPE, SEED = (2, 3, 4), 3
 TABLE = NoiseSchedule.named("cosine")

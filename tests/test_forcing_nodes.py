@@ -3,10 +3,10 @@
 import pytest
 import torch
 from pack import host
-from pack.modules.schedules import NoiseLevels
-from pack.nodes.forcing import LongTakeNoiseLevels, LongTakeRollout
-from pack.nodes.models import LongTakeEmptyClip, LongTakeLabelPrompt, LongTakeLoadVideoModel
-from pack.nodes.view import LongTakeContactSheet
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.nodes.forcing.forcing import LongTakeNoiseLevels, LongTakeRollout
+from pack.nodes.measure.contact_sheet import LongTakeContactSheet
+from pack.nodes.models.models import LongTakeEmptyClip, LongTakeLabelPrompt, LongTakeLoadVideoModel
 from tiny import video_model
 
 
@@ -127,7 +127,7 @@ def test_a_word_the_model_does_not_know(model):
 def test_full_sequence_equals_comfyui_s_own_euler(model, positive, negative):
     """The same noise through ComfyUI's KSAMPLER euler, with the sigmas of our levels, to 1e-5."""
     import comfy.samplers
-    from pack.modules.noise import frame_noise
+    from pack.modules.noise.seeded import frame_noise
 
     frames, steps = 6, 5
     ours, _ = roll(

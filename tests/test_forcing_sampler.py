@@ -8,9 +8,9 @@ import torch
 from custom import advanced, forcing, scheduler_sigmas, theirs
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.schedules import SCHEDULES, NoiseLevels
-from pack.modules.windows import WindowPlan
-from pack.nodes.forcing import LongTakeRollout
+from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.temporal.windows import WindowPlan
+from pack.nodes.forcing.forcing import LongTakeRollout
 from test_comfy_port import label
 from test_whole_windows import CONTROLS, controlled, core_handler, drawn, hints, later, prompts
 from tiny import video_model
@@ -120,8 +120,8 @@ def test_without_motion_every_schedule_gives_what_euler_gives(image, schedule):
 @pytest.mark.parametrize("family", ["v2", "v3"])
 def test_a_sigma_per_frame_is_each_frame_on_its_own(image, tmp_path, family):
     """With the motion at rest; with it on, frames see each other, and everything stays finite."""
+    from pack.modules.sampling.view import View
     from pack.modules.temporal.settings import MotionSettings
-    from pack.modules.view import View
 
     module = load_motion_module(motion_file(tmp_path, family))
     sigma = torch.tensor([0.0, 0.1, 0.5, 2.0, 7.0, 14.0])
@@ -183,13 +183,13 @@ def test_frames_do_not_depend_on_the_length_of_the_clip(video, inputs):
 
 def test_the_sampler_and_rollout_give_the_same_take(video):
     """The same noise, levels and sigmas through both forms."""
-    from pack.modules.noise import frame_noise
+    from pack.modules.noise.seeded import frame_noise
 
     levels = NoiseLevels.named("pyramid", 12, STEPS)
     options = {"noise_levels": levels, "window": 8, "stabilise": 0.3, "eta": 0.5}
     rolled = LongTakeRollout.execute(model=video, positive=label(1), seed=5, **options).args[0]["samples"]
     import comfy.samplers
-    from pack.nodes.forcing_sampler import LongTakeForcingSampler
+    from pack.nodes.forcing.forcing_sampler import LongTakeForcingSampler
 
     sampler = LongTakeForcingSampler.execute(**options).args[0]
     guider = comfy.samplers.CFGGuider(video)
@@ -300,7 +300,7 @@ def test_starts_and_ends_of_controls_hold_for_each_frame(image, kind):
 
 @pytest.mark.parametrize("frames", [5, 8])
 def test_our_windows_of_the_whole_model_work_inside_the_samplers(image, animated, frames):
-    from pack.host.comfyui.windows import whole_windows
+    from pack.host.comfyui.sampling.windows import whole_windows
 
     sigmas, latent = scheduler_sigmas(image, STEPS), torch.zeros(8, 4, 8, 8)
     plan, sampler = WindowPlan(length=4, overlap=2), forcing("pyramid", 8, STEPS, window=frames)

@@ -15,8 +15,8 @@ CFG = 2.5
 def guess(model, x, sigma, *, positive=None, negative=None, ids=None, cfg=CFG, extra=None):
     """One call of ComfyUI's guider during a sampling: ``x``: ``b c f h w``, ``sigma``: ``b f`` or ``b``. Returns ``b c f h w``."""
     import comfy.samplers
-    from pack.host.comfyui.frame_levels import with_frame_levels
     from pack.host.comfyui.options import IDS
+    from pack.host.comfyui.sampling.frame_levels import with_frame_levels
 
     class OneCall(comfy.samplers.Sampler):
         def sample(
@@ -180,8 +180,8 @@ def test_masked_conditions_follow_the_window():
     ],
 )
 def test_a_call_knows_its_frame_numbers(window, ids, numbers):
-    from pack.host.comfyui.frame_levels import video_frame_numbers
     from pack.host.comfyui.options import IDS
+    from pack.host.comfyui.sampling.frame_levels import video_frame_numbers
 
     options = {} if window is None else {"context_window": SimpleNamespace(**window)}
     options |= {} if ids is None else {IDS: torch.tensor(ids)}
@@ -219,7 +219,7 @@ def refuses(model, match, **given):
 
 
 def test_models_with_one_timestep_are_refused():
-    from pack.host.comfyui.frame_levels import check_frame_levels
+    from pack.host.comfyui.sampling.frame_levels import check_frame_levels
 
     with pytest.raises(ValueError, match="BaseModel takes one timestep for the whole clip"):
         check_frame_levels(image_model())

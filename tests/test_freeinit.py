@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from pack.modules.freeinit import FILTERS, FreeInit, Start
+from pack.modules.noise.freeinit import FILTERS, FreeInit, Start
 
 SIZES = [(16, 8, 8), (5, 6, 7), (1, 4, 4), (8, 9, 16)]
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pack.modules.branches import Branch, chosen, fractional, read_branches, stabilised, temporal, vanilla
-from pack.modules.guidance import Composed, HistoryGuidance, compose, needs_history, on_model, variants_of
-from pack.modules.noise import NoiseSchedule
-from pack.modules.samplers import rollout
-from pack.modules.schedules import NoiseLevels
-from pack.modules.view import History, View, plain
+from pack.modules.guidance.branches import Branch, chosen, fractional, read_branches, stabilised, temporal, vanilla
+from pack.modules.guidance.history import Composed, HistoryGuidance, compose, needs_history, on_model, variants_of
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.sampling.samplers import rollout
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.view import History, View, plain
 
 FRAMES, RHO, TOP = 8, 0.9, 1e6
 SHAPE = (2, 3)

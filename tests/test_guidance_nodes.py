@@ -6,15 +6,15 @@ import pytest
 import torch
 from custom import advanced
 from pack import host
-from pack.modules.branches import fractional, read_branches, vanilla
-from pack.modules.forcing import Forcing
-from pack.modules.guidance import HistoryGuidance
-from pack.modules.schedules import NoiseLevels
+from pack.modules.guidance.branches import fractional, read_branches, vanilla
+from pack.modules.guidance.history import HistoryGuidance
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.view import History, plain
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.view import History, plain
-from pack.nodes.forcing import LongTakeRollout
-from pack.nodes.guidance import LongTakeGuider, LongTakeHistoryGuidance
-from pack.nodes.models import LongTakeLabelPrompt
+from pack.nodes.forcing.forcing import LongTakeRollout
+from pack.nodes.guidance.guidance import LongTakeGuider, LongTakeHistoryGuidance
+from pack.nodes.models.models import LongTakeLabelPrompt
 from sparing import sparing
 from tiny import LABELS, video_model
 
@@ -228,7 +228,7 @@ def conditions():
 @pytest.mark.parametrize("hidden", sparing(["noise", "absent"], "absent"))
 def test_image_models_with_motion_give_the_same_together_and_one_by_one(animated, way, hidden, monkeypatch):
     import pack.host.comfyui.motion_call as motion_call
-    from pack.modules.windows import WindowPlan
+    from pack.modules.temporal.windows import WindowPlan
 
     model = animated
     if way == "chunks":

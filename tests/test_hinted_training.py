@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pack.modules.interpolate import LAYOUTS
+from pack.modules.checkpoints.video_model import VideoModel, VideoModelInfo, load_video_model, taking_hints, with_hints
+from pack.modules.control.hints import LAYOUTS
+from pack.modules.data.shapes import LABELS, clips
 from pack.modules.train.hinted import HintedRun, HintTraining, WithHints, shapes_source
 from pack.modules.train.native_task import NativeChoices, NativeTask
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.shapes import LABELS, clips
 from pack.modules.train.sources import FromShapes
-from pack.modules.video_model import VideoModel, VideoModelInfo, load_video_model, taking_hints, with_hints
 from tiny import config, info, video_model
 
 SETTINGS = RunSettings(steps=4, batch=2, warmup=1, learning_rate=1e-3, ema=0.5)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pack.modules.checkpoints.image_prompt import check_base, load_image_prompt
-from pack.modules.image_prompt import (
+from pack.modules.control.image_prompt import (
     KINDS,
     ImagePromptModel,
     KeyValue,
@@ -15,9 +15,9 @@ from pack.modules.image_prompt import (
     heads_apart,
     widths_of,
 )
-from pack.modules.keyframe_blend import BLENDS, blended
-from pack.modules.keyframes import Keyframes
-from pack.modules.prompt_settings import PromptSettings, parse_scales
+from pack.modules.control.keyframe_blend import BLENDS, blended
+from pack.modules.control.keyframes import Keyframes
+from pack.modules.control.prompt_settings import PromptSettings, parse_scales
 from safetensors.torch import save_file
 from tiny import unet
 from tiny_motion import motion_file

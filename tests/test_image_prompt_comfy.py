@@ -8,9 +8,9 @@ import pytest
 import torch
 from custom import advanced, forcing, scheduler_sigmas, theirs
 from pack.modules.checkpoints.image_prompt import load_image_prompt
-from pack.modules.image_prompt import cross_layers
-from pack.modules.keyframes import Keyframes
-from pack.modules.prompt_settings import PromptSettings, parse_scales
+from pack.modules.control.image_prompt import cross_layers
+from pack.modules.control.keyframes import Keyframes
+from pack.modules.control.prompt_settings import PromptSettings, parse_scales
 from tiny_motion import SDXL_UNET, UNET, image_model, ksample, motion_file, randomized, text
 from tiny_prompt import CLIP, SmallVision, in_two_dictionaries, pictures, prompt_file, prompt_state
 
@@ -140,8 +140,8 @@ def wrapped(model):
 def test_attention_equals_diffusers_processor(base, prompt):
     """One layer, with queries of its own: IPAdapterAttnProcessor2_0."""
     from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
-    from pack.host.comfyui.image_prompt import Decoupled, Look
-    from pack.modules.image_prompt import Mixture
+    from pack.host.comfyui.attach.image_prompt import Decoupled, Look
+    from pack.modules.control.image_prompt import Mixture
     from pack.modules.temporal.chunks import ROWS
 
     generator = torch.Generator().manual_seed(5)
@@ -335,7 +335,7 @@ def module(comfyui, tmp_path_factory):
 def test_windows_change_nothing_where_frames_do_not_know_each_other(mode, base, prompt, module):
     from pack import host
     from pack.modules.temporal.settings import MotionSettings
-    from pack.modules.windows import WindowPlan
+    from pack.modules.temporal.windows import WindowPlan
 
     still = host.apply_motion(base, module, MotionSettings(effect=0.0), "model")
     model = applied(still, prompt, keyframes=keyframes(0, 3, -1))
@@ -376,7 +376,7 @@ def one_level(core, settings):
 def test_chunks_of_frames_change_nothing(base, module, prompt, monkeypatch):
     """Motion modules let spatial layers see a few frames at a time: each then sees its own pictures."""
     from pack import host
-    from pack.host.comfyui import motion_call
+    from pack.host.comfyui.attach import motion_call
 
     model = applied(host.apply_motion(base, module), prompt, keyframes=keyframes(0, 3, -1))
     expected = sampled(model, frames=FRAMES)
@@ -519,7 +519,7 @@ def test_comfyuis_own_image_encoder(kind, base, tmp_path):
 
     import comfy.clip_model
     import comfy.clip_vision
-    from pack.host.comfyui.image_prompt import see
+    from pack.host.comfyui.attach.image_prompt import see
 
     settings = {
         "model_type": "clip_vision_model",

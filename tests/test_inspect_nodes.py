@@ -7,13 +7,13 @@ import pytest
 import tiny
 import torch
 from pack import host
-from pack.modules.attention_picture import attention_table, chosen, entropy_picture, map_picture, warnings_of
-from pack.modules.clip_report import FLOOR, motion_lines, spectrum_picture
-from pack.modules.compare import COMPARISONS, CompareSettings, compared
-from pack.modules.train import log
-from pack.modules.train.log_picture import log_picture, log_text
-from pack.modules.train.monitor import Reading
-from pack.nodes.inspect import (
+from pack.modules.disk import log
+from pack.modules.draw.attention_picture import attention_table, chosen, entropy_picture, map_picture, warnings_of
+from pack.modules.draw.clip_report import FLOOR, motion_lines, spectrum_picture
+from pack.modules.draw.log_picture import log_picture, log_text
+from pack.modules.measure.attention import Reading
+from pack.modules.measure.compare import COMPARISONS, CompareSettings, compared
+from pack.nodes.measure.measure import (
     LongTakeAttentionEntropy,
     LongTakeCompareVideos,
     LongTakeLossPlot,
@@ -226,10 +226,11 @@ def test_the_attention_node_looks_at_a_video_model(model):
 
 def test_what_the_node_tells_is_what_the_network_does(video, model):
     """The same frames through our own networks, watched by hand."""
-    from pack.modules.attention_picture import named
-    from pack.modules.noise import NoiseSchedule, frame_noise
-    from pack.modules.train.monitor import watching
-    from pack.modules.video_model import clean_prediction
+    from pack.modules.checkpoints.video_model import clean_prediction
+    from pack.modules.draw.attention_picture import named
+    from pack.modules.measure.attention import watching
+    from pack.modules.noise.levels import NoiseSchedule
+    from pack.modules.noise.seeded import frame_noise
 
     text = LongTakeAttentionEntropy.execute(model=model, latent=latent(), percent=0.4, seed=7).args[0]
     unet, motion = video.build()
@@ -245,7 +246,7 @@ def test_what_the_node_tells_is_what_the_network_does(video, model):
 
 
 def test_after_an_error_the_model_is_as_it_was(model, monkeypatch):
-    monkeypatch.setattr("pack.nodes.inspect.named", lambda watches: 1 / 0)
+    monkeypatch.setattr("pack.nodes.measure.measure.named", lambda watches: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         LongTakeAttentionEntropy.execute(model=model, latent=latent())
     assert not any("_mixed" in vars(item) for motion in host.motion_models(model) for item in motion.modules())

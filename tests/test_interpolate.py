@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 from einops import rearrange
-from pack.modules.interpolate import (
+from pack.modules.control.hints import (
     HINTS,
     LAYOUTS,
     MASKS,
@@ -20,7 +20,7 @@ from pack.modules.interpolate import (
     mixed,
     told,
 )
-from pack.modules.retiming import blended, retimed
+from pack.modules.control.retiming import blended, retimed
 
 
 def latents(frames, seed=0):

@@ -18,7 +18,7 @@ INPAINT = replace(UNET, in_channels=9)
 
 def hints(samples, /, **inputs):
     """(positive, negative, latent) of Hint Latents."""
-    from pack.nodes.interpolate import LongTakeHintLatents
+    from pack.nodes.keyframes.hints import LongTakeHintLatents
 
     given = {"positive": text(3), "negative": text(4), "samples": {"samples": samples}} | inputs
     return LongTakeHintLatents.execute(**given).args
@@ -31,7 +31,7 @@ def keys(count, channels=4, size=8, seed=0):
 def inpainting_model(tmp_path, frames=None):
     """An SD1.5 inpainting checkpoint in small, with a motion module."""
     from pack.modules.checkpoints.motion import load_motion_module
-    from pack.nodes.motion import LongTakeApplyMotionModule
+    from pack.nodes.motion.motion import LongTakeApplyMotionModule
 
     model = image_model(config=INPAINT, in_channels=9)
     model.model.set_inpaint()
@@ -74,8 +74,8 @@ def test_the_network_is_told_what_the_article_says(tmp_path, frames, k):
 
 def test_recursion_keeps_pinned_keyframes_bit_for_bit(tmp_path):
     """5 to 17 to 65 with Rollout, which gives back what is known as it was given."""
-    from pack.modules.schedules import NoiseLevels
-    from pack.nodes.forcing import LongTakeRollout
+    from pack.modules.sampling.schedules import NoiseLevels
+    from pack.nodes.forcing.forcing import LongTakeRollout
 
     model, first = inpainting_model(tmp_path, 65), keys(5)
     now = first
@@ -90,7 +90,7 @@ def test_recursion_keeps_pinned_keyframes_bit_for_bit(tmp_path):
 
 def test_other_samplers_keep_them_but_for_rounding(tmp_path):
     """The model's own numbers are the latent's times a factor, there and back."""
-    from pack.nodes.vdm import LongTakeVdmSampler
+    from pack.nodes.forcing.vdm import LongTakeVdmSampler
 
     model, first = inpainting_model(tmp_path), keys(5)
     positive, negative, latent, *_ = hints(first)
@@ -102,7 +102,7 @@ def test_other_samplers_keep_them_but_for_rounding(tmp_path):
 
 def test_windows_take_their_frames_hints_along(tmp_path):
     """Whole windows: each call is told the hints of its own frames, and all frames are told."""
-    from pack.nodes.windows import LongTakeContextWindows
+    from pack.nodes.motion.windows import LongTakeContextWindows
 
     model = inpainting_model(tmp_path)
     clip = keys(17)
@@ -121,7 +121,7 @@ def test_windows_take_their_frames_hints_along(tmp_path):
 def hinted_model(seed=0):
     """A LongTake video model with hints, of random weights."""
     from pack import host
-    from pack.modules.video_model import VideoModel, with_hints
+    from pack.modules.checkpoints.video_model import VideoModel, with_hints
 
     video = with_hints(video_model(seed, labels=(), unet=video_config()))
     first = video.unet["input_blocks.0.0.weight"].clone()
@@ -140,7 +140,7 @@ def test_a_longtake_model_with_hints_is_told_the_same(tmp_path):
     positive, negative, latent, *_ = hints(clip[::4], layout="custom", hint="linear", mask="between")
     with Watching(model) as seen:
         made = ksample(model, latent=latent["samples"], steps=2, positive=positive, negative=negative)
-    from pack.modules.interpolate import Layout
+    from pack.modules.control.hints import Layout
 
     told = Layout("linear", "between").hints(clip[::4], (0, 4, 8), 9).joined()
     assert all(torch.equal(part[:, 48:], told) for call in seen.inputs for part in call.chunk(2))
@@ -150,7 +150,7 @@ def test_a_longtake_model_with_hints_is_told_the_same(tmp_path):
 
 def test_a_rollout_shows_each_frame_its_own_hint():
     """Our own samplers show some frames of the clip at a time."""
-    from pack.nodes.forcing import LongTakeRollout
+    from pack.nodes.forcing.forcing import LongTakeRollout
 
     model, clip = hinted_model(), keys(9, 48, 4)
     positive, negative, _, frames, known_at = hints(clip[::4])
@@ -263,7 +263,7 @@ def test_cancel_in_the_middle_leaves_the_model_whole(tmp_path):
 
 def test_the_menu_offers_a_diffusers_folder_and_the_loader_takes_it(tmp_path):
     import folder_paths
-    from pack.nodes.models import LongTakeLoadVideoModel
+    from pack.nodes.models.models import LongTakeLoadVideoModel
 
     there = folder_paths.get_folder_paths("longtake_models")[0]
     path = folder(__import__("pathlib").Path(there), file_state(), name="toy_timelapse")
@@ -294,7 +294,7 @@ def interpolate_node(comfyui):
 
 def test_without_a_node_or_a_model_it_is_said_what_to_do(interpolate_node, monkeypatch):
     import nodes
-    from pack.nodes.interpolate import LongTakeInterpolateTo
+    from pack.nodes.keyframes.hints import LongTakeInterpolateTo
 
     images = torch.rand(3, 8, 8, 3)
     if interpolate_node is not None:
@@ -311,8 +311,8 @@ def test_comfyuis_node_is_given_the_work(interpolate_node, monkeypatch):
     """A stand-in of the same signature that blends: counts, times, and frames that were given."""
     import nodes
     from comfy_api.latest import io
-    from pack.modules.retiming import blended
-    from pack.nodes.interpolate import LongTakeInterpolateTo
+    from pack.modules.control.retiming import blended
+    from pack.nodes.keyframes.hints import LongTakeInterpolateTo
 
     class StandIn(io.ComfyNode):
         @classmethod
@@ -334,7 +334,7 @@ def test_a_real_network_of_comfyuis_gives_the_right_number_of_frames(interpolate
         pytest.skip("this ComfyUI has no frame interpolation")
     import comfy.model_patcher
     from comfy_extras.frame_interpolation_models.ifnet import IFNet
-    from pack.nodes.interpolate import LongTakeInterpolateTo
+    from pack.nodes.keyframes.hints import LongTakeInterpolateTo
 
     network = randomized(IFNet(head_ch=4, channels=[32, 16, 16, 16, 16])).eval().requires_grad_(False)
     cpu = torch.device("cpu")

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pack.modules.keyframes import Keyframes
-from pack.nodes.keyed_control import LongTakeKeyframedControlNet
+from pack.modules.control.keyframes import Keyframes
+from pack.nodes.keyframes.keyed_control import LongTakeKeyframedControlNet
 from sparing import sparing
 from test_whole_windows import (
     CONTROLS,

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pack.modules.keyframe_picture import LEFT, RIGHT, STRIP, WIDTH, draw_keyframes
-from pack.modules.keyframes import Keyframes, read_frames, read_strengths
-from pack.nodes.keyframes import LongTakeKeyframes
+from pack.modules.control.keyframes import Keyframes, read_frames, read_strengths
+from pack.modules.draw.keyframe_picture import LEFT, RIGHT, STRIP, WIDTH, draw_keyframes
+from pack.nodes.keyframes.keyframes import LongTakeKeyframes
 
 
 def pictures(count, height=6, width=9):

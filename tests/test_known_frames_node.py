@@ -6,10 +6,10 @@ import pytest
 import torch
 from einops import rearrange, reduce
 from pack import host
-from pack.modules.keyframes import Keyframes
-from pack.modules.thumbnails import thumbnails
-from pack.nodes.forcing import LongTakeNoiseLevels, LongTakeRollout
-from pack.nodes.known_frames import LongTakeKnownFrames
+from pack.modules.control.keyframes import Keyframes
+from pack.modules.draw.thumbnails import thumbnails
+from pack.nodes.forcing.forcing import LongTakeNoiseLevels, LongTakeRollout
+from pack.nodes.keyframes.known_frames import LongTakeKnownFrames
 from tiny import video_model
 
 SIDE = 16

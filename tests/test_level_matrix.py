@@ -4,11 +4,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from pack.modules.level_matrix import MATRICES, NAMES, LevelMatrix, matrix_of, planned
-from pack.modules.level_picture import cost_of, draw_levels
-from pack.modules.samplers import rollout
-from pack.modules.schedules import SCHEDULES, NoiseLevels
-from pack.nodes.forcing import LongTakeNoiseLevels
+from pack.modules.draw.level_picture import cost_of, draw_levels
+from pack.modules.sampling.level_matrix import MATRICES, NAMES, LevelMatrix, matrix_of, planned
+from pack.modules.sampling.samplers import rollout
+from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.nodes.forcing.forcing import LongTakeNoiseLevels
 
 
 def on_the_line(place, row, frames, steps):
@@ -188,7 +188,7 @@ def test_the_cost_in_words():
 
 
 def test_the_picture_holds_the_map_and_a_strip_of_calls():
-    from pack.modules import level_picture as drawing
+    from pack.modules.draw import level_picture as drawing
 
     levels = planned("pyramid", 30, 4, lag=1, known=2)
     picture = draw_levels(levels, 12)

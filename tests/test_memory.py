@@ -6,10 +6,10 @@ import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.memory import CHUNKS, Call, choose, estimate, human
 from pack.modules.temporal import transformer
+from pack.modules.temporal.memory import CHUNKS, Call, choose, estimate, human
 from pack.modules.temporal.slots import widths
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet, peak_of
 from tiny_motion import SDXL_UNET, UNET, image_model, ksample, motion_file
 

@@ -7,19 +7,11 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from pack.modules.clip_report import video_report
-from pack.modules.features import Features, random3d, samples_of, torchscript
-from pack.modules.flow import backward_flow, luminance, warped
-from pack.modules.metrics import (
-    difference,
-    drift,
-    even_buckets,
-    frechet_distance,
-    gaussian,
-    inception_score,
-    look,
-)
-from pack.modules.spectrum import check_clip, motion_compensated, motion_spectrum, second_difference_ratio
+from pack.modules.data.flow import backward_flow, luminance, warped
+from pack.modules.draw.clip_report import video_report
+from pack.modules.measure.features import Features, random3d, samples_of, torchscript
+from pack.modules.measure.metrics import difference, drift, even_buckets, frechet_distance, gaussian, inception_score, look
+from pack.modules.measure.spectrum import check_clip, motion_compensated, motion_spectrum, second_difference_ratio
 
 FRAMES = 16
 
@@ -90,7 +82,7 @@ def test_the_spectrum_is_that_of_a_plain_sum():
 
 def test_parts_of_the_picture_add_up(monkeypatch):
     whole = motion_spectrum(jitter())
-    monkeypatch.setattr("pack.modules.spectrum.PIXELS", 100)
+    monkeypatch.setattr("pack.modules.measure.spectrum.PIXELS", 100)
     assert motion_spectrum(jitter()).amplitudes == pytest.approx(whole.amplitudes)
 
 

@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from pack.modules.measure.alarms import Finding, Snapshot, findings, rate_factor
+from pack.modules.measure.attention import Reading, attention_weights, attentions_of, gradient_norms, normalised_entropy, watching
 from pack.modules.temporal.frames import Frames, Gain
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.train.alarms import Finding, Snapshot, findings, rate_factor
-from pack.modules.train.monitor import Reading, attention_weights, attentions_of, gradient_norms, normalised_entropy, watching
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from tiny_motion import randomized, slot_widths
 from torch import nn
 

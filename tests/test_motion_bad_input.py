@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 from pack import host
-from pack.nodes.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule, LongTakeMotionKeyframe
-from pack.nodes.motion_lora import LongTakeApplyMotionLora
-from pack.nodes.noise import LongTakeClipNoise, LongTakeFreeInit
-from pack.nodes.windows import LongTakeContextWindows, LongTakeShowPlan
+from pack.nodes.motion.motion import LongTakeApplyMotionModule, LongTakeLoadMotionModule, LongTakeMotionKeyframe
+from pack.nodes.motion.motion_lora import LongTakeApplyMotionLora
+from pack.nodes.motion.windows import LongTakeContextWindows, LongTakeShowPlan
+from pack.nodes.noise.noise import LongTakeClipNoise, LongTakeFreeInit
 from safetensors.torch import save_file
 from tiny import video_model
 from tiny_lora import adapter_state, lora_state

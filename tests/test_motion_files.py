@@ -12,12 +12,12 @@ from pack.modules.checkpoints.families import FAMILIES, Contents
 from pack.modules.checkpoints.files import KINDS, MOTION_MODULE, kind
 from pack.modules.checkpoints.formats import FORMATS, SLOT
 from pack.modules.checkpoints.motion import check_base, graft_camera, load_motion_module
-from pack.modules.checkpoints.slots import BASES
-from pack.modules.noise import NOISE_SCHEDULES
+from pack.modules.nets.unet import UNet
+from pack.modules.noise.levels import NOISE_SCHEDULES
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import sinusoid
+from pack.modules.temporal.slot_names import BASES
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.unet import UNet
 from safetensors.torch import save_file
 from tiny_motion import (
     FAMILY_SHAPES,

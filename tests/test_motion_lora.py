@@ -500,7 +500,7 @@ def test_scheduled_and_constant_ones_chain_and_leave_nothing(tmp_path, animated)
 @pytest.mark.comfy
 def test_each_frame_is_scheduled_by_its_own_noise_level(tmp_path, animated):
     """One model call with frames at two levels: a frame's own level decides what its layers do."""
-    from pack.host.comfyui.motion_lora import SCHEDULED, Schedule
+    from pack.host.comfyui.attach.motion_lora import SCHEDULED, Schedule
 
     scheduled = host.apply_motion_lora(animated, load_motion_lora(lora_file(tmp_path)), 1.0, None, 0.5, 1.0)
     patcher = scheduled.get_additional_models_with_key(SCHEDULED)[0]
@@ -528,7 +528,7 @@ def test_each_frame_is_scheduled_by_its_own_noise_level(tmp_path, animated):
 def test_frames_on_both_sides_of_its_end_inside_windows_are_refused_before_the_call(tmp_path, animated):
     from types import SimpleNamespace
 
-    from pack.host.comfyui.motion_lora import around_call, inject
+    from pack.host.comfyui.attach.motion_lora import around_call, inject
     from pack.host.comfyui.options import SAMPLING
 
     scheduled = host.apply_motion_lora(animated, load_motion_lora(lora_file(tmp_path)), 1.0, None, 0.0, 0.5)
@@ -650,7 +650,7 @@ def test_the_standalone_host_rebuilds_the_module(tmp_path):
 
 
 def test_the_node_finds_files_of_both_folders(tmp_path, monkeypatch):
-    from pack.nodes.motion_lora import LongTakeApplyMotionLora
+    from pack.nodes.motion.motion_lora import LongTakeApplyMotionLora
 
     places = {"motion_loras": tmp_path / "motion", "loras": tmp_path / "spatial"}
     for folder in places.values():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from pack.modules.noise import NoiseSchedule
+from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.temporal.frames import resized
 from pack.modules.temporal.settings import (
     BlockRule,

@@ -15,13 +15,14 @@ import numpy as np
 import pack
 import pytest
 import torch
+from pack.modules.checkpoints.video_model import load_video_model
 from pack.modules.data.captions import NOT_NEEDED
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
+from pack.modules.measure.alarms import Finding
 from pack.modules.temporal.frames import Frames
 from pack.modules.train import attention_watch, recorder
-from pack.modules.train.alarms import Finding
 from pack.modules.train.attention_watch import AttentionWatch, WatchSettings
 from pack.modules.train.base import Encoder
 from pack.modules.train.engine import Run, train
@@ -34,7 +35,6 @@ from pack.modules.train.session import Manner, Place
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.sources import FromClips, FromShapes, folded, words_of
 from pack.modules.train.weights import WeightSettings, loss_weights
-from pack.modules.video_model import load_video_model
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import SHORT, native, one_thread, run_command, small
@@ -265,7 +265,7 @@ def alarming(snapshots):
 
 def test_a_run_that_slows_down_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(attention_watch, "findings", alarming)
-    monkeypatch.setattr("pack.modules.train.alarms.findings", alarming)
+    monkeypatch.setattr("pack.modules.measure.alarms.findings", alarming)
 
     def run(path=None, lower=True):
         task = native(TINY["transformer"], FAST)
@@ -408,10 +408,10 @@ def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
 
 def test_the_node_trains_on_clips_and_the_model_rolls_out(tmp_path, monkeypatch, dataset):
     from pack import host
-    from pack.nodes.forcing import LongTakeRollout
-    from pack.nodes.inspect import LongTakeLossPlot
-    from pack.nodes.models import LongTakeLabelPrompt
-    from pack.nodes.train import LongTakeTrainVideoModel
+    from pack.nodes.forcing.forcing import LongTakeRollout
+    from pack.nodes.measure.measure import LongTakeLossPlot
+    from pack.nodes.models.models import LongTakeLabelPrompt
+    from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
     asked = {

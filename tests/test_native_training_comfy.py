@@ -59,8 +59,8 @@ def test_the_workflow_runs_from_the_queue(folder, tmp_path_factory):
 
 
 def test_a_real_vae_is_trained_through_and_cancel_keeps_the_checkpoint(folder, monkeypatch, image_vae):
-    from pack.nodes.data import LongTakeShapesClips
-    from pack.nodes.train import LongTakeTrainVideoModel
+    from pack.nodes.train.data import LongTakeShapesClips
+    from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     done = []
 

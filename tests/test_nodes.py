@@ -29,8 +29,8 @@ def node(request):
 
 
 def test_every_file_is_loaded():
-    loaded = {Path(file.__file__ or "").name for file in pack.nodes.node_files()}
-    assert loaded == {path.name for path in ROOT.glob("nodes/*.py")} - {"__init__.py"}
+    loaded = {Path(file.__file__ or "") for file in pack.nodes.node_files()}
+    assert loaded == set(ROOT.glob("nodes/**/*.py")) - {ROOT / "nodes" / "__init__.py"}
     assert NODES
 
 

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from pack.modules.noise import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule, broadcast, frame_noise, frame_seed
+from pack.modules.noise.levels import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule
+from pack.modules.noise.seeded import broadcast, frame_noise, frame_seed
 
 
 @pytest.fixture(params=NOISE_SCHEDULES)

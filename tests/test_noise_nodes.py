@@ -5,10 +5,10 @@ import torch
 from einops import rearrange
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.clip_noise import KINDS, SOURCES, Clip, Layer, clip_noise, joint_noise
-from pack.modules.freeinit import FreeInit
-from pack.modules.noise import frame_noise
-from pack.nodes.noise import LongTakeClipNoise, LongTakeFreeInit
+from pack.modules.noise.clip_noise import KINDS, SOURCES, Clip, Layer, clip_noise, joint_noise
+from pack.modules.noise.freeinit import FreeInit
+from pack.modules.noise.seeded import frame_noise
+from pack.nodes.noise.noise import LongTakeClipNoise, LongTakeFreeInit
 from sparing import sparing
 from tiny_motion import image_model, ksample, motion_file, text
 
@@ -392,7 +392,7 @@ class TestFreeInit:
         assert len(seen) == 2 and not torch.equal(*seen)
 
     def test_latents_of_other_shapes_are_refused(self, model):
-        from pack.host.comfyui import noise
+        from pack.host.comfyui.attach import noise
 
         with pytest.raises(ValueError, match="frames of one clip"):
             noise.shaped(torch.ones(1, 1, 64), (Layer(),), 0)

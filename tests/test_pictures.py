@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pack.modules.pictures import contact_sheet, curves, heat_map, marked, smoothed
+from pack.modules.draw.pictures import contact_sheet, curves, heat_map, marked, smoothed
 
 
 def test_heat_map_brightens_with_the_value():

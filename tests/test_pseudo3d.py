@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from pack.modules.checkpoints.pseudo3d import FOLDER, load_pseudo3d, new_inside
+from pack.modules.nets.unet import UNet, UNetConfig
 from pack.modules.temporal.frames import Frames
 from pack.modules.temporal.slots import empty, fill, norms, swap
-from pack.modules.unet import UNet, UNetConfig
 from safetensors.torch import save_file
 from tiny_motion import randomized
 

@@ -10,23 +10,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pack import host
-from pack.modules.branches import Branch
-from pack.modules.forcing import Forcing
-from pack.modules.goals import GOALS, GoalGuidance, named
-from pack.modules.gradients import Gradients, checkpointed, normal
-from pack.modules.guidance import Composed, HistoryGuidance, compose
-from pack.modules.reconstruction import NO_MODULES, PAST_ONLY, UNSEEN, Known, ReconstructionGuidance, Small
-from pack.modules.samplers import Job
-from pack.modules.schedules import NoiseLevels
-from pack.modules.steering import ALWAYS, Space, When, asked_by, fitted
+from pack.modules.guidance.branches import Branch
+from pack.modules.guidance.goals import GOALS, GoalGuidance, named
+from pack.modules.guidance.history import Composed, HistoryGuidance, compose
+from pack.modules.guidance.reconstruction import NO_MODULES, PAST_ONLY, UNSEEN, Known, ReconstructionGuidance, Small
+from pack.modules.guidance.steering import ALWAYS, Space, When, asked_by, fitted
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.samplers import Job
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.vdm import VdmSampler
+from pack.modules.sampling.view import View
 from pack.modules.temporal.chunks import Chunks, spatial_layers
+from pack.modules.temporal.gradients import Gradients, checkpointed, normal
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.slots import empty, fill, widths
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.vdm import VdmSampler
-from pack.modules.view import View
-from pack.nodes.models import LongTakeLabelPrompt
-from pack.nodes.reconstruction import LongTakeGoalGuidance, LongTakeReconstructionGuidance, frame_numbers
+from pack.nodes.guidance.reconstruction import LongTakeGoalGuidance, LongTakeReconstructionGuidance, frame_numbers
+from pack.nodes.models.models import LongTakeLabelPrompt
 from tiny import seeded, unet, video_model
 
 FULL = TemporalConfig(heads=2, attentions=1, groups=8, positions="rotary", mask="full")

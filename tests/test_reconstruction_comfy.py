@@ -8,15 +8,15 @@ import tiny_wan
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.goals import GoalGuidance, named
-from pack.modules.gradients import Gradients
-from pack.modules.reconstruction import NO_MODULES, Known, ReconstructionGuidance
-from pack.modules.steering import When, differentiated
+from pack.modules.guidance.goals import GoalGuidance, named
+from pack.modules.guidance.reconstruction import NO_MODULES, Known, ReconstructionGuidance
+from pack.modules.guidance.steering import When, differentiated
+from pack.modules.temporal.gradients import Gradients
 from pack.modules.temporal.settings import MotionSettings
-from pack.modules.windows import WindowPlan
-from pack.nodes.guidance import LongTakeGuider
-from pack.nodes.reconstruction import LongTakeReconstructionGuidance
-from pack.nodes.vdm import LongTakeExtend, LongTakeVdmSampler
+from pack.modules.temporal.windows import WindowPlan
+from pack.nodes.forcing.vdm import LongTakeExtend, LongTakeVdmSampler
+from pack.nodes.guidance.guidance import LongTakeGuider
+from pack.nodes.guidance.reconstruction import LongTakeReconstructionGuidance
 from sparing import sparing
 from test_whole_windows import CONTROLS, controlled, hints
 from tiny_motion import image_model, motion_file, text
@@ -298,7 +298,7 @@ def test_a_guider_may_be_used_again(later):
 
 def test_weights_that_layers_use_as_they_are():
     """Position tables and scales: no layer of ComfyUI's gives them out, so they are exchanged for the length of a sampling."""
-    from pack.host.comfyui.gradients import differentiable
+    from pack.host.comfyui.sampling.gradients import differentiable
 
     with torch.inference_mode():
         module = nn.Module()
@@ -313,7 +313,7 @@ def test_weights_that_layers_use_as_they_are():
 
 def test_weights_in_a_graph_are_copies():
     """Layers may be given their weights in a buffer that the next layer's go into."""
-    from pack.host.comfyui.gradients import own_copy
+    from pack.host.comfyui.sampling.gradients import own_copy
 
     weight = torch.ones(3)
     with torch.no_grad():
@@ -324,7 +324,7 @@ def test_weights_in_a_graph_are_copies():
 
 def test_conditions_leave_inference_mode_for_the_call():
     import comfy.conds
-    from pack.host.comfyui.gradients import predicted
+    from pack.host.comfyui.sampling.gradients import predicted
 
     with torch.inference_mode():
         tokens, given = torch.full((3,), 2.0), torch.full((3,), 5.0)

@@ -11,9 +11,11 @@ import tiny
 import tiny_training
 import torch
 from pack import host
-from pack.modules import samplers
-from pack.modules.forcing import Forcing
-from pack.modules.schedules import NoiseLevels
+from pack.modules.checkpoints.video_model import VideoModelInfo, load_video_model
+from pack.modules.sampling import samplers
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.view import History
 from pack.modules.temporal import pseudo3d, transformer
 from pack.modules.temporal.frames import Frames, Gain, Hint
 from pack.modules.temporal.kinds import KINDS
@@ -24,10 +26,8 @@ from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.train.engine import Run, train
 from pack.modules.train.native import two_streams
 from pack.modules.train.recipes import TEMPORAL, shapes_model
-from pack.modules.video_model import VideoModelInfo, load_video_model
-from pack.modules.view import History
-from pack.nodes import forcing as forcing_nodes
-from pack.nodes import models as model_nodes
+from pack.nodes.forcing import forcing as forcing_nodes
+from pack.nodes.models import models as model_nodes
 from safetensors import safe_open
 from sparing import sparing
 from tiny_training import held_out_loss, native
@@ -226,7 +226,7 @@ def test_beside_the_true_clip_a_noisy_frame_sees_the_true_past_and_itself(kind, 
 
 
 def test_windows_of_the_temporal_modules_do_not_cut_a_scan():
-    from pack.modules.windows import WindowPlan
+    from pack.modules.temporal.windows import WindowPlan
 
     made, x = one(), clip()
     windows = WindowPlan(length=4, overlap=2).windows(COUNT, 0)
@@ -470,7 +470,7 @@ def test_the_gradient_goes_back_through_time():
 
 def node_model(monkeypatch, folder, kind, steps=2):
     """A file that the training node has made; nodes of both hosts find it by its name."""
-    from pack.nodes.train import LongTakeTrainVideoModel
+    from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     monkeypatch.setattr(host, "model_directory", lambda kind: folder)
     with torch.inference_mode():
@@ -674,8 +674,8 @@ def test_conditions_in_calls_of_their_own_keep_their_own_state(monkeypatch):
 def test_windows_of_the_whole_model_give_a_recurrent_model_the_whole_clip(kind, counted, monkeypatch):
     """Each window goes on from the one before it at the same step, so all of them agree with a single call about all frames."""
     from pack.host.comfyui import held
-    from pack.host.comfyui.windows import whole_windows
-    from pack.modules.windows import WindowPlan
+    from pack.host.comfyui.sampling.windows import whole_windows
+    from pack.modules.temporal.windows import WindowPlan
     from tiny_motion import ksample
 
     monkeypatch.setattr(held, "Memory", counted)
@@ -707,7 +707,7 @@ def test_an_interrupted_take_leaves_no_state(monkeypatch):
             raise comfy.model_management.InterruptProcessingException
 
     with monkeypatch.context() as patch:
-        patch.setattr("pack.host.comfyui.sampling.Progress.update", stop)
+        patch.setattr("pack.host.comfyui.sampling.sampling.Progress.update", stop)
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             rolled(host, model)
     assert network.past is None

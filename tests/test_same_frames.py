@@ -7,7 +7,8 @@ import pack
 import pytest
 import torch
 from pack import host
-from pack.nodes import forcing, models
+from pack.nodes.forcing import forcing
+from pack.nodes.models import models
 
 WORKFLOW = json.loads((Path(pack.__file__).parent / "workflows" / "api" / "long_take.json").read_text(encoding="utf-8"))
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from pack.modules.noise import NoiseSchedule
-from pack.modules.samplers import Step, rollout
-from pack.modules.schedules import SCHEDULES, NoiseLevels
-from pack.modules.stepping import move
-from pack.modules.view import History, View
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.sampling.samplers import Step, rollout
+from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.sampling.stepping import move
+from pack.modules.sampling.view import History, View
 
 SHAPE = (3, 4, 5)
 TABLE = NoiseSchedule.named("cosine")
@@ -53,7 +53,7 @@ def test_a_perfect_model_gives_the_truth_under_every_schedule(schedule, eta):
 
 def test_full_sequence_is_euler():
     clip, _ = run(shrinking, schedule="full_sequence")
-    from pack.modules.noise import frame_noise
+    from pack.modules.noise.seeded import frame_noise
 
     sigmas = TABLE.levels(5).flip(0)
     x = frame_noise(SHAPE, 3, range(10)) * (1 + sigmas[0] ** 2).sqrt()

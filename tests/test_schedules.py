@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from pack.modules.known_frames import gaps, known_frames, numbers_of, only_at_the_start
-from pack.modules.schedules import SCHEDULES, NoiseLevels, least_lag
+from pack.modules.sampling.known_frames import gaps, known_frames, numbers_of, only_at_the_start
+from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels, least_lag
 
 CASES = [
     (name, frames, steps, lag, block, known)

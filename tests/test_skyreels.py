@@ -3,10 +3,10 @@
 import pytest
 import torch
 from pack.modules.checkpoints.skyreels import fps_modulation, read_fps
-from pack.modules.forcing import Forcing
-from pack.modules.schedules import NoiseLevels
-from pack.modules.skyreels import block_causal, whole_timesteps
-from pack.modules.view import History, plain
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.view import History, plain
+from pack.modules.temporal.skyreels import block_causal, whole_timesteps
 from safetensors.torch import save_file
 from tiny_wan import FRAMES, skyreels_transformer, text, video, wan_model, wan_state
 from torch.nn import functional as F
@@ -166,7 +166,7 @@ def test_fps_files_that_cannot_be_used_are_refused(tmp_path):
 
 
 def skyreels(model, **given):
-    from pack.host.comfyui.skyreels import apply_skyreels
+    from pack.host.comfyui.attach.skyreels import apply_skyreels
 
     return apply_skyreels(model, **given)
 

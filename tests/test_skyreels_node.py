@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from pack import host
-from pack.nodes.skyreels import LongTakeSkyReels
+from pack.nodes.forcing.skyreels import LongTakeSkyReels
 from safetensors.torch import save_file
 from test_skyreels import fps_weights
 from tiny_motion import image_model
@@ -52,7 +52,7 @@ def test_the_workflow_says_the_same_everywhere():
     assert levels["block"] == of_class(WORKFLOW, "LongTakeSkyReels")["causal_block_size"]
     assert of_class(WORKFLOW, "LongTakeSkyReels")["fps_file"] == of_class(WORKFLOW, "UNETLoader")["unet_name"]
     assert of_class(WORKFLOW, "CreateVideo")["fps"] == of_class(WORKFLOW, "LongTakeSkyReels")["fps"]
-    schedules = importlib.import_module("pack.modules.schedules")
+    schedules = importlib.import_module("pack.modules.sampling.schedules")
     given = {name: levels[name] for name in ("frames", "steps", "lag", "block", "known")}
     in_flight = schedules.NoiseLevels.named(levels["schedule"], **given).in_flight()
     assert in_flight == 15

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from pack.modules.noise import NoiseSchedule
-from pack.modules.sparsectrl import SparseControl
+from pack.modules.control.sparsectrl import SparseControl
+from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.train.denoising import Batch, Objective
 from pack.modules.train.engine import Run, train
 from pack.modules.train.native import frozen, native_network

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from pack.modules.checkpoints.sparsectrl import SparseControlFile, load_sparse_control, released_state
-from pack.modules.keyframes import Keyframes
-from pack.modules.sparse_pictures import SparseSettings, at_size
-from pack.modules.sparsectrl import SparseConfig, SparseControl, output_widths
+from pack.modules.control.keyframes import Keyframes
+from pack.modules.control.sparse_pictures import SparseSettings, at_size
+from pack.modules.control.sparsectrl import SparseConfig, SparseControl, output_widths
 from pack.modules.temporal.frames import Frames
 from safetensors.torch import save_file
 from tiny_motion import UNET, image_encoder_state, motion_state, randomized

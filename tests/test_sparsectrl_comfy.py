@@ -5,10 +5,10 @@ import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.checkpoints.sparsectrl import load_sparse_control
-from pack.modules.keyframes import Keyframes
-from pack.modules.sparse_pictures import SparseSettings
+from pack.modules.control.keyframes import Keyframes
+from pack.modules.control.sparse_pictures import SparseSettings
 from pack.modules.temporal.frames import Frames
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from sparing import sparing
 from test_whole_windows import close, core_handler, drawn, guess, prompts, run, straddling, whole
 from tiny_motion import UNET, image_model, motion_file, text
@@ -95,7 +95,7 @@ class Recorder:
 @pytest.mark.parametrize("kind", ["rgb", "scribble"])
 def test_the_u_net_gets_what_the_encoder_makes_of_the_keyframes(kind, encoders, model):
     """Put together here by hand: condition, mask, text and timestep of each condition, and strength."""
-    from pack.modules.sparse_pictures import at_size
+    from pack.modules.control.sparse_pictures import at_size
 
     conds = led(encoders[kind], strength=0.7)
     record = Recorder(conds)

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from pack.modules.checkpoints.video_model import VideoModelInfo, load_video_model
+from pack.modules.nets.unet import UNetConfig
 from pack.modules.temporal.frames import Frames, Gain
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.normalise import QK_NORMS
 from pack.modules.temporal.transformer import TemporalConfig
+from pack.modules.temporal.windows import WindowPlan
 from pack.modules.train.sigma_reparam import SigmaReparam, attention_layers, folded
-from pack.modules.unet import UNetConfig
-from pack.modules.video_model import VideoModelInfo, load_video_model
-from pack.modules.windows import WindowPlan
 from tiny_motion import randomized
 from torch import nn
 

@@ -12,10 +12,11 @@ from pack.host import errors
 from pack.host.standalone import core_nodes, folders, models, sampling, schema, session, ui, writing
 from pack.host.standalone import schema as io
 from pack.host.standalone.executor import Executor, without_classes
-from pack.modules.noise import NoiseSchedule, frame_noise
-from pack.modules.samplers import Step
-from pack.modules.video_model import clean_prediction, new_networks
-from pack.modules.view import View
+from pack.modules.checkpoints.video_model import clean_prediction, new_networks
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.noise.seeded import frame_noise
+from pack.modules.sampling.samplers import Step
+from pack.modules.sampling.view import View
 from PIL import Image
 
 quiet = {"report": lambda report: None}

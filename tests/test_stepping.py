@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pack.modules import noise as noise_module
-from pack.modules.calls import Call
-from pack.modules.noise import KeptNoise, NoiseSchedule, frame_noise
-from pack.modules.samplers import rollout, started
-from pack.modules.schedules import SCHEDULES, NoiseLevels
-from pack.modules.stepping import Stepper, level_noise, move
-from pack.modules.view import KINDS, History, View
+from pack.modules.noise import seeded as noise_module
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.noise.seeded import KeptNoise, frame_noise
+from pack.modules.sampling.calls import Call
+from pack.modules.sampling.samplers import rollout, started
+from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.sampling.stepping import Stepper, level_noise, move
+from pack.modules.sampling.view import KINDS, History, View
 
 SHAPE = (3, 4, 5)
 TABLE = NoiseSchedule.named("cosine")

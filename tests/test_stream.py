@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 import torch
 from pack import host, run
-from pack.modules.fingerprint import fingerprint
-from pack.modules.forcing import Forcing
-from pack.modules.frame_files import FrameFiles, encoded
-from pack.modules.noise import NoiseSchedule
-from pack.modules.samplers import Job, rollout
-from pack.modules.schedules import NoiseLevels
-from pack.modules.stream import ENDLESS, Stream
-from pack.modules.streaming import Endless, Now
-from pack.modules.take_file import Saved, load
+from pack.modules.disk.fingerprint import fingerprint
+from pack.modules.disk.frame_files import FrameFiles, encoded
+from pack.modules.disk.take_file import Saved, load
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.sampling.endless import Endless, Now
+from pack.modules.sampling.endless_levels import ENDLESS, Stream
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.samplers import Job, rollout
+from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.view import History
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.view import History
-from pack.nodes.forcing import LongTakeRollout
-from pack.nodes.models import LongTakeLabelPrompt
-from pack.nodes.stream import LongTakeStream, beginning
+from pack.nodes.forcing.forcing import LongTakeRollout
+from pack.nodes.forcing.stream import LongTakeStream, beginning
+from pack.nodes.models.models import LongTakeLabelPrompt
 from PIL import Image
 from tiny import video_model
 

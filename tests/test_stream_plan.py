@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 import torch
-from pack.modules.schedules import SCHEDULES, NoiseLevels
-from pack.modules.stream import ENDLESS, Stream
+from pack.modules.sampling.endless_levels import ENDLESS, Stream
+from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
 
 CASES = [
     (1, 1, 1, 1, 0),

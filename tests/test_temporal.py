@@ -6,13 +6,13 @@ import math
 import pytest
 import tiny
 import torch
+from pack.modules.nets.unet import UNet, UNetConfig
 from pack.modules.temporal.frames import Frames
 from pack.modules.temporal.masks import MASKS, anchored, local
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import POSITIONS, Shaw, sinusoid
 from pack.modules.temporal.slots import MARK, empty, fill, slots, widths
 from pack.modules.temporal.transformer import TemporalConfig, TemporalTransformer
-from pack.modules.unet import UNet, UNetConfig
 
 FRAMES = 6
 

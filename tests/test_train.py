@@ -13,9 +13,13 @@ from pathlib import Path
 import pack
 import pytest
 import torch
-from pack.modules.noise import PREDICTIONS, NoiseSchedule, frame_seed
+from pack.modules.checkpoints.video_model import load_video_model
+from pack.modules.data import shapes
+from pack.modules.measure.shapes_metrics import quality, recognise
+from pack.modules.noise.levels import PREDICTIONS, NoiseSchedule
+from pack.modules.noise.seeded import frame_seed
 from pack.modules.temporal.frames import Frames
-from pack.modules.train import shapes, task
+from pack.modules.train import task
 from pack.modules.train.denoising import Batch, Objective, losses
 from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.levels import LEVELS
@@ -23,9 +27,7 @@ from pack.modules.train.methods import METHODS
 from pack.modules.train.native import two_streams
 from pack.modules.train.recipes import shapes_model
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.shapes_metrics import quality, recognise
 from pack.modules.train.weights import WeightSettings
-from pack.modules.video_model import load_video_model
 from safetensors.torch import load_file, save_file
 from tiny_training import SHORT, held_out_loss, native, one_thread, run_command, small
 
@@ -301,7 +303,7 @@ def test_bad_choices_are_one_sentence(change, sentence):
 
 def node(**values):
     """As a queue runs it: under inference mode."""
-    from pack.nodes.train import LongTakeTrainVideoModel
+    from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     with torch.inference_mode():
         return LongTakeTrainVideoModel.execute(**{"name": "mine", "steps": 2, "batch": 1, "width": 16} | values)

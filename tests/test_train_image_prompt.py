@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from pack.modules.checkpoints.image_prompt import load_image_prompt, save_image_prompt
-from pack.modules.image_prompt import cross_layers
-from pack.modules.noise import NoiseSchedule
+from pack.modules.checkpoints.video_model import new_networks
+from pack.modules.control.image_prompt import cross_layers
+from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.train.denoising import Batch, Objective
 from pack.modules.train.engine import Run, train
 from pack.modules.train.image_prompt import (
@@ -21,7 +22,6 @@ from pack.modules.train.image_prompt import (
 from pack.modules.train.native import frozen, native_network
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.stages import Lesson
-from pack.modules.video_model import new_networks
 from tiny import config, info, seeded
 
 CLIP, FRAMES, CONTEXT = 6, 2, 16

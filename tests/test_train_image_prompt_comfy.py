@@ -9,11 +9,11 @@ import torch
 from pack import host
 from pack.modules.checkpoints.image_prompt import load_image_prompt
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.prompt_settings import PromptSettings
+from pack.modules.control.prompt_settings import PromptSettings
 from pack.modules.train.denoising import Batch
 from pack.modules.train.image_prompt import SEEN, beside_text, new_image_prompt
 from pack.modules.train.options import Options
-from pack.nodes.train_image_prompt import LongTakeTrainImagePrompt
+from pack.nodes.train.train_image_prompt import LongTakeTrainImagePrompt
 from safetensors.torch import load_file
 from sparing import sparing
 from test_whole_windows import guess

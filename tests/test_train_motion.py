@@ -9,14 +9,14 @@ import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.checkpoints.motion_lora import load_motion_lora
+from pack.modules.measure.attention import Reading
 from pack.modules.train.encoded import conditioned, lengthened
-from pack.modules.train.monitor import Reading
 from pack.modules.train.options import Options, read_scope, usual_precision
 from pack.modules.train.starts import new_module
 from pack.modules.train.teaching import Files, teaching
-from pack.nodes.data import LongTakeClipsFromImages
-from pack.nodes.train_motion import LongTakeTrainMotion, encoded_clips, start_of
-from pack.nodes.training_options import LongTakeTrainingOptions
+from pack.nodes.train.data import LongTakeClipsFromImages
+from pack.nodes.train.train_motion import LongTakeTrainMotion, encoded_clips, start_of
+from pack.nodes.train.training_options import LongTakeTrainingOptions
 from safetensors.torch import load_file
 from tiny import info, unet, video_model
 from tiny_teaching import FRAMES, QUICK, WORDS, cancelled, folders_in, logged, same, shapes_of
@@ -160,7 +160,7 @@ def test_a_reparametrised_module_goes_on_to_the_same_weights_and_its_file_is_pla
 
 def test_a_collapse_lowers_the_rate_once(video, clips, places, monkeypatch):
     collapsed = Reading("up.1.0/0", (0.01, 0.02), 80.0)
-    monkeypatch.setattr("pack.modules.train.monitor.Watch.readings", lambda self: (collapsed,))
+    monkeypatch.setattr("pack.modules.measure.attention.Watch.readings", lambda self: (collapsed,))
     options = replace(QUICK, watch_every=1, lower_rate=True, decay="constant", warmup=0)
     report = teach(video, clips, what="motion_lora", steps=3, options=options)[-1]
     assert "look at a single frame" in report and "lowered to 0.5 of what was set" in report

@@ -11,7 +11,7 @@ from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.train.denoising import Batch
 from pack.modules.train.starts import built, new_module
-from pack.nodes.train_motion import LongTakeTrainMotion
+from pack.nodes.train.train_motion import LongTakeTrainMotion
 from safetensors.torch import load_file
 from tiny_motion import SDXL_UNET, image_model, ksample, motion_file, randomized, text
 from tiny_teaching import (

@@ -7,13 +7,13 @@ import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.sparsectrl import OWN, base_config, load_sparse_control, released_by, saved_state
-from pack.modules.noise import NoiseSchedule
-from pack.modules.sparsectrl import SparseControl
+from pack.modules.checkpoints.video_model import fold
+from pack.modules.control.sparsectrl import SparseControl
+from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.train.denoising import Batch
 from pack.modules.train.native import native_network
 from pack.modules.train.sparse import image_config, led_at, new_encoder, residuals_of, scribbles, shown_maps, sparse_config
-from pack.modules.video_model import fold
-from pack.nodes.train_sparse import LongTakeTrainSparseControl
+from pack.nodes.train.train_sparse import LongTakeTrainSparseControl
 from safetensors.torch import load_file, save_file
 from tiny import info, unet, video_model
 from tiny_sparse import PIXELS, RGB, network

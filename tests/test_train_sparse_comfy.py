@@ -9,19 +9,19 @@ import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.checkpoints.sparsectrl import OWN, load_sparse_control
+from pack.modules.control.keyframes import Keyframes
+from pack.modules.control.sparse_pictures import SparseSettings
 from pack.modules.data.captions import NOT_NEEDED
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.settings import ClipSettings
 from pack.modules.data.source import from_images
-from pack.modules.keyframes import Keyframes
-from pack.modules.noise import NoiseSchedule
-from pack.modules.sparse_pictures import SparseSettings
+from pack.modules.nets.unet import UNet
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.temporal.windows import WindowPlan
 from pack.modules.train.denoising import Batch
 from pack.modules.train.native import native_network
 from pack.modules.train.sparse import image_config, led_at, new_encoder, residuals_of
-from pack.modules.unet import UNet
-from pack.modules.windows import WindowPlan
-from pack.nodes.train_sparse import LongTakeTrainSparseControl
+from pack.nodes.train.train_sparse import LongTakeTrainSparseControl
 from safetensors.torch import load_file
 from sparing import sparing
 from test_whole_windows import guess, whole
@@ -163,7 +163,7 @@ def test_gradients_are_those_of_the_packs_own_network(model, recompute):
 
 def named(schedule):
     """The name of a noise schedule."""
-    from pack.modules.noise import NOISE_SCHEDULES
+    from pack.modules.noise.levels import NOISE_SCHEDULES
 
     return next(name for name in NOISE_SCHEDULES if torch.allclose(NoiseSchedule.named(name).sigmas, schedule.sigmas, rtol=1e-3))
 

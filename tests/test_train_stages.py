@@ -6,8 +6,9 @@ import pytest
 import torch
 from pack.modules.checkpoints.export import save
 from pack.modules.checkpoints.motion_lora import MotionLora, load_motion_lora, merged
-from pack.modules.gradients import checkpointed
-from pack.modules.noise import NoiseSchedule
+from pack.modules.checkpoints.video_model import new_networks
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.temporal.gradients import checkpointed
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.slots import widths
 from pack.modules.temporal.transformer import TemporalConfig
@@ -18,7 +19,6 @@ from pack.modules.train.losses import LossSettings
 from pack.modules.train.native import frozen, native_network
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.stages import Lesson, domain_adapter, dual_path, image_model, motion_lora, motion_module, single_frames
-from pack.modules.video_model import new_networks
 from tiny import LABELS, info, seeded
 
 FRAMES = 5

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from pack.modules.checkpoints.motion_lora import MotionLora, merged
-from pack.modules.noise import NoiseSchedule
+from pack.modules.checkpoints.video_model import new_networks
+from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.slots import widths
 from pack.modules.temporal.transformer import TemporalConfig
@@ -16,7 +17,6 @@ from pack.modules.train.losses import LossSettings
 from pack.modules.train.native import frozen, named_parameters, native_network, scoped
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.task import Denoising, Together
-from pack.modules.video_model import new_networks
 from tiny import LABELS, info, seeded
 
 FRAMES = 6

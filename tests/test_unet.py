@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from pack.modules.unet import UNetConfig, timestep_embedding
+from pack.modules.nets.unet import UNetConfig, timestep_embedding
 
 WEIGHTS = ("weight", "bias")
 RES = ("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3")
@@ -58,7 +58,7 @@ def test_names_are_stable_diffusions():
 
 def test_the_default_is_stable_diffusions():
     with torch.device("meta"):
-        from pack.modules.unet import UNet
+        from pack.modules.nets.unet import UNet
 
         unet = UNet(UNetConfig(context_dim=768))
     state = unet.state_dict()

@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 from pack import host
-from pack.modules.extension import Extension, about, frames_of, lengthened
-from pack.modules.guidance import Composed
-from pack.modules.noise import NoiseSchedule, frame_noise
-from pack.modules.reconstruction import PAST_ONLY, ReconstructionGuidance, Small
-from pack.modules.samplers import Job
-from pack.modules.stepping import move
+from pack.modules.guidance.extension import Extension, about, frames_of, lengthened
+from pack.modules.guidance.history import Composed
+from pack.modules.guidance.reconstruction import PAST_ONLY, ReconstructionGuidance, Small
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.noise.seeded import frame_noise
+from pack.modules.sampling.samplers import Job
+from pack.modules.sampling.stepping import move
+from pack.modules.sampling.vdm import REPLACEMENTS, VdmSampler, ancestral, langevin
+from pack.modules.sampling.view import SIGNAL, plain
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.vdm import REPLACEMENTS, VdmSampler, ancestral, langevin
-from pack.modules.view import SIGNAL, plain
-from pack.nodes.models import LongTakeLabelPrompt
-from pack.nodes.vdm import LongTakeExtend, LongTakeVdmSampler
+from pack.nodes.forcing.vdm import LongTakeExtend, LongTakeVdmSampler
+from pack.nodes.models.models import LongTakeLabelPrompt
 from tiny import video_model
 
 SHAPE = (3, 2, 2)

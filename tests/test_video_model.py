@@ -5,8 +5,7 @@ import json
 import pytest
 import tiny
 import torch
-from pack.modules.noise import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule
-from pack.modules.video_model import (
+from pack.modules.checkpoints.video_model import (
     VideoModelInfo,
     clean_prediction,
     fold,
@@ -15,6 +14,7 @@ from pack.modules.video_model import (
     unfold,
     with_training,
 )
+from pack.modules.noise.levels import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -195,7 +195,7 @@ def test_a_failing_save_leaves_the_old_file(tiny_video_model, tiny_video_file, m
         path.write_bytes(b"half of it")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("pack.modules.video_model.save_file", full_disk)
+    monkeypatch.setattr("pack.modules.checkpoints.video_model.save_file", full_disk)
     with pytest.raises(OSError, match="no space"):
         tiny_video_model.save(tiny_video_file)
     assert tiny_video_file.read_bytes() == before

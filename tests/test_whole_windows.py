@@ -6,7 +6,7 @@ import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.windows import WindowPlan
+from pack.modules.temporal.windows import WindowPlan
 from sparing import sparing
 from tiny_motion import UNET, image_model, motion_file, randomized, text
 
@@ -19,7 +19,7 @@ SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2s_ancestral"
 
 
 def whole(model, plan=PLAN):
-    from pack.host.comfyui.windows import whole_windows
+    from pack.host.comfyui.sampling.windows import whole_windows
 
     return whole_windows(model, plan)
 
@@ -221,7 +221,7 @@ def test_concatenated_latents_follow_the_window():
 def test_labels_follow_the_window():
     """``y``, as SDXL's size and pooled prompt."""
     import comfy.conds
-    from pack.host.comfyui.windows import frame_conds
+    from pack.host.comfyui.sampling.windows import frame_conds
 
     ids = torch.tensor([5, 6, 0])
     y, lists = torch.arange(7.0).view(-1, 1), [torch.arange(7.0).view(-1, 1), torch.zeros(1, 1)]
@@ -422,7 +422,7 @@ def test_a_controls_start_and_end_hold_for_each_frame(model):
 
 
 def test_controls_in_chunks_start_and_end_for_each_frame(model):
-    from pack.host.comfyui.windows import FrameHandler, handled
+    from pack.host.comfyui.sampling.windows import FrameHandler, handled
 
     limit = straddling(model)
     sigma = torch.tensor([limit * factor for factor in (0.3, 0.5, 0.2, 0.8, 3.0, 1.5, 0.9)])  # the first three are past its end
@@ -438,7 +438,7 @@ def test_controls_in_chunks_start_and_end_for_each_frame(model):
 @pytest.mark.parametrize("kind", CONTROLS)
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_controls_in_chunks_are_the_same(model, kind, chunk):
-    from pack.host.comfyui.windows import FrameHandler, handled
+    from pack.host.comfyui.sampling.windows import FrameHandler, handled
 
     for count in (FRAMES, 3, 1):
         chained = control_net(9)
@@ -654,7 +654,7 @@ def test_only_one_window_of_guesses_is_alive(model):
     import gc
     import weakref
 
-    from pack.host.comfyui.windows import FrameHandler
+    from pack.host.comfyui.sampling.windows import FrameHandler
 
     alive, most = [], []
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from browser import FOLDER, ROOT, Editor, browsing, frontend, lacking, serving
-from pack.modules.level_matrix import planned
-from pack.modules.pictures import heat_map
+from pack.modules.draw.pictures import heat_map
+from pack.modules.sampling.level_matrix import planned
 from PIL import Image, ImageDraw
 
 pytestmark = [

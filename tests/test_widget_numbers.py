@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pack.modules.keyframes import read_frames
-from pack.modules.level_matrix import CUSTOM, NAMES, planned
-from pack.modules.level_picture import cost_of
-from pack.nodes.forcing import known_at_all, numbers_of
+from pack.modules.control.keyframes import read_frames
+from pack.modules.draw.level_picture import cost_of
+from pack.modules.sampling.level_matrix import CUSTOM, NAMES, planned
+from pack.nodes.forcing.forcing import known_at_all, numbers_of
 from sparing import sparing
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from pack import host
-from pack.modules.windows import FUSES, MODES, SCHEDULES, WindowPlan
-from pack.nodes.windows import LongTakeContextWindows, LongTakeShowPlan
+from pack.modules.temporal.windows import FUSES, MODES, SCHEDULES, WindowPlan
+from pack.nodes.motion.windows import LongTakeContextWindows, LongTakeShowPlan
 
 
 @pytest.fixture

@@ -9,9 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from pack.modules.window_picture import LARGEST, LEFT, TOP, draw_plan
-from pack.modules.window_text import costs, describe, ranges, rows_of
-from pack.modules.windows import FUSE_AT, FUSES, LOOPING, MODES, SCHEDULES, WindowPlan, frames_of, fused_at, radical_inverse
+from pack.modules.draw.window_picture import LARGEST, LEFT, TOP, draw_plan
+from pack.modules.draw.window_text import costs, describe, ranges, rows_of
+from pack.modules.temporal.windows import (
+    FUSE_AT,
+    FUSES,
+    LOOPING,
+    MODES,
+    SCHEDULES,
+    WindowPlan,
+    frames_of,
+    fused_at,
+    radical_inverse,
+)
 
 LENGTHS = ((2, 0), (2, 1), (4, 1), (5, 2), (8, 6), (16, 0), (16, 4), (16, 12), (16, 15))
 FRAMES = (1, 2, 3, 5, 8, 15, 16, 17, 20, 24, 31, 32, 33, 48, 65, 100)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pack.modules.checkpoints.video_model import VideoModel, VideoModelInfo, new_networks, slot_subset
+from pack.modules.nets.unet import UNet, UNetConfig
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.unet import UNet, UNetConfig
-from pack.modules.video_model import VideoModel, VideoModelInfo, new_networks, slot_subset
 from torch import nn
 
 LABELS = ("disc", "square", "red", "blue")

@@ -6,10 +6,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
+from pack.modules.nets.unet import UNetConfig
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import sinusoid
 from pack.modules.temporal.transformer import TemporalConfig
-from pack.modules.unet import UNetConfig
 from safetensors.torch import save_file
 from torch import nn
 

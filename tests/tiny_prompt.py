@@ -1,7 +1,7 @@
 """Small IP-Adapter files for tests, and a CLIP vision model's stand-in."""
 
 import torch
-from pack.modules.image_prompt import ImagePromptModel, PromptShape, cross_layers, widths_of
+from pack.modules.control.image_prompt import ImagePromptModel, PromptShape, cross_layers, widths_of
 from safetensors.torch import save_file
 from tiny_motion import randomized
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from pack.modules.checkpoints.sparsectrl import released_state
-from pack.modules.sparsectrl import STEM, SparseConfig, SparseControl
+from pack.modules.control.sparsectrl import STEM, SparseConfig, SparseControl
 from pack.modules.temporal.positions import sinusoid
 from safetensors.torch import save_file
 from tiny_motion import UNET, in_diffusers_layout, randomized

@@ -1,5 +1,5 @@
 /**
- * The text of Keyframes' frames as a list of keyframes that can be dragged. Numbers are read as modules/keyframes.py reads them.
+ * The text of Keyframes' frames as a list of keyframes that can be dragged. Numbers are read as modules/control/keyframes.py reads them.
  *
  * A keyframe is {at, fromEnd}: its frame counted from the start of the clip, and whether it is written as counted from the end.
  */

@@ -1,4 +1,4 @@
-/** Frames of a clip that are given: how they are named, and the gaps that they leave. As modules/known_frames.py, sentences included. */
+/** Frames of a clip that are given: how they are named, and the gaps that they leave. As modules/sampling/known_frames.py, sentences included. */
 
 /** Python's text.split(): words between white space. */
 export function wordsOf(text) {

@@ -1,4 +1,4 @@
-/** Schedules that are written out row by row, and the plan that the widgets of Noise Levels ask for. As modules/level_matrix.py. */
+/** Schedules that are written out row by row, and the plan that the widgets of Noise Levels ask for. As modules/sampling/level_matrix.py. */
 
 import { knownFrames, numbersOf, widest, wordsOf } from "./known_frames.js";
 import { NoiseLevels, SCHEDULES } from "./schedules.js";

@@ -1,5 +1,5 @@
 /**
- * Schedules of noise levels by their offsets: level[m][f] = clip(steps + offset[f] - m, 0, steps). As modules/schedules.py, which says
+ * Schedules of noise levels by their offsets: level[m][f] = clip(steps + offset[f] - m, 0, steps). As modules/sampling/schedules.py, which says
  * what each of them is and where it is from; tests/test_widget_numbers.py compares the two.
  */
 

@@ -6,7 +6,7 @@ import { sourceOf, widgetOf } from "./live_widget.js";
 const ONE_FILE = ["LoadImage", "LoadImageOutput"];
 const JOINING = ["ImageBatch", "BatchImagesNode"]; // all their images, in order
 const SAME_IMAGES = ["ImageScale", "ImageScaleBy", "ImageScaleToTotalPixels", "ImageInvert"];
-const SHOWN = "longtake_keyframes"; // what nodes/keyframes.py tells of the images of a run
+const SHOWN = "longtake_keyframes"; // what nodes/keyframes/keyframes.py tells of the images of a run
 const ANIMATED = /\.(gif|webp|apng|avif)$/i; // one file, any number of images
 
 const OF_LAST_RUN = new WeakMap();

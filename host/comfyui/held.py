@@ -13,7 +13,7 @@ from ...modules.temporal.frames import Frames
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.past import Memories, Memory, Past
 from ...modules.temporal.settings import PLAIN, MotionSettings
-from ...modules.windows import WindowPlan, Windows
+from ...modules.temporal.windows import WindowPlan, Windows
 
 KEY = "longtake_motion"
 WINDOWS = "longtake_windows"  # an attachment of the MODEL: (mode, WindowPlan)

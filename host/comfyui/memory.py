@@ -8,8 +8,8 @@ import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ...modules.memory import Call, MemoryPlan, choose, estimate
 from ...modules.temporal.frames import Frames
+from ...modules.temporal.memory import Call, MemoryPlan, choose, estimate
 from .held import Held, Sampling, held_by, unet_of, windows_of
 
 PLAN = "longtake_memory"  # in transformer_options: the plan of the sampling under way

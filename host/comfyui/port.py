@@ -4,27 +4,27 @@ from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
 from ..mp4 import mp4
-from .camera import apply_camera
-from .context import context_windows
-from .first_frame import apply_first_frame
+from .attach.camera import apply_camera
+from .attach.context import context_windows
+from .attach.first_frame import apply_first_frame
+from .attach.image_prompt import apply_image_prompt
+from .attach.motion import apply_motion, window_plan
+from .attach.motion_lora import apply_motion_lora
+from .attach.noise import add_clip_noise, add_freeinit
+from .attach.pseudo3d import pseudo3d_model
+from .attach.skyreels import apply_skyreels
+from .attach.video import vae, video_info, video_model
+from .control.keyed_control import apply_keyed_control
+from .control.sparsectrl import apply_sparse_control, sparse_control
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
-from .guiding import coordinates_of, guider
 from .held import motion_models, unet_of
-from .image_prompt import apply_image_prompt
 from .interpolation import interpolated
-from .keyed_control import apply_keyed_control
 from .layout import in_model_numbers
 from .memory import device, memory_text
-from .motion import apply_motion, window_plan
-from .motion_lora import apply_motion_lora
-from .noise import add_clip_noise, add_freeinit
 from .progress import Progress, check_interrupt
-from .pseudo3d import pseudo3d_model
-from .sampling import forcing_sampler, level_sigmas, noise_schedule, sample
-from .skyreels import apply_skyreels
-from .sparsectrl import apply_sparse_control, sparse_control
+from .sampling.guiding import coordinates_of, guider
+from .sampling.sampling import forcing_sampler, level_sigmas, noise_schedule, sample
 from .training import clip_encoder, image_encoder, text_encoder, trainable
-from .video import vae, video_info, video_model
 
 name = "comfyui"
 

@@ -17,9 +17,9 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...modules.data.cache import Tensors, weights_key
-from ...modules.gradients import blocks_of, normal
-from ...modules.noise import NoiseSchedule
-from ...modules.recompute import Forward, as_now, recomputed, shadowed
+from ...modules.nets.gradient_checkpointing import Forward, as_now, recomputed, shadowed
+from ...modules.noise.levels import NoiseSchedule
+from ...modules.temporal.gradients import blocks_of, normal
 from ...modules.temporal.motion import MotionModel, functions_of
 from ...modules.temporal.settings import PLAIN
 from ...modules.temporal.slots import empty, fill, norms, swap, widths
@@ -28,13 +28,13 @@ from ...modules.train.denoising import Added, Batch, Network
 from ...modules.train.encoded import CONTEXT, LABELS, by_labels
 from ...modules.train.native import frames_of, frozen, per_frame
 from ...modules.train.settings import PRECISIONS
-from .gradients import differentiable
+from .attach.image_prompt import given, see
+from .attach.model_sampling import with_schedule
+from .attach.motion import MODELS, over_the_clip
+from .attach.motion_lora import SCHEDULED
+from .attach.video import video_info
 from .held import KEY, held_by, unet_of
-from .image_prompt import given, see
-from .model_sampling import with_schedule
-from .motion import MODELS, over_the_clip
-from .motion_lora import SCHEDULED
-from .video import video_info
+from .sampling.gradients import differentiable
 
 # ComfyUI's class for what a network predicts -> our name; the first that fits
 PREDICTED: tuple[tuple[type, str], ...] = (

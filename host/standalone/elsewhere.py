@@ -2,7 +2,7 @@
 
 from typing import Any, NoReturn
 
-from ...modules.windows import WindowPlan
+from ...modules.temporal.windows import WindowPlan
 from .models import Model
 
 

@@ -6,13 +6,13 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from ...modules.goals import unfolded
-from ...modules.gradients import Gradients, checkpointed
-from ...modules.steering import Space
+from ...modules.guidance.goals import unfolded
+from ...modules.guidance.steering import Space
+from ...modules.sampling.view import Denoise, View
 from ...modules.temporal.chunks import Chunks, spatial_layers
+from ...modules.temporal.gradients import Gradients, checkpointed
 from ...modules.temporal.motion import functions_of
 from ...modules.temporal.slots import fill
-from ...modules.view import Denoise, View
 from .models import Model
 
 PAST = ("causal", "local_causal")  # masks with which a frame sees itself and those before it

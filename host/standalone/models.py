@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ...modules.checkpoints.motion import check_base
-from ...modules.noise import NoiseSchedule
+from ...modules.checkpoints.video_model import VideoModel, VideoModelInfo, fold, unfold
+from ...modules.nets.unet import UNet
+from ...modules.noise.levels import NoiseSchedule
 from ...modules.temporal.motion import MotionModel, functions_of
 from ...modules.temporal.past import Memory
 from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.slots import empty, fill
-from ...modules.unet import UNet
-from ...modules.video_model import VideoModel, VideoModelInfo, fold, unfold
 
 if TYPE_CHECKING:
     from ...modules.checkpoints.motion import MotionModule

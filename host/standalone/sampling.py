@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...modules.guidance import on_model
-from ...modules.interpolate import beside
-from ...modules.samplers import Algorithm, Job, Step
-from ...modules.steering import asked_by, fitted
+from ...modules.checkpoints.video_model import clean_prediction
+from ...modules.control.hints import beside
+from ...modules.guidance.history import on_model
+from ...modules.guidance.steering import asked_by, fitted
+from ...modules.sampling.samplers import Algorithm, Job, Step
+from ...modules.sampling.view import Denoise, Guide, View, plain
 from ...modules.temporal.past import Memories, Memory
-from ...modules.video_model import clean_prediction
-from ...modules.view import Denoise, Guide, View, plain
 from .gradients import differentiable, space_of
 from .models import Model, device
 from .session import Progress, check_interrupt

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...modules.gradients import blocks_of
-from ...modules.noise import NOISE_SCHEDULES, NoiseSchedule
-from ...modules.recompute import Forward, as_now, recomputed, shadowed
+from ...modules.nets.gradient_checkpointing import Forward, as_now, recomputed, shadowed
+from ...modules.noise.levels import NOISE_SCHEDULES, NoiseSchedule
+from ...modules.temporal.gradients import blocks_of
 from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import empty, widths
 from ...modules.train.base import Base, Encoder, only_in_slots, refuse_hints

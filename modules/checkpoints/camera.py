@@ -5,17 +5,21 @@ the encoder's features to that attention's tokens. Both the authors' training fi
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from .encoders import pose_encoder_shapes
+from ..control.camera_model import CameraModel
+from ..control.encoders import pose_encoder_shapes
+from ..temporal.slot_names import in_order, levels
 from .files import check_weights, kind, read_state
 from .formats import POSITIONS
 from .positions import table_length
-from .slots import in_order, levels
 
 MERGE = re.compile(
     r"^((?:down|up)_blocks\.\d+\.motion_modules\.\d+)\.temporal_transformer\.transformer_blocks\.0\.attention_blocks\.0"
@@ -43,6 +47,13 @@ class Camera:
     def widths(self) -> dict[str, int]:
         """Channels by slot."""
         return {slot: len(merge["bias"]) for slot, merge in self.merges.items()}
+
+    def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> CameraModel:
+        """The network with these weights; it shares their memory."""
+        with torch.device("meta"):
+            model = CameraModel(self.widths, self.max_frames, ops, attention)
+        model.load(self.encoder, self.merges)
+        return model
 
 
 def load_camera(path: Path) -> Camera:

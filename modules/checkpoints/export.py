@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..temporal.positions import sinusoid
+from ..temporal.slot_names import MIDDLE, levels
 from .motion_lora import PEFT_METADATA, LowRank
-from .slots import MIDDLE, levels
 
 MOTION_LAYOUTS = ("AnimateDiff", "diffusers")
 LORA_LAYOUTS = ("AnimateDiff", "PEFT")

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TABLELESS = 64  # frames of the table that AnimateLCM makes in code; its files have none
-PIA_CHANNELS = 9  # of PIA's input layer: noisy latent, mask, latent of the picture
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..image_prompt import HEAD, ImagePromptModel, PromptShape, cross_layers, widths_of
+from ..control.image_prompt import HEAD, ImagePromptModel, PromptShape, cross_layers, widths_of
 from ..temporal.slots import BlockedUNet
 from .export import save
 from .files import check_weights, kind, read_state

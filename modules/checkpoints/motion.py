@@ -15,18 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..camera_model import CameraModel
-from ..first_frame import PiaInput, PictureEncoder
+from ..control.encoders import image_encoder_shapes
+from ..control.first_frame import PIA_CHANNELS, PiaInput, PictureEncoder
 from ..temporal.motion import MotionModel
+from ..temporal.slot_names import MIDDLE, described, in_order, levels
 from ..temporal.slots import BlockedUNet, widths
 from ..temporal.transformer import TemporalConfig
 from .camera import Camera
-from .encoders import image_encoder_shapes
-from .families import PIA_CHANNELS, Contents, family_of
+from .families import Contents, family_of
 from .files import check_weights, read_state
 from .formats import POSITIONS, SLOT, canonical_state, format_of
 from .positions import table_length
-from .slots import MIDDLE, described, in_order, levels
 
 CONV_IN, IMAGE_ENCODER = "conv_in.", "img_encoder."
 
@@ -72,7 +71,7 @@ class MotionModule:
         with torch.device("meta"):
             model = MotionModel(self.widths, replace(self.config, clip_norm=self.module_norms), ops, attention)
         model.load_state_dict(self.state, assign=True)
-        model.camera = self.camera and CameraModel.of(self.camera, ops, attention)
+        model.camera = self.camera and self.camera.build(ops, attention)
         if self.conv_in is not None:
             state = {f"{CONV_IN}{key}": value for key, value in self.conv_in.items()}
             model.input_layer = _filled(lambda: PiaInput(len(state[f"{CONV_IN}bias"]), ops), state)

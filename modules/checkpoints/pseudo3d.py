@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..nets.unet import Attention, UNet, UNetConfig
 from ..temporal.inside import InsideModel
-from ..unet import Attention, UNet, UNetConfig
 from .files import check_weights, kind, read_state
 
 GROUPS = 32  # of every norm, in all of these files

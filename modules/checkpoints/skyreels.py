@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..skyreels import SLOW
+from ..temporal.skyreels import SLOW
 from .files import check_weights, read_state
 
 FPS = re.compile(r"(?:^|\.)(fps_(?:embedding|projection)\..+)$")

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..sparsectrl import SparseConfig, SparseControl
+from ..control.sparsectrl import SparseConfig, SparseControl
+from ..nets.unet import UNetConfig
 from ..temporal.config import TemporalConfig
 from ..temporal.slots import BlockedUNet, is_attention
-from ..unet import UNetConfig
 from .export import motion_state
 from .files import SPARSECTRL, check_weights, kind, read_state
 from .formats import FORMATS, POSITIONS, canonical_state

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..file_names import check_writable
+from ..disk.file_names import check_writable
 from .clips import ClipDataset, Take
 
 ABOUT = "longtake_cache"

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..noise import frame_seed
+from ..noise.seeded import frame_seed
 from .captions import FLIPS, filled_in
 from .footage import Unreadable
 from .lengths import LEAVE_OUT, REFUSE, SHORT, one_of, spread

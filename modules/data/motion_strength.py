@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
-from ..flow import warped
+from .flow import warped
 
 SHORT_SIDE = 96  # pixels: flow is found in a smaller picture and told in pixels of the clip
 COARSEST = 12  # pixels of the shorter side in the coarsest picture

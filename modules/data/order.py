@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from ..noise import frame_seed
+from ..noise.seeded import frame_seed
 
 
 def steps_in_a_pass(sizes: Sequence[Hashable], batch: int) -> int:

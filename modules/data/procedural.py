@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..noise import frame_seed
-from ..train.shapes import COLOURS, SHAPES, coverage, triangle_wave
+from ..noise.seeded import frame_seed
 from .footage import Footage
 from .report import Report
+from .shapes import COLOURS, SHAPES, coverage, triangle_wave
 from .source import ClipSource, Found
 
 Draw = Callable[[str, float, float], float]

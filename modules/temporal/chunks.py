@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..recompute import parts_of, portion, recomputed
+from ..nets.gradient_checkpointing import parts_of, portion, recomputed
 from .slots import BlockedUNet, is_residual
 
 AD_PARAMS = "ad_params"  # where packs that hook attention layers look for the frames of the present call

@@ -7,14 +7,13 @@ The modules live outside the U-Net's tree, so a host can load and move them on t
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..unet import Attention
-from ..windows import Windows
+from ..nets.unet import Attention
 from .config import TemporalConfig
 from .frames import Frames, Gain, Group, Hint, way_back
 from .kinds import TemporalModule, class_of
@@ -22,9 +21,15 @@ from .masks import MASKS, anchored, local
 from .past import Past
 from .positions import POSITIONS
 from .slots import BlockedUNet, swap
+from .windows import Windows
 
-if TYPE_CHECKING:
-    from ..camera_model import CameraModel
+
+class HintModel(nn.Module):
+    """A network that comes with a motion module and tells its slots something of a whole clip, such as where a camera is."""
+
+    def hints(self, path: Any, height: int, width: int, *, strength: float, device: torch.device | str) -> dict[str, Hint]:
+        """What each slot is told: ``path`` of all frames of a clip, whose latents are ``height`` by ``width``."""
+        raise NotImplementedError
 
 
 class MotionModel(nn.Module):
@@ -61,7 +66,7 @@ class MotionModel(nn.Module):
         self.past: Past | None = None
         self.reach: int | None = None  # frames to either side that a frame sees at most; None for what the mask says
         self.first_seen = False  # whether every frame sees the first one all the same
-        self.camera: CameraModel | None = None  # a CameraCtrl module that a host may ask for hints
+        self.camera: HintModel | None = None  # a CameraCtrl module that a host may ask for hints
         self.input_layer: nn.Module | None = None  # PIA's, for noisy latents and what is given beside them
         self.picture_encoder: nn.Module | None = None  # AnimateLCM-I2V's, which a host may ask for features
         self.channels: Tensor | None = None

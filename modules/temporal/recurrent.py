@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..unet import Attention
+from ..nets.unet import Attention
 from .config import TemporalConfig
 from .frames import Frames, Gain, Hint
 from .past import SlotPast

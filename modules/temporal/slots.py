@@ -1,7 +1,7 @@
 """Slots: the places of a spatial U-Net where temporal modules sit, found by structure, and filled by swapping ``forward``.
 
 A slot is the layer that a temporal module follows: the last attention of a numbered block, else its residual block. The same code
-serves ``modules/unet.py`` and ComfyUI's ``UNetModel``: both number their blocks alike, and neither class is imported here.
+serves ``modules/nets/unet.py`` and ComfyUI's ``UNetModel``: both number their blocks alike, and neither class is imported here.
 
 Nothing is inserted into the U-Net. The anchor layer's ``forward`` is shadowed on the instance, so its state dict, its module names
 and other packs' references to it stay as they are.

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..unet import Attention, FeedForward
+from ..nets.unet import Attention, FeedForward
 from .config import TemporalConfig
 from .frames import Frames, Gain, Hint, resized
 from .normalise import QK_NORMS

@@ -19,7 +19,7 @@ from ..data.captions import NEEDED, NOT_NEEDED
 from ..data.clips import ClipDataset
 from ..data.find import Search, find_clips
 from ..data.settings import ClipSettings
-from ..noise import PREDICTIONS
+from ..noise.levels import PREDICTIONS
 from ..temporal.normalise import QK_NORMS
 from .attention_watch import WatchSettings
 from .engine import processes, rank

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from .alarms import WITHIN, Finding, Lowering, Snapshot, findings
-from .monitor import Watch, attentions_of, watching
+from ..measure.alarms import WITHIN, Finding, Lowering, Snapshot, findings
+from ..measure.attention import Watch, attentions_of, watching
 
 log = logging.getLogger("longtake")
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..noise import NoiseSchedule
+from ..checkpoints.video_model import VideoModelInfo
+from ..noise.levels import NoiseSchedule
 from ..temporal.motion import MotionModel
-from ..video_model import VideoModelInfo
 from .denoising import Added, Network
 
 

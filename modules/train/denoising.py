@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..noise import NoiseSchedule, broadcast, frame_seed
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import broadcast, frame_seed
 from .levels import LEVELS
 from .losses import LossSettings, clip_losses, converted, start_frames
 from .own_guesses import from_guesses

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..checkpoints.video_model import VideoModelInfo
 from ..data.cache import EncodedClips, Tensors
-from ..video_model import VideoModelInfo
 from .denoising import Batch, Source
 
 CONTEXT, LABELS = "context", "labels"

@@ -14,12 +14,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..interpolate import every, grown, layout_named
-from ..noise import NoiseSchedule, frame_seed
+from ..checkpoints.video_model import VideoModel, VideoModelInfo, fold, with_hints, with_training
+from ..control.hints import every, grown, layout_named
+from ..data import shapes
+from ..nets.unet import UNet
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import frame_seed
 from ..temporal.motion import MotionModel
-from ..unet import UNet
-from ..video_model import VideoModel, VideoModelInfo, fold, with_hints, with_training
-from . import shapes
 from .denoising import Batch, Network, Objective, Source
 from .engine import Run
 from .native import named_parameters, native_network

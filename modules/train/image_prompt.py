@@ -17,9 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..control.image_prompt import (
+    CrossLayer,
+    ImagePromptModel,
+    KeyValue,
+    Mixture,
+    PromptShape,
+    cross_layers,
+    heads_apart,
+    widths_of,
+)
 from ..data.cache import EncodedClips
-from ..image_prompt import CrossLayer, ImagePromptModel, KeyValue, Mixture, PromptShape, cross_layers, heads_apart, widths_of
-from ..noise import frame_seed
+from ..noise.seeded import frame_seed
 from ..temporal.slots import BlockedUNet, swap
 from .base import Base
 from .denoising import Batch, Network, Source

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.motion_lora import LowRank
-from ..noise import frame_seed
+from ..nets.unet import UNet
+from ..noise.seeded import frame_seed
 from ..temporal.low_rank import Branch, Branches
 from ..temporal.motion import MotionModel
 from ..temporal.slots import slots, swap
-from ..unet import UNet
 
 PROJECTIONS = re.compile(r"(?:^|\.)(to_q|to_k|to_v|to_out\.0)$")
 

@@ -8,15 +8,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..gradients import checkpointed
-from ..noise import NoiseSchedule
+from ..checkpoints.video_model import VideoModelInfo, clean_prediction
+from ..nets.unet import UNet
+from ..noise.levels import NoiseSchedule
 from ..temporal.frames import Frames
+from ..temporal.gradients import checkpointed
 from ..temporal.kinds import class_of
 from ..temporal.masks import causal
 from ..temporal.motion import MotionModel, functions_of
 from ..temporal.slots import fill
-from ..unet import UNet
-from ..video_model import VideoModelInfo, clean_prediction
 from .denoising import Added, Batch, Network
 
 

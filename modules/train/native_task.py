@@ -9,11 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..noise import NoiseSchedule, frame_seed
+from ..checkpoints.video_model import (
+    VideoModel,
+    VideoModelInfo,
+    load_video_model,
+    new_networks,
+    taking_hints,
+    with_hints,
+    with_training,
+)
+from ..nets.unet import ResBlock, SpatialTransformer, UNet
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import frame_seed
 from ..temporal.motion import MotionModel
 from ..temporal.slots import fill
-from ..unet import ResBlock, SpatialTransformer, UNet
-from ..video_model import VideoModel, VideoModelInfo, load_video_model, new_networks, taking_hints, with_hints, with_training
 from .denoising import Objective
 from .hinted import WithHints, pinning
 from .losses import LossSettings

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..noise import NoiseSchedule, frame_seed
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import frame_seed
 
 Guess = Callable[[Tensor, Tensor, Tensor], Tensor]  # (noisy ``n f c h w``, sigma ``n f``, conditioned ``n``, bool) -> clean
 

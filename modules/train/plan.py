@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..checkpoints.video_model import VideoModelInfo, unfold
 from ..data.clips import ClipDataset
-from ..video_model import VideoModelInfo, unfold
+from ..data.shapes import LABELS
 from .base import Encoder
 from .native_task import NativeChoices, NativeTask
 from .recipes import small_video_model
 from .session import Manner, Place, Training
 from .settings import RunSettings
-from .shapes import LABELS
 from .sources import FromClips, FromShapes, caption_words
 
 VAE_SIDE = 8  # pixels of a latent of image models

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..checkpoints.video_model import VideoModelInfo, slot_subset
+from ..data.shapes import LABELS, SIZE
+from ..nets.unet import UNetConfig
 from ..temporal.config import TemporalConfig
-from ..unet import UNetConfig
-from ..video_model import VideoModelInfo, slot_subset
-from .shapes import LABELS, SIZE
 
 PATCH = 4
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from . import log
+from ..disk import log
 
 COLUMNS = ("step", "loss", "grad_norm", "lr", "seconds", "entropy", "lowest_entropy", "max_logit")
 

@@ -5,11 +5,11 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from ..noise import NoiseSchedule
-from ..samplers import Step, rollout
-from ..schedules import NoiseLevels
-from ..video_model import VideoModel, clean_prediction
-from ..view import View
+from ..checkpoints.video_model import VideoModel, clean_prediction
+from ..noise.levels import NoiseSchedule
+from ..sampling.samplers import Step, rollout
+from ..sampling.schedules import NoiseLevels
+from ..sampling.view import View
 
 STEPS = 20
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..file_names import check_name, check_writable
-from ..pictures import contact_sheet, curves, smoothed
-from ..video_model import VideoModel
+from ..checkpoints.video_model import VideoModel
+from ..disk.file_names import check_name, check_writable
+from ..disk.log import Record, read
+from ..draw.log_picture import log_picture
+from ..draw.pictures import contact_sheet, curves, smoothed
 from .attention_watch import AttentionWatch, WatchSettings
 from .engine import Run, TrainStep, rank, train
-from .log import Record, read
-from .log_picture import log_picture
 from .methods import METHODS
 from .native_task import NativeTask
 from .recorder import LOGS, Recorder

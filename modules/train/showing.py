@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..noise import NoiseSchedule, frame_noise
-from ..take_file import replacing
+from ..disk.take_file import replacing
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import frame_noise
 from .denoising import Batch, Network, without_conditions
 
 

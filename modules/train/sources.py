@@ -15,11 +15,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..checkpoints.video_model import VideoModelInfo, fold
+from ..data import shapes
 from ..data.cache import EncodedClips
 from ..data.clips import ClipDataset
-from ..noise import frame_seed
-from ..video_model import VideoModelInfo, fold
-from . import shapes
+from ..noise.seeded import frame_seed
 from .denoising import Batch
 
 MOST_LABELS = 64

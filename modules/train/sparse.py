@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.sparsectrl import MOST, RGB, SCRIBBLE, base_config, saved_state
+from ..checkpoints.video_model import VideoModelInfo
+from ..control.sparse_pictures import PREPARED
+from ..control.sparsectrl import STEM, SparseConfig, SparseControl
 from ..data.cache import EncodedClips
-from ..noise import NoiseSchedule, frame_seed
-from ..recompute import Forward, as_now, recomputed
-from ..sparse_pictures import PREPARED
-from ..sparsectrl import STEM, SparseConfig, SparseControl
+from ..nets.gradient_checkpointing import Forward, as_now, recomputed
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import frame_seed
 from ..temporal.motion import MotionModel
 from ..temporal.slots import BlockedUNet
-from ..video_model import VideoModelInfo
 from .base import Base
 from .denoising import Added, Batch, Source
 from .encoded import source_of

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from ..checkpoints.export import LORA_LAYOUTS, MOTION_LAYOUTS, adapter_state, lora_state, motion_state
 from ..checkpoints.motion_lora import LowRank
-from ..noise import NoiseSchedule, frame_seed
+from ..noise.levels import NoiseSchedule
+from ..noise.seeded import frame_seed
 from ..temporal.motion import MotionModel
 from .denoising import Batch, Network, Objective, Source
 from .engine import Task

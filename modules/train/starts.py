@@ -7,8 +7,8 @@ import torch
 
 from ..checkpoints.families import Contents, family_of
 from ..checkpoints.motion import MotionModule, check_base
-from ..checkpoints.slots import MIDDLE, levels
 from ..temporal.motion import MotionModel
+from ..temporal.slot_names import MIDDLE, levels
 from ..temporal.slots import widths
 from ..temporal.transformer import TemporalConfig
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..noise import NoiseSchedule
+from ..noise.levels import NoiseSchedule
 from .denoising import Network, Objective, Source, losses
 from .settings import RunSettings
 

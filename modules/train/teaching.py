@@ -20,8 +20,8 @@ from torch import Tensor
 from ..checkpoints.export import adapter_config, save, save_diffusers_adapter
 from ..checkpoints.motion import MotionModule
 from ..data.cache import EncodedClips, weights_key
-from ..file_names import check_name, check_writable
-from ..pictures import curves, smoothed
+from ..disk.file_names import check_name, check_writable
+from ..draw.pictures import curves, smoothed
 from ..temporal.motion import MotionModel
 from .attention_watch import AttentionWatch, WatchSettings
 from .base import Base

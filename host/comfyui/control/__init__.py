@@ -1,0 +1,1 @@
+"""What leads a clip through conditioning: ControlNets and SparseCtrl."""

@@ -1,0 +1,1 @@
+"""Samplers, guiders and windows of the whole model in ComfyUI."""

@@ -1,0 +1,229 @@
+"""A noise level per frame for models with a time axis of their own, such as Wan: latents ``b c f h w``, noise levels ``b f``.
+
+ComfyUI knows one noise level per clip, and its Wan network takes one per latent frame. In between lies a pair of wrappers: ComfyUI gets
+the level of the noisiest frame for all its bookkeeping, the network gets the timestep of each frame, and what comes back is made
+into each frame's own guess. A sampler asks for that by handing the guider noise levels ``b f`` and the model options of
+``with_frame_levels``. The wrappers, and what a call is told, lie in copies of the transformer options that are made for the call: the
+MODEL is never touched, and nothing is left to remove behind it.
+"""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+from comfy.context_windows import ContextHandlerABC
+from comfy.ldm.wan.model import WanModel
+from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import CONST
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..options import IDS, call_options
+
+KEY = "longtake_frame_levels"
+LEVELS = "longtake_levels"  # in transformer_options: sigma of each frame of this call, ``b f``
+TIMESTEPS = "longtake_timesteps"  # in transformer_options: what the network is told of each frame, ``n f``
+FRAMED = ("c_concat", "denoise_mask")  # inputs of the network that have one entry per latent frame, in axis 2
+APPENDED = ("time_dim_concat", "context_latents")  # inputs that the network puts behind the frames, where no timestep is theirs
+
+Cond = dict[str, Any]
+
+
+def with_frame_levels(model: ModelPatcher, options: dict[str, Any]) -> dict[str, Any]:
+    """Model options with which a guider of ``model`` takes noise levels ``b f``.
+
+    Args:
+        model: of the guider.
+        options: the model options so far.
+
+    Raises:
+        ValueError: the model cannot take them, or there are context windows on it. One sentence.
+    """
+    check_frame_levels(model)
+    if "context_handler" in options and not isinstance(options["context_handler"], VideoHandler):
+        raise ValueError(
+            "the model has context windows, which know one noise level for all frames: remove them, the samplers of this pack slide a"
+            " window of their own over the frames"
+        )
+    return {**options, "context_handler": VideoHandler()}
+
+
+def check_frame_levels(model: ModelPatcher) -> None:
+    """Refuse a model that cannot take a noise level per frame.
+
+    Raises:
+        ValueError: its network takes one timestep for the whole clip, or it is no flow model. One sentence.
+    """
+    network, kind = model.model.diffusion_model, type(model.model).__name__
+    if not isinstance(network, WanModel) or type(network).forward_orig is not WanModel.forward_orig or network.patch_size[0] != 1:
+        raise ValueError(
+            f"{kind} takes one timestep for the whole clip: a noise level per frame needs a Wan model for text or image to video, such as"
+            " SkyReels-V2-DF"
+        )
+    _check_flow(model.get_model_object("model_sampling"), kind)
+
+
+def _check_flow(sampling: Any, kind: str) -> None:
+    if getattr(type(sampling), "calculate_denoised", None) is not CONST.calculate_denoised:
+        raise ValueError(
+            f"the model sampling of this {kind} is not that of a flow model: remove what changed it; ModelSamplingSD3 is for its shift"
+        )
+
+
+def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """APPLY_MODEL: ``x``: ``n c f h w`` at the noisiest frame's level ``t``: ``n``; gives each frame's own clean guess, ``n c f h w``."""
+    options = call_options((t, *args), kwargs)
+    if options.get(LEVELS) is None:
+        return executor(x, t, *args, **kwargs)
+    sampling = executor.class_obj.model_sampling
+    _check_flow(sampling, type(executor.class_obj).__name__)
+    sigma = _rows(options[LEVELS].to(x.device, torch.float32), len(x))
+    args, kwargs = with_options(args, kwargs, {**options, TIMESTEPS: sampling.timestep(sigma).float()})
+    clean = executor(x, t, *args, **kwargs)
+    # x - t * velocity came back, and x - sigma * velocity is meant; at sigma 0 this is x, bit for bit
+    share = sigma / t.float().view(-1, 1)
+    return torch.lerp(x.to(clean), clean, share.to(clean)[:, None, :, None, None])
+
+
+def around_network(executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """DIFFUSION_MODEL: the timestep of each frame, ``n f``, in the place of the one that ComfyUI computed.
+
+    Raises:
+        ValueError: the network adds frames to the clip, for which nobody says how noisy they are.
+    """
+    times = call_options((timestep, *args), kwargs).get(TIMESTEPS)
+    if times is None:
+        return executor(x, timestep, *args, **kwargs)
+    check_no_more_frames(executor.class_obj, args, kwargs, "a noise level per frame")
+    return executor(x, times.to(timestep.device), *args, **kwargs)
+
+
+def check_no_more_frames(network: WanModel, args: tuple[Any, ...], kwargs: dict[str, Any], what: str) -> None:
+    """Refuse conditions that put frames of their own beside the clip's: ``args`` are those of a call behind ``timestep``."""
+    given = {**kwargs, "time_dim_concat": args[2]} if len(args) > 2 else kwargs
+    more = [name for name in APPENDED if given.get(name) is not None]
+    if network.ref_conv is not None and given.get("reference_latent") is not None:
+        more.append("reference_latent")
+    if more:
+        raise ValueError(
+            f"the conditioning puts reference frames beside the clip ({more[0]}), which do not go with {what}: remove the node that adds"
+            " them, and give known frames to the sampler instead"
+        )
+
+
+def with_options(
+    args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The rest of a call, behind its timestep, with other transformer options."""
+    if "transformer_options" in kwargs or len(args) < 4:
+        return args, {**kwargs, "transformer_options": options}
+    return (*args[:3], options, *args[4:]), kwargs
+
+
+def video_frame_numbers(options: dict[str, Any], count: int) -> Tensor:
+    """Which latent frames of the clip a call of ``count`` frames is about: ``f``, int64, from its transformer options."""
+    ids, window = options.get(IDS), options.get("context_window")
+    if window is None or getattr(window, "dim", None) != 2:
+        return torch.arange(count) if ids is None else ids[:count].cpu()  # the same for every variant
+    anchor = getattr(window, "causal_anchor_index", None)  # newer versions put a frame before the window
+    index = torch.tensor([*([] if anchor is None or anchor < 0 else [anchor]), *window.index_list])
+    return index if ids is None else ids.cpu()[index]
+
+
+@dataclass(frozen=True)
+class VideoHandler(ContextHandlerABC):
+    """Takes noise levels ``b f`` where ComfyUI has one for all frames, and gives every condition the frames of the call.
+
+    What starts or ends during sampling does so for each frame at its own noise level.
+    """
+
+    dim = 2  # this and the next two are what ComfyUI's own wrappers ask a handler for
+    freenoise = False
+    context_length = inf
+
+    def should_use_context(
+        self, model: Any, conds: list[list[Cond] | None], x_in: Tensor, timestep: Tensor, model_options: dict[str, Any]
+    ) -> bool:
+        """Whether there is a noise level per frame: ``x_in``: ``b c f h w``, ``timestep``: ``b f``."""
+        return timestep.ndim == 2
+
+    def get_resized_cond(
+        self, cond_in: list[Cond] | None, x_in: Tensor, window: Any, device: torch.device | None = None
+    ) -> list[Cond] | None:
+        """ComfyUI's signature: the conditions of one window's frames; ``device`` is where they are already."""
+        return cond_in and [_of_frames(cond, torch.tensor(list(window.index_list))) for cond in cond_in]
+
+    def execute(
+        self,
+        calc_cond_batch: Any,
+        model: Any,
+        conds: list[list[Cond] | None],
+        x_in: Tensor,
+        timestep: Tensor,
+        model_options: dict[str, Any],
+    ) -> list[Tensor]:
+        """ComfyUI's signature: one clean guess per entry of ``conds``, each as ``x_in``: ``b c f h w``; ``timestep``: ``b f``."""
+        options = model_options.get("transformer_options", {})
+        ids = video_frame_numbers(options, x_in.shape[2])
+        needed = [cond and [_of_frames(item, ids) for item in _gated(cond, timestep)] for cond in conds]
+        told = {**options, LEVELS: timestep, "wrappers": _wrapped(options.get("wrappers", {}))}
+        return calc_cond_batch(model, needed, x_in, noisiest(timestep), {**model_options, "transformer_options": told})
+
+
+def _wrapped(wrappers: dict[str, Any]) -> dict[str, Any]:
+    """The wrappers of a call with the pair among them."""
+    pair = {WrappersMP.APPLY_MODEL: around_call, WrappersMP.DIFFUSION_MODEL: around_network}
+    return {**wrappers, **{kind: {**wrappers.get(kind, {}), KEY: [wrapper]} for kind, wrapper in pair.items()}}
+
+
+def noisiest(sigma: Tensor) -> Tensor:
+    """The one level that stands for all frames, never 0: ``sigma``: ``b f``. Returns ``b``."""
+    top = sigma.amax(dim=1)
+    return torch.where(top > 0, top, torch.ones_like(top))
+
+
+def _rows(sigma: Tensor, rows: int) -> Tensor:
+    """Levels for a call in which several conditions stand one after the other: ``sigma``: ``b f``. Returns ``n f``."""
+    return sigma.repeat(rows // len(sigma), 1)
+
+
+def _of_frames(cond: Cond, ids: Tensor) -> Cond:
+    """A condition for some frames; what is not there once per latent frame stays as it is.
+
+    Raises:
+        ValueError: it is a control, which asks for one noise level.
+    """
+    if cond.get("control") is not None:
+        raise ValueError(
+            "a ControlNet is told one noise level for all frames and cannot follow a model that has one per frame: remove it from the"
+            " conditioning"
+        )
+    found = dict(cond)
+    if "model_conds" in cond:
+        found["model_conds"] = {name: _framed(name, value, ids) for name, value in cond["model_conds"].items()}
+    mask = cond.get("mask")
+    if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
+        found["mask"] = mask.index_select(1, ids.to(mask.device))
+    return found
+
+
+def _framed(name: str, value: Any, ids: Tensor) -> Any:
+    rows = getattr(value, "cond", None)
+    if name not in FRAMED or not isinstance(rows, Tensor) or rows.ndim != 5 or rows.shape[2] == 1:
+        return value
+    return value._copy_with(rows.index_select(2, ids.to(rows.device)))
+
+
+def _gated(conds: list[Cond], sigma: Tensor) -> list[Cond]:
+    """Conditions that start or end between the frames' levels count for those frames only that are inside: ``sigma``: ``b f``."""
+    kept = []
+    for cond in conds:
+        inside = (sigma <= cond.get("timestep_start", inf)) & (sigma >= cond.get("timestep_end", -inf))
+        if not bool(inside.any()):
+            continue
+        rest = {name: value for name, value in cond.items() if name not in ("timestep_start", "timestep_end")}
+        if not bool(inside.all()):
+            rest["strength"] = cond.get("strength", 1.0) * inside.to(sigma)[:, None, :, None, None]
+        kept.append(rest)
+    return kept

@@ -1,0 +1,55 @@
+"""What of ComfyUI looks at one noise level for all frames, before a sampler that has one per frame: done for each frame, or refused.
+
+Conditions and ControlNets that start and end, masks, prompts and hints per frame are done by ``windows.FrameHandler``, for video models by
+``frame_levels.VideoHandler``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..control.controls import chain, hints_are_ours
+from .windows import FrameHandler
+
+PACK = __name__.partition(".host.")[0] + "."
+Conds = Mapping[str, Sequence[Mapping[str, Any]] | None]
+
+
+def with_frame_handler(options: dict[str, Any]) -> dict[str, Any]:
+    """Model options with which each frame in a call gets its own conditions, at its own noise level.
+
+    Raises:
+        ValueError: there are context windows on the model that know one level for all frames.
+    """
+    handler = options.get("context_handler") or FrameHandler()
+    if not isinstance(handler, FrameHandler):
+        raise ValueError(
+            "the model has context windows that look at one noise level for all frames, and this sampler has one per frame and slides a"
+            " window of its own: remove them, or use LongTake's Context Windows"
+        )
+    return {**options, "context_handler": handler}
+
+
+def check_conditions(conds: Conds) -> None:
+    """Refuse conditions that would be wrong for all frames but the first.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    for cond in _all(conds):
+        for hook in getattr(cond.get("hooks"), "hooks", ()):
+            keyframes = hook.hook_keyframe.keyframes
+            if len(keyframes) > 1 or any(keyframe.start_percent > 0 for keyframe in keyframes):
+                raise ValueError(
+                    "the conditioning has hooks with keyframes, which change with the noise level of the first frame only: remove the"
+                    " keyframes; for motion modules and motion LoRAs LongTake's Motion Keyframe does it for each frame"
+                )
+        for control in chain(cond.get("control")):
+            if not hints_are_ours(control) and not type(control).__module__.startswith(PACK):
+                raise ValueError(
+                    f"{type(control).__name__} comes from {type(control).__module__} and cannot be told a noise level per frame: use"
+                    " ComfyUI's own nodes for ControlNets and T2I adapters"
+                )
+
+
+def _all(conds: Conds) -> Iterator[Mapping[str, Any]]:
+    return (cond for several in conds.values() for cond in several or ())

@@ -1,0 +1,264 @@
+"""Drive a sampler of this pack through ComfyUI's guider, with its memory management, conditioning hooks and Cancel button.
+
+Two forms of the same thing: a node that samples (``sample``), and a SAMPLER for SamplerCustomAdvanced (``forcing_sampler``), which works
+with any GUIDER; one with a guide of this pack around the model is in ``guiding.py``.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import comfy.model_management
+import comfy.sampler_helpers
+import comfy.samplers
+import latent_preview
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from einops import rearrange
+from torch import Tensor
+
+from ....modules.checkpoints.video_model import unfold
+from ....modules.noise.levels import NoiseSchedule
+from ....modules.sampling.samplers import Algorithm, Job, Step
+from ....modules.sampling.view import Guide, plain
+from ....modules.temporal.carried_state import Nothing
+from ..attach.video import video_info
+from ..held import held_by
+from ..layout import Layout, denoiser, whole_frames
+from ..options import SAMPLING, WINDOW
+from ..progress import Progress
+from .frame_levels import with_frame_levels
+from .guiding import Conditioning, Guider, coordinates_of, guider
+from .per_frame import check_conditions, with_frame_handler
+
+Watch = Callable[[Step], Tensor | None]  # is told of every step, and may give a picture to show
+
+
+def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
+    """The sigmas that a model was trained with, as any node before this one has changed them.
+
+    Raises:
+        ValueError: the model's noisy frames are not ``clean + sigma * noise`` (flow models, for example).
+    """
+    if coordinates_of(model) == "flow":
+        raise ValueError(
+            f"{type(model.model).__name__} mixes noise in as flow models do: this node is for diffusion models such as SD1.5, or a"
+            " LongTake video model"
+        )
+    return NoiseSchedule(model.get_model_object("model_sampling").sigmas.detach().float().cpu())
+
+
+def level_sigmas(model: ModelPatcher, steps: int) -> Tensor:
+    """The sigma of every noise level of so many steps, 0 first, rising. Returns ``l``."""
+    if coordinates_of(model) == "diffusion":
+        return noise_schedule(model).levels(steps)
+    sampling = model.get_model_object("model_sampling")
+    percents = torch.linspace(1, 0, steps + 1)
+    return torch.tensor([0.0, *(float(sampling.percent_to_sigma(float(percent))) for percent in percents[1:])])
+
+
+def sample(
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    *,
+    cfg: float,
+    latent: Tensor,
+    algorithm: Algorithm,
+    seed: int,
+    sigmas: Tensor,
+    guide: Guide = plain,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Run a sampler.
+
+    Args:
+        model: MODEL.
+        positive: CONDITIONING.
+        negative: CONDITIONING.
+        cfg: guidance scale; at 1 the negative prompt is not computed.
+        latent: ``f c h w``, or ``b c f h w`` for video models; known frames, zeros elsewhere.
+        algorithm: the sampler.
+        seed: the user's.
+        sigmas: ``l``, sigma of each level, 0 first.
+        guide: what is done around the model.
+        watch: is told of every step, with the finished frames as a VAE takes them; it may use one, and give a picture to show,
+            ``h w c`` in 0..1.
+
+    Returns:
+        clip: as ``latent``, on the CPU or wherever this ComfyUI keeps results.
+    """
+    sampler = GeneratorSampler(algorithm, levels=sigmas, watch=watch)
+    ends = torch.tensor([float(sigmas[-1]), 0.0])  # for others' bookkeeping only: our levels are the algorithm's
+    made = guider(model, positive, negative, cfg, guide)
+    made.model_options = for_window(made.model_options, sampler.shown(model, latent), latent)
+    clip = made.sample(torch.zeros_like(latent), latent, sampler, ends, seed=seed)
+    return clip.to(comfy.model_management.intermediate_device())
+
+
+def forcing_sampler(algorithm: Algorithm) -> "GeneratorSampler":
+    """The SAMPLER of an algorithm: its sigmas, noise and latent come from SamplerCustomAdvanced."""
+    return GeneratorSampler(algorithm)
+
+
+def for_window(options: dict[str, Any], frames: int, latent: Tensor) -> dict[str, Any]:
+    """Model options with which ComfyUI makes room for so many frames at once, and not for all of a clip: ``latent``: ``r ...``."""
+    axis = 2 if Layout.of(latent).video else 0
+
+    def prepare(executor: Any, model: Any, shape: Any, *args: Any, **kwargs: Any) -> Any:
+        fewer = [min(size, frames) if place == axis else size for place, size in enumerate(shape)]
+        return executor(model, fewer, *args, **kwargs)
+
+    copied = comfy.model_patcher.create_model_options_clone(options)
+    add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, WINDOW, prepare, copied, is_model_options=True)
+    return copied
+
+
+class GeneratorSampler(comfy.samplers.Sampler):
+    """A SAMPLER made of a generator of ``Step``s.
+
+    Args:
+        algorithm: the sampler.
+        levels: ``l``, sigma of each level, 0 first; None to take what ComfyUI gives.
+        watch: see ``sample``; None to show the newest frame of each guess.
+    """
+
+    slides_windows = True
+
+    def __init__(self, algorithm: Algorithm, levels: Tensor | None = None, watch: Watch | None = None):
+        self.algorithm, self.levels, self.watch = algorithm, levels, watch
+
+    def shown(self, model: ModelPatcher, latent: Tensor) -> int:
+        """Most frames of a clip that the model will see in one call: ``latent``: ``r ...``."""
+        frames, shown = Layout.of(latent).frames, getattr(self.algorithm, "shown", None)
+        return frames if shown is None else shown(frames, trained_frames(model))
+
+    def restored(self, clip: Tensor, latent: Tensor) -> Tensor:
+        """A result whose known frames are what was given, bit for bit: the model's scaling and its inverse round.
+
+        Args:
+            clip: ``r ...``, as ComfyUI gives it back.
+            latent: ``r ...``, as ComfyUI was given it.
+        """
+        restore = getattr(self.algorithm, "restored", None)
+        if restore is None:
+            return clip
+        layout = Layout.of(clip)
+        return layout.hosts(restore(layout.frames_first(clip), layout.frames_first(latent), layout.frames_first))
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """ComfyUI's signature; ``noise``: ``f c h w`` or ``b c f h w``, ``latent_image``: the same. Returns the same."""
+        layout, model = Layout.of(noise), model_wrap.model_patcher
+        check_conditions(model_wrap.conds)
+        given = extra_args["model_options"]
+        options = with_frame_levels(model, given) if layout.video else with_frame_handler(given)
+        call = denoiser(
+            lambda x, sigma, opts, seed: model_wrap(x, sigma, model_options=opts, seed=seed),
+            layout,
+            options,
+            extra_args.get("seed"),
+        )
+        latent = layout.frames_first(torch.zeros_like(noise) if latent_image is None else latent_image)
+        job = Job(
+            call,
+            latent,
+            (sigmas.flip(0) if self.levels is None else self.levels).to(latent),
+            noise=None if self.levels is not None else layout.frames_first(noise),
+            known=None if denoise_mask is None else whole_frames(layout.frames_first(denoise_mask)),
+            seed=extra_args.get("seed") or 0,
+            coordinates=coordinates_of(model),
+            guide=model_wrap.guide if isinstance(model_wrap, Guider) else plain,
+            full=self.levels is not None or bool(self.max_denoise(model_wrap, sigmas)),
+            trained=trained_frames(model),
+            encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
+            memory=given.get("transformer_options", {}).get(SAMPLING) or Nothing(),
+            recalls=any(held.model.recalls for held in held_by(model)),
+        )
+        show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
+        return layout.hosts(driven(self.algorithm(job), show))
+
+
+def trained_frames(model: ModelPatcher) -> int:
+    """Frames of the clips that a MODEL was trained on; 0 where it does not say."""
+    info = video_info(model)
+    return info.frames if info else max((item.traits.trained_frames or 0 for item in held_by(model)), default=0)
+
+
+def newest(preview: Callable[[Tensor], Tensor | None]) -> Watch:
+    """Show each step's guess."""
+    return lambda step: None if step.clean is None else preview(step.clean)
+
+
+def watched(watch: Watch, guider: Any, shape: torch.Size) -> Watch:
+    """Let somebody watch who may need the memory that the model is in: afterwards it is there again.
+
+    Args:
+        watch: see ``sample``.
+        guider: ComfyUI's, in the middle of a sampling.
+        shape: of the latent.
+    """
+    models = [guider.model_patcher, *guider.loaded_models]
+
+    def show(step: Step) -> Tensor | None:
+        if step.finished is None or not len(step.finished):
+            return watch(step)
+        finished = Layout(shape).hosts(step.finished).float()
+        sizes = [model.loaded_size() for model in models]
+        picture = watch(replace(step, finished=guider.inner_model.process_latent_out(finished).cpu()))
+        if any(model.loaded_size() < size for model, size in zip(models, sizes, strict=True)):
+            comfy.sampler_helpers.prepare_sampling(guider.model_patcher, shape, guider.conds, guider.model_options)
+        return picture
+
+    return show
+
+
+def driven(steps: Any, show: Watch) -> Tensor:
+    """Run a generator of ``Step``s to its end, with progress, previews and Cancel. Returns ``f ...``."""
+    progress: Progress | None = None
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as finished:
+                return finished.value
+            progress = progress or Progress(step.total)
+            progress.update(step.row, show(step))
+    finally:
+        steps.close()
+        if progress is not None:
+            progress.terminal.close()
+
+
+def _previewer(model: ModelPatcher) -> Callable[[Tensor], Tensor | None]:
+    """What to show of a guess: the newest frame, if the user wants previews and there is a quick way to a picture."""
+    info = video_info(model)
+    method = latent_preview.args.preview_method
+    if method == latent_preview.LatentPreviewMethod.NoPreviews:
+        return lambda clean: None
+    if info is not None and info.patch:
+        return lambda clean: unfold(clean[-1:], info.patch)[0]
+    previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+    if previewer is None:
+        return lambda clean: None
+    return lambda clean: _pixels(previewer.decode_latent_to_preview(_last(clean)))
+
+
+def _last(clean: Tensor) -> Tensor:
+    """The newest frame as previewers take it: ``clean``: ``f c h w`` or ``f b c h w``."""
+    return clean[-1:] if clean.ndim == 4 else rearrange(clean[-1:, :1], "f b c h w -> b c f h w")
+
+
+def _pixels(image: Any) -> Tensor:
+    """A PIL image as ``h w c`` in 0..1."""
+    return torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(image.height, image.width, 3) / 255

@@ -1,0 +1,1 @@
+"""What leads a clip: keyframes, SparseCtrl, image prompts, first frames, cameras, hints."""

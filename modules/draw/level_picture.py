@@ -1,0 +1,135 @@
+"""A schedule of noise levels as a picture, and what it costs: levels of every frame at every model call, and the calls of each frame."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..sampling.calls import Levels
+from .pictures import heat_map
+from .window_picture import ticks
+
+CELLS, LARGEST = (12, 36), 1600  # pixels: least and greatest side of a cell while there is room; side of the map
+LEFT, TOP, RIGHT, GAP, STRIP, BOTTOM = 64, 60, 24, 10, 56, 28
+NARROWEST = 560  # pixels, for the text
+_PAPER, _BAR, _SHOWN, _TEXT = (24, 26, 30), (64, 200, 190), (92, 97, 108), "#d8d8d8"
+
+
+class Drawable(Levels, Protocol):
+    """A schedule of which single rows and columns can be had: for long takes the whole matrix would not fit the memory."""
+
+    def part(self, rows: Tensor, ids: Tensor) -> Tensor:
+        """Some rows and columns of the matrix: ``rows``: ``m``, ``ids``: ``f``. Returns ``m f``."""
+        ...
+
+    def spans(self, window: int, anchors: int = 0) -> Tensor:
+        """The first frame that each model call shows and the one after its last. Returns ``m 2``."""
+        ...
+
+    def moves(self) -> Tensor:
+        """How many calls move each frame. Returns ``f``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a take costs in model calls.
+
+    Attributes:
+        calls: in all.
+        made: frames that are generated.
+        in_flight: the least window.
+        window: frames in a call, at most.
+        moved: ``f``, calls that move each frame.
+        shown: ``f``, calls that show each frame.
+    """
+
+    calls: int
+    made: int
+    in_flight: int
+    window: int
+    moved: Tensor
+    shown: Tensor
+
+    def lines(self) -> list[str]:
+        """The same in words."""
+        known = len(self.moved) - self.made
+        frames = f"{self.made} frames to make" + (f" and {known} known" if known else "")
+        spare = self.window - self.in_flight
+        room = f"leaves {spare} for context" if spare else "has no room for context"
+        return [
+            f"{frames}: {self.calls} model calls, {self.calls / self.made:.3g} per new frame",
+            f"{self.in_flight} in flight: the least window; a window of {self.window} {room},"
+            f" {int(self.shown.sum()) / self.made:.3g} frames are computed per new frame",
+        ]
+
+
+def cost_of(levels: Drawable, window: int = 0) -> Cost:
+    """The cost of a take through a window of so many frames; 0 for the least.
+
+    Raises:
+        ValueError: the window is too short.
+    """
+    least = levels.in_flight()
+    low, high = levels.spans(window or least).unbind(1)
+    change = torch.zeros(levels.frames + 1, dtype=torch.int64)
+    change.index_add_(0, low, torch.ones_like(low)).index_add_(0, high, -torch.ones_like(high))
+    made = int((~levels.known).sum())
+    return Cost(levels.calls_total, made, least, window or least, levels.moves(), change.cumsum(0)[:-1])
+
+
+def draw_levels(levels: Drawable, window: int = 0) -> Tensor:
+    """Frames to the right, model calls downwards, bright is noise; below, how many calls each frame takes.
+
+    Args:
+        levels: a schedule. Of a long take rows and columns are left out evenly.
+        window: frames in a call; 0 for the least.
+
+    Returns:
+        image: ``1 h w 3`` in 0..1.
+    """
+    cost, rows, frames = cost_of(levels, window), levels.calls_total + 1, levels.frames
+    across, down = (torch.linspace(0, n - 1, min(n, LARGEST)).round().long() for n in (frames, rows))
+    cell = max(CELLS[0], min(CELLS[1], NARROWEST // max(rows, frames)))
+    levels_map = heat_map(levels.part(down, across), top=levels.steps, cell=cell, longest=LARGEST)[0]
+    tall, wide = levels_map.shape[:2]
+    picture = Image.new("RGB", (max(LEFT + wide + RIGHT, NARROWEST), TOP + tall + GAP + STRIP + BOTTOM), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for line, text in enumerate(cost.lines()):
+        draw.text((8, 6 + 14 * line), text, fill=_TEXT)
+    picture.paste(Image.fromarray((levels_map * 255).round().byte().numpy()), (LEFT, TOP))
+    picture.paste(Image.fromarray(_strip(cost, across, wide)), (LEFT, TOP + tall + GAP))
+    _write(draw, cost, frames, rows, wide, tall)
+    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+
+
+def _strip(cost: Cost, across: Tensor, wide: int) -> np.ndarray:
+    """A bar per frame: the calls that move it, before those that show it."""
+    of_pixel = across[torch.arange(wide) * len(across) // wide]
+    heights = torch.arange(STRIP, 0, -1)[:, None] / STRIP * int(cost.shown.max())
+    strip = np.full((STRIP, wide, 3), _PAPER, dtype=np.uint8)
+    strip[(heights <= cost.shown[of_pixel]).numpy()] = _SHOWN
+    strip[(heights <= cost.moved[of_pixel]).numpy()] = _BAR
+    return strip
+
+
+def _write(draw: ImageDraw.ImageDraw, cost: Cost, frames: int, rows: int, wide: int, tall: int) -> None:
+    """Numbers of frames and rows, and what the strip is."""
+    for frame in ticks(frames, wide):
+        x = LEFT + (2 * frame + 1) * wide // (2 * frames)
+        draw.line((x, TOP - 5, x, TOP - 2), fill=_TEXT)
+        draw.text((x - draw.textlength(str(frame)) / 2, TOP - 19), str(frame), fill=_TEXT)
+    for row in ticks(rows, tall):
+        y = TOP + (2 * row + 1) * tall // (2 * rows)
+        draw.text((LEFT - 8 - draw.textlength(str(row)), y - 6), str(row), fill=_TEXT)
+    top = TOP + tall + GAP
+    most = str(int(cost.shown.max()))
+    draw.text((LEFT - 8 - draw.textlength(most), top - 4), most, fill=_TEXT)
+    draw.text((LEFT - 8 - draw.textlength("calls"), top + STRIP - 12), "calls", fill=_TEXT)
+    draw.rectangle((LEFT, top + STRIP + 9, LEFT + 8, top + STRIP + 17), fill=_BAR)
+    draw.text((LEFT + 14, top + STRIP + 7), "calls that move the frame", fill=_TEXT)
+    draw.rectangle((LEFT + 190, top + STRIP + 9, LEFT + 198, top + STRIP + 17), fill=_SHOWN)
+    draw.text((LEFT + 204, top + STRIP + 7), "calls that show it, as context or waiting", fill=_TEXT)

@@ -1,0 +1,1 @@
+"""What is done around the model in a call: history, reconstruction and goals."""

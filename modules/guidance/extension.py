@@ -1,0 +1,154 @@
+"""Any clip made longer with a model of short clips: the end of what there is, and what follows it, are sampled together, again and again.
+
+Ho et al., arXiv:2204.03458, Section 3.1. What has been made is known to the next window, either through noise of the level of the new
+frames or, for models with a noise level per frame, as it is; reconstruction guidance (``reconstruction.py``) makes the new frames fit
+to it. Backwards the same happens at the clip's beginning.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..sampling.samplers import Job, Step, check_finite
+from ..sampling.vdm import VdmSampler
+from ..sampling.view import Guide
+from .history import Composed
+from .reconstruction import ReconstructionGuidance
+from .steering import parts_of
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Settings; called with a host's ``Job``, whose latent is the whole take, it is an ``Algorithm``.
+
+    Attributes:
+        uniform: whether all new frames of a window are at one noise level.
+        known: frames of the take that are given, at its beginning, or at its end if ``backwards``.
+        window: frames that the model sees at once; 0 for as many as it was trained on.
+        overlap: how many of these are known already, at least; the last window has more where less is left to make.
+        backwards: whether what comes before the clip is made.
+        sampler: of each window.
+    """
+
+    uniform: ClassVar[bool] = True
+    known: int
+    window: int = 0
+    overlap: int = 8
+    backwards: bool = False
+    sampler: VdmSampler = field(default_factory=VdmSampler)
+
+    def __post_init__(self) -> None:
+        if self.known < 1:
+            raise ValueError("the clip has no frame: connect one with at least 1")
+        if self.window < 0 or self.window == 1:
+            raise ValueError(
+                f"window is {self.window}: it must be at least 2, a known frame and a new one, or 0 for the model's own"
+            )
+        if self.overlap < 1 or 0 < self.window <= self.overlap:
+            most = f" and at most {self.window - 1} in windows of {self.window} frames" if self.window else ""
+            raise ValueError(f"overlap is {self.overlap}: it must be at least 1{most}; half the window is usual")
+
+    def shown(self, frames: int, trained: int) -> int:
+        """Most frames in a call, for a take of so many on a model that was trained on so many."""
+        return min(frames, self.window or trained or frames)
+
+    def restored(self, clip: Tensor, latent: Tensor, encode: Callable[[Tensor], Tensor] = lambda samples: samples) -> Tensor:  # noqa: ARG002
+        """The result with the frames that were given, bit for bit, where a host scaled them on the way.
+
+        Args:
+            clip: ``f ...``, the result.
+            latent: ``f ...``, what the host was given.
+            encode: not used, as for all samplers whose latent holds the known frames.
+
+        Returns:
+            clip: ``f ...``.
+        """
+        return torch.cat(
+            [clip[: -self.known], latent[-self.known :].to(clip)]
+            if self.backwards
+            else [latent[: self.known].to(clip), clip[self.known :]]
+        )
+
+    def windows(self, frames: int) -> Iterator[tuple[int, int, int]]:
+        """Of a take of ``frames`` frames: each window's first frame, the one behind its last, and how many of it are known."""
+        made = self.known
+        while made < frames:
+            low = max(0, min(made - self.overlap, frames - self.window))
+            high = min(frames, low + self.window)
+            yield (frames - high, frames - low, made - low) if self.backwards else (low, high, made - low)
+            made = high
+
+    def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
+        """Make the take of a job. Returns ``f ...``."""
+        frames = len(job.latent)
+        if frames <= self.known:
+            raise ValueError(
+                f"{self.known} frames are given and the take has {frames}: nothing is left to make, ask for more frames"
+            )
+        check_finite(job.latent)
+        sized = replace(self, window=job.window(self.window))
+        return sized._taken(job, list(sized.windows(frames)))
+
+    def _taken(self, job: Job, windows: list[tuple[int, int, int]]) -> Generator[Step, None, Tensor]:
+        clip, rows, done = job.latent.clone(), len(job.sigmas) - 1, 0
+        for low, high, count in windows:
+            ids = torch.arange(low, high)
+            known = ids >= high - count if self.backwards else ids < low + count
+            noise = None if job.noise is None else job.noise[low:high]
+            part = replace(job, latent=clip[low:high], known=known, noise=noise, guide=about(job.guide, clip, ids, known))
+            steps = self.sampler.sampled(part, ids, known)
+            clip[low:high] = yield from counted(steps, done, rows * len(windows))
+            done += rows
+        return clip
+
+
+def about(guide: Guide, clip: Tensor, ids: Tensor, known: Tensor) -> Guide:
+    """The guide for one window: reconstruction guidance that is still open gets its known frames.
+
+    Args:
+        guide: of the job.
+        clip: ``n ...``, as far as it is made.
+        ids: ``f``, the window's frames.
+        known: ``f``, bool, which of them are made.
+    """
+    given = ids[known]
+    told = tuple(given.tolist()), clip[given.to(clip.device)], ids[~known].tolist()
+    parts = [part.about(*told) if isinstance(part, ReconstructionGuidance) and part.open else part for part in parts_of(guide)]
+    return Composed(tuple(parts)) if isinstance(guide, Composed) else parts[0]
+
+
+def counted(steps: Generator[Step, None, Tensor], done: int, total: int) -> Generator[Step, None, Tensor]:
+    """The steps of one window as part of all: ``done`` rows before it, ``total`` in all. Returns ``f ...``."""
+    try:
+        while True:
+            step = next(steps)
+            yield replace(step, row=done + step.row, total=total)
+    except StopIteration as finished:
+        return finished.value
+    finally:
+        steps.close()
+
+
+def lengthened(samples: Tensor, new: int, *, backwards: bool = False) -> Tensor:
+    """The samples of a LATENT with ``new`` empty frames after them, or before them.
+
+    Args:
+        samples: ``r ...``, frames first, or for video models in the third axis.
+        new: how many.
+        backwards: whether they come before.
+
+    Returns:
+        samples: ``n ...``.
+    """
+    axis = 2 if samples.ndim == 5 else 0
+    shape = [new if place == axis else size for place, size in enumerate(samples.shape)]
+    empty = samples.new_zeros(shape)
+    return torch.cat([empty, samples] if backwards else [samples, empty], dim=axis)
+
+
+def frames_of(samples: Tensor) -> int:
+    """How many frames a LATENT holds: ``samples``: ``r ...``."""
+    return samples.shape[2] if samples.ndim == 5 else len(samples)

@@ -1,0 +1,181 @@
+"""What guides have in common that change the clean guess by a gradient: when they act, on what, and what they need to know of a host.
+
+A guide of this kind takes ``View.x`` as a variable and the gradient of a number that it computes from the guess. It hands the view on as
+it is: finished frames are shown by the innermost of several guides (``guidance.Composed``). ``fitted`` makes it ready for one sampling of
+one host.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..noise.seeded import broadcast
+from ..sampling.view import SIGNAL, Denoise, Guide, View
+from ..temporal.gradients import Gradients, gradients, normal
+from .history import Composed
+
+log = logging.getLogger("longtake")
+LEAST_SIGNAL = 1e-2  # flow models hold nothing of the clip at pure noise, where a step would be divided by zero
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a guide has to know of the host's model.
+
+    Attributes:
+        encode: the samples of a LATENT as ``View.x`` has them, frames first and on the model's own scale.
+        pixels: clean frames, ``n ...``, to colours, ``n 3 h w`` in 0..1, roughly and differentiably; None where the host knows no way.
+        at_percent: the sigma at a point of the sampling, 0..1.
+        mixing: which frames a frame hangs on: ``none`` but itself, the ``past`` and itself, or ``all``; None where it cannot be told.
+        frames: length of the clip; None where it is not sampled as a whole.
+        levels: whether the frames of a call may have different noise levels.
+    """
+
+    encode: Callable[[Tensor], Tensor] = lambda samples: samples
+    pixels: Callable[[Tensor], Tensor] | None = None
+    at_percent: Callable[[float], float] = lambda percent: float("inf") if percent <= 0 else 0.0
+    mixing: str | None = None
+    frames: int | None = None
+    levels: bool = True
+
+
+def fitted(guide: Guide, space: Space) -> Guide:
+    """A guide for one sampling of a host; guides that need to know nothing of it stay as they are.
+
+    Raises:
+        ValueError: a part of it cannot work there. One sentence, before any model call.
+    """
+    parts = parts_of(guide)
+    made = tuple(part.fit(space) if isinstance(part, Steering) else part for part in parts)
+    return Composed(made) if any(isinstance(part, Steering) for part in parts) else guide
+
+
+def parts_of(guide: Guide) -> tuple[Guide, ...]:
+    """The guides that one is composed of, the outermost first."""
+    return guide.guides if isinstance(guide, Composed) else (guide,)
+
+
+@runtime_checkable
+class Steering(Protocol):
+    """A guide that has to be fitted.
+
+    Attributes:
+        gradients: what it asks the host for.
+    """
+
+    gradients: Gradients
+
+    def fit(self, space: Space) -> Guide:
+        """The same for one sampling of a host."""
+        ...
+
+    def __call__(self, denoise: Denoise, view: View) -> Tensor:
+        """A ``view.Guide``."""
+        ...
+
+
+def asked_by(guide: Guide) -> Gradients | None:
+    """What the parts of a guide ask for together; None where none needs gradients."""
+    asked = [part.gradients for part in parts_of(guide) if isinstance(part, Steering)]
+    if not asked:
+        return None
+    return Gradients(
+        checkpoint=any(wish.checkpoint for wish in asked),
+        conditional=all(wish.conditional for wish in asked),
+        across=any(wish.across for wish in asked),
+    )
+
+
+@dataclass(frozen=True)
+class When:
+    """In which model calls a guide acts.
+
+    Attributes:
+        start: from this point of the sampling on, 0..1.
+        end: up to this one.
+        every: and then in each of so many calls.
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(
+                f"the guidance is to act from {self.start:g} to {self.end:g} of sampling: start below end, both from 0 to 1"
+            )
+        if self.every < 1:
+            raise ValueError(f"every is {self.every}: it must be at least 1, which is every model call")
+
+    def rows(self, view: View, space: Space) -> Tensor:
+        """The frames that are guided in a call: those not finished, at noise levels between start and end. Returns ``n``, bool."""
+        wanted = (view.sigma > 0) & ~view.finished.repeat(view.clips)
+        if view.call % self.every:
+            return torch.zeros_like(wanted)
+        begun = view.sigma <= space.at_percent(self.start) if self.start > 0 else wanted
+        ended = view.sigma <= space.at_percent(self.end) if self.end < 1 else torch.zeros_like(wanted)
+        return wanted & begun & ~ended
+
+
+ALWAYS = When()
+
+
+@dataclass
+class Notes:
+    """What a guide has seen in one sampling."""
+
+    moved: bool = False  # some gradient was not zero
+    limited: int = 0  # calls in which a correction was made smaller
+
+
+def differentiated(denoise: Denoise, view: View, number: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The clean guess and the gradient of a number computed from it.
+
+    Args:
+        denoise: the model, or the guide inside.
+        view: of the call.
+        number: of clean frames ``n ...``.
+
+    Returns:
+        clean: ``n ...``, and gradient: ``n ...``, with respect to ``view.x``.
+    """
+    with gradients():
+        x = view.x.detach().clone().requires_grad_()
+        clean = denoise(normal(replace(view, x=x)))
+        (gradient,) = torch.autograd.grad(number(clean), x, allow_unused=True)
+    return clean.detach(), torch.zeros_like(view.x) if gradient is None else gradient
+
+
+def limited(correction: Tensor, clean: Tensor, clamp: float, notes: Notes) -> Tensor:
+    """A correction that is no larger than a share of the guess, frame by frame.
+
+    Args:
+        correction: ``n ...``.
+        clean: ``n ...``.
+        clamp: the largest root mean square that a frame's correction may have, relative to the frame's; 0 for any.
+        notes: where it is kept that it was too large; the first time it is logged.
+
+    Returns:
+        correction: ``n ...``.
+    """
+    if clamp <= 0:
+        return correction
+    size, most = (tensor.flatten(1).square().mean(dim=1).sqrt() for tensor in (correction, clean))
+    share = (clamp * most / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1)
+    if bool((share < 1).any()):
+        if not notes.limited:
+            log.info(
+                "guidance: a correction of %.3g times the frame's size was limited to %.3g", float((size / most).max()), clamp
+            )
+        notes.limited += 1
+    return correction * broadcast(share, correction)
+
+
+def signal(view: View) -> Tensor:
+    """How much of the clean frames is in the noisy ones. Returns ``n``."""
+    return SIGNAL[view.coordinates](view.sigma)

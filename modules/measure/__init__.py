@@ -1,0 +1,1 @@
+"""What clips and attentions are like, in numbers."""

@@ -1,0 +1,187 @@
+"""One row of a noise-level matrix on the frames of a window: the model call, and every frame's step from its level to its next one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..noise.seeded import KeptNoise, broadcast, frame_noise
+from .calls import Call
+from .view import SIGNAL, Denoise, Guide, History, View, plain
+
+ORDERS = {"euler": 1, "heun": 2}  # model calls in a row
+
+
+def move(
+    x: Tensor,
+    clean: Tensor,
+    before: Tensor,
+    after: Tensor,
+    noise: Tensor | None = None,
+    eta: float = 0.0,
+    coordinates: str = "diffusion",
+) -> Tensor:
+    """Take every frame from its noise level to its next one (DDIM, arXiv:2010.02502, Equation 12; Euler's method when eta is 0).
+
+    Args:
+        x: ``n ...``, the frames now.
+        clean: ``n ...``, the model's guess of the clean frames.
+        before: ``n``, sigma of each frame now.
+        after: ``n``, sigma of each frame afterwards, at most ``before``.
+        noise: ``n ...``, standard normal; needed when eta is above 0.
+        eta: 0 is deterministic, 1 is ancestral.
+        coordinates: a name in ``view.SIGNAL``.
+
+    Returns:
+        x: ``n ...``; frames whose sigma does not change come back bit for bit.
+    """
+    safe = before.clamp_min(torch.finfo(before.dtype).tiny)
+    if noise is None or eta == 0:
+        moved = (x - clean).div_(broadcast(safe, x)).mul_(broadcast(after - before, x)).add_(x)  # the same in both coordinates
+        moved = _put(moved, after == 0, clean)  # what rounding leaves of the noise is not part of a finished frame
+    else:
+        signal = SIGNAL[coordinates]
+        a, b = signal(before), signal(after)
+        ratio = after * a / (safe * b.clamp_min(torch.finfo(b.dtype).tiny))  # of the noise-to-signal ratios
+        fresh = eta * after * (1 - ratio**2).clamp_min(0).sqrt()
+        kept = (after**2 - fresh**2).clamp_min(0).sqrt() / safe
+        moved = (broadcast(kept, x) * x).addcmul_(broadcast(b - a * kept, x), clean).addcmul_(broadcast(fresh, x), noise)
+    return _put(moved, before == after, x)
+
+
+def _put(frames: Tensor, chosen: Tensor, source: Tensor) -> Tensor:
+    """Take some frames, often none, from elsewhere; in place: ``frames``, ``source``: ``n ...``, ``chosen``: ``n``. Returns ``n ...``."""
+    rows = chosen.nonzero().flatten()
+    return frames.index_copy_(0, rows, source[rows]) if len(rows) else frames
+
+
+def level_noise(like: Tensor, seed: int, ids: Sequence[int], levels: Sequence[float]) -> Tensor:
+    """Fresh noise for steps that leave ``levels``, ``n``: a frame's depends on its number and level, not on when that is.
+
+    Args:
+        like: ``m ...``, of which frames' size, kind and device it is.
+        seed: the user's.
+        ids: absolute frame numbers.
+        levels: of each of these frames.
+
+    Returns:
+        noise: ``n ...``.
+    """
+    names = {level: f"level {level:g}" for level in set(levels)}
+    return frame_noise(like.shape[1:], seed, ids, [names[level] for level in levels]).to(like)
+
+
+def sigma_of(levels: Tensor, sigmas: Tensor) -> Tensor:
+    """The sigma of levels, whole or between two: ``levels``: ``n``, ``sigmas``: ``l``. Returns ``n``."""
+    if not levels.is_floating_point():
+        return sigmas[levels.to(sigmas.device)]
+    levels = levels.to(sigmas)
+    low = levels.floor().long().clamp(0, len(sigmas) - 1)
+    return torch.lerp(sigmas[low], sigmas[(low + 1).clamp_max(len(sigmas) - 1)], levels - low)
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """One row of a schedule on the frames of its window: what every sampler with a noise level per frame does.
+
+    Nothing is remembered of a frame from one row to the next, as multistep methods would: a frame's step is its own whatever the others
+    do, and it is the same wherever a clip is interrupted.
+
+    Attributes:
+        denoise: the model with its conditions.
+        sigmas: ``l``, sigma of each level, 0 first, rising.
+        seed: of fresh noise.
+        eta: see ``move``.
+        order: ``euler``, or ``heun``: a second call at the next levels, whose slope is averaged with the first (Karras et al.,
+            arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step.
+        guide: what is done around the model.
+        history: how finished frames are shown.
+        coordinates: a name in ``view.SIGNAL``.
+        noises: where noise for showing frames comes from.
+    """
+
+    denoise: Denoise
+    sigmas: Tensor
+    seed: int
+    eta: float = 0.0
+    order: str = "euler"
+    guide: Guide = plain
+    history: History | None = None
+    coordinates: str = "diffusion"
+    noises: KeptNoise = field(default_factory=KeptNoise)
+
+    def __post_init__(self) -> None:
+        check_order(self.order, self.eta)
+
+    def step(self, x: Tensor, call: Call, number: int) -> tuple[Tensor, Tensor]:
+        """Do one row.
+
+        Args:
+            x: ``n ...``, the window's frames.
+            call: which frames they are and how they move.
+            number: of the row, from 0.
+
+        Returns:
+            x: ``n ...``, frames that do not move bit for bit.
+            clean: ``n ...``, the model's guess.
+        """
+        before, after = (sigma_of(levels, self.sigmas).to(x) for levels in (call.before, call.after))
+        view = self._view(x, call, before, number * ORDERS[self.order])
+        clean = self.guide(self.denoise, view)
+        if self.order == "heun" and corrects(call):
+            return self._corrected(x, clean, view, after), clean
+        fresh = self._fresh(x, call) if self.eta > 0 else None
+        return move(x, clean, before, after, fresh, self.eta, self.coordinates), clean
+
+    def _view(self, x: Tensor, call: Call, sigma: Tensor, number: int) -> View:
+        ids, times = (None if part is None else part.to(x.device) for part in (call.ids, call.times))
+        assert ids is not None
+        finished, top = (call.before == 0).to(x.device), float(self.sigmas[-1])
+        return View(x, sigma, ids, finished, times, number, top, self.coordinates, self.history, noises=self.noises)
+
+    def _fresh(self, x: Tensor, call: Call) -> Tensor:
+        """Fresh noise for those frames that get any, zeros for the others. Returns ``n ...``."""
+        ids, before, after = (part.tolist() for part in (call.ids, call.before, call.after))  # every frame is a draw of its own
+        rows = [row for row, (level, lower) in enumerate(zip(before, after, strict=True)) if 0 < lower < level]
+        if len(rows) == len(x):
+            return level_noise(x, self.seed, ids, before)
+        drawn = level_noise(x, self.seed, [ids[row] for row in rows], [before[row] for row in rows])
+        return torch.zeros_like(x).index_copy_(0, torch.tensor(rows, dtype=torch.int64, device=x.device), drawn)
+
+    def _corrected(self, x: Tensor, clean: Tensor, view: View, after: Tensor) -> Tensor:
+        before = view.sigma
+        guessed = move(x, clean, before, after)
+        shown = replace(view, x=guessed, sigma=after, finished=after == 0, call=view.call + 1)  # as the next row shows them
+        second = self.guide(self.denoise, shown)
+        first_slope = (x - clean) / broadcast(before.clamp_min(torch.finfo(before.dtype).tiny), x)
+        second_slope = (guessed - second) / broadcast(after.clamp_min(torch.finfo(after.dtype).tiny), x)
+        better = x + broadcast(after - before, x) * (first_slope + second_slope) / 2
+        return torch.where(_frames((after < before) & (after > 0), x), better, guessed)
+
+
+def _frames(chosen: Tensor, like: Tensor) -> Tensor:
+    """Ready to choose frames: ``chosen``: ``n``, bool, ``like``: ``n ...``. Returns ``n ...``."""
+    return chosen.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def corrects(call: Call) -> bool:
+    """Whether Heun's method makes its second model call in a row: some frame moves to a level above 0."""
+    return bool(((call.after < call.before) & (call.after > 0)).any())
+
+
+def check_order(order: str, eta: float) -> None:
+    """Refuse what cannot be stepped with.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    if order not in ORDERS:
+        raise ValueError(
+            f"the order {order!r} is not offered: choose {' or '.join(ORDERS)}; multistep methods such as dpmpp_2m and uni_pc remember one"
+            " earlier level for all frames, and here every frame has its own"
+        )
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is {eta}: it must lie between 0 (deterministic) and 1 (ancestral)")
+    if order == "heun" and eta > 0:
+        raise ValueError(f"eta is {eta} with heun, which is for deterministic sampling: set eta to 0, or the order to euler")

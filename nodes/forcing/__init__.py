@@ -1,0 +1,1 @@
+"""Samplers with a noise level per frame."""

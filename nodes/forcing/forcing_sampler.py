@@ -1,0 +1,58 @@
+"""The Diffusion Forcing sampler as a SAMPLER, for ComfyUI's SamplerCustomAdvanced."""
+
+from ... import host
+from ...modules.sampling.forcing import Forcing
+from ...modules.sampling.schedules import NoiseLevels
+from ...modules.sampling.view import History
+from ..node import LongTakeNode
+from .forcing import CATEGORY, NoiseLevelsType
+from .forcing_inputs import eta_input, stabilise_inputs, stabilised, stabilised_input, stepping_inputs, window_input
+
+io = host.io
+
+
+class LongTakeForcingSampler(LongTakeNode):
+    @classmethod
+    def define_schema(cls) -> "io.Schema":
+        return io.Schema(
+            node_id="LongTakeForcingSampler",
+            display_name="Forcing Sampler",
+            category=CATEGORY,
+            description="Every frame at its own noise level, as a SAMPLER for SamplerCustomAdvanced: noise, guider, sigmas and latent come"
+            " from there. For models trained with a noise level per frame; with full_sequence levels it is ComfyUI's own euler or heun.",
+            inputs=[
+                NoiseLevelsType.Input(
+                    "noise_levels",
+                    tooltip="From Noise Levels; its frames are those of the latent, and its steps those of the scheduler.",
+                ),
+                window_input(),
+                eta_input(),
+                *stepping_inputs(),
+                *stabilise_inputs(0.0),
+                io.Latent.Input(
+                    "known_frames",
+                    optional=True,
+                    tooltip="The frames that noise_levels takes as known, in order, or a whole clip that has them in their places; they"
+                    " come back unchanged. Left out, the latent holds them, and its noise mask may say which.",
+                ),
+                stabilised_input(),
+            ],
+            outputs=[io.Sampler.Output()],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        noise_levels: NoiseLevels,
+        window: int,
+        eta: float,
+        order: str,
+        anchors: int,
+        stabilise: float,
+        stabilise_with: str,
+        known_frames: dict | None = None,
+        stabilise_frames: str = "all",
+    ) -> "io.NodeOutput":
+        history = History(stabilise, stabilise_with, only=stabilised(stabilise_frames, noise_levels.known))
+        known = None if known_frames is None else known_frames["samples"]
+        return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, history, anchors, known)))

@@ -1,0 +1,1 @@
+"""Pictures at their times: keyframes, controls, hints."""

@@ -1,0 +1,1 @@
+"""AnimateDiff: motion modules, their LoRAs, windows and cameras."""

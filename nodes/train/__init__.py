@@ -1,0 +1,1 @@
+"""Training, and clips to train on."""

@@ -1,0 +1,134 @@
+"""Training in an image model: motion modules, MotionLoRAs and domain adapters."""
+
+from pathlib import Path
+from typing import Any
+
+from ... import host
+from ...modules.checkpoints.motion import MotionModule, load_motion_module
+from ...modules.checkpoints.motion_lora import load_motion_lora
+from ...modules.data.clips import ClipDataset
+from ...modules.train.base import Base
+from ...modules.train.options import MOTION_KINDS, Options
+from ...modules.train.starts import check_start, new_module
+from ...modules.train.teaching import Teaching, teaching
+from ..motion.motion import MotionModuleType
+from ..node import LongTakeNode
+from . import train_inputs as inputs
+from .train_in_model import encoded_clips, files_of, latent_shape, taught, training_folder
+
+io = host.io
+DEFAULTS = Options()
+
+
+class LongTakeTrainMotion(LongTakeNode):
+    """Train something that moves an image model."""
+
+    @classmethod
+    def define_schema(cls) -> "io.Schema":
+        return io.Schema(
+            node_id="LongTakeTrainMotion",
+            display_name="Train Motion",
+            category=inputs.CATEGORY,
+            description="Trains a motion module, a MotionLoRA or a domain adapter in any SD1.5 or SDXL model, from clips. The model itself"
+            " stays as it is. A run that was cancelled goes on from its last checkpoint when it is queued again with the same settings.",
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="The image model, with any LoRA that shall be part of it; for a MotionLoRA without a motion"
+                    " module too, if one is connected below.",
+                ),
+                inputs.clips_input(),
+                inputs.vae_input(),
+                io.Combo.Input(
+                    "what",
+                    options=list(MOTION_KINDS),
+                    default="motion_lora",
+                    tooltip="motion_module: from nothing, or from the module connected. motion_lora: one motion from 10 to 50 clips, on the"
+                    " module connected. motion_lora_dual: the same, and its looks are kept out. domain_adapter: how the clips look, from"
+                    " single frames.",
+                ),
+                inputs.shared("name", "my_motion", "Of the file, and of what a cancelled run goes on from."),
+                inputs.shared("steps", 1000, "Steps in all."),
+                inputs.shared(
+                    "learning_rate", 1e-4, "The highest. 1e-4 is usual for modules and adapters, up to 5e-4 for a MotionLoRA."
+                ),
+                io.Int.Input(
+                    "rank",
+                    default=32,
+                    min=1,
+                    max=1024,
+                    tooltip="Of a LoRA or adapter: 8 to 64 for a motion; 128 in AnimateDiff's adapter.",
+                ),
+                inputs.shared("seed", 0, "Of new weights, noise and the samples' noise."),
+                inputs.start_anew_input(),
+                inputs.clip_input(),
+                MotionModuleType.Input(
+                    "motion_module", optional=True, tooltip="What a MotionLoRA is for, or what a motion module starts from."
+                ),
+                inputs.conditioning_input(),
+                inputs.options_input(),
+            ],
+            outputs=inputs.trained_outputs(
+                io.Model.Output(display_name="model", tooltip="The model with what was trained on it, as the file has it.")
+            ),
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clips: ClipDataset,
+        vae: Any,
+        what: str,
+        name: str,
+        steps: int,
+        learning_rate: float,
+        rank: int,
+        seed: int,
+        start_anew: bool,
+        clip: Any,
+        motion_module: MotionModule | None,
+        conditioning: Any,
+        options: Options | None,
+    ) -> "io.NodeOutput":
+        chosen = DEFAULTS if options is None else options
+        settings = chosen.run(steps, learning_rate, seed)
+        files = files_of(what, name)
+        motion = start_of(what, model, motion_module, clips, seed)
+        encoded, facts = encoded_clips(model, clips, vae, clip, conditioning, chosen, training_folder() / "cache")
+        if start_anew:
+            files.forget()
+        schedule = chosen.schedule(motion)
+
+        def make(base: Base) -> Teaching:
+            return teaching(what, base, motion, encoded, chosen, settings, rank, files, facts, host.check_interrupt)
+
+        made = taught(make, model, vae, chosen, settings, latent_shape(encoded, chosen), schedule, motion)
+        return made.outputs(with_trained(what, model, motion, made.path, schedule))
+
+
+def start_of(what: str, model: Any, motion: MotionModule | None, clips: ClipDataset, seed: int) -> MotionModule | None:
+    """The motion module that training starts from or is for; None for the model's own, or none."""
+    if not MOTION_KINDS[what].moves:
+        return None
+    if what == "motion_module" and host.motion_models(model):
+        raise ValueError(
+            "this model has a motion module already: connect the model from before Apply Motion Module, and what to start from as"
+            " motion_module"
+        )
+    frames = clips.settings.frames
+    if frames < 2:
+        raise ValueError("the clips are single frames, in which nothing moves: cut clips of 2 frames or more, 16 as a rule")
+    if motion is None and what == "motion_module":
+        motion = new_module(host.unet_of(model), seed, frames)
+    check_start(what, motion, frames, host.unet_of(model))
+    return motion
+
+
+def with_trained(what: str, model: Any, motion: MotionModule | None, path: Path, schedule: str) -> Any:
+    """The model with what the file holds on it."""
+    if what == "motion_module":
+        return host.apply_motion(model, load_motion_module(path), noise_schedule=schedule)
+    moved = model if motion is None else host.apply_motion(model, motion, noise_schedule=schedule)
+    return host.apply_motion_lora(moved, load_motion_lora(path))

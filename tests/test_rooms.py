@@ -1,0 +1,59 @@
+"""Where things are: imports run downwards from room to room, and no file lies outside a room."""
+
+import ast
+from pathlib import Path
+
+import pack
+import pytest
+
+ROOT = Path(pack.__file__ or "").parent
+# the ground floor last: a file may import from its own room and from those after it
+ROOMS = {
+    "modules": [
+        "train",
+        "draw",
+        "measure",
+        "checkpoints",
+        "control",
+        "data",
+        "disk",
+        "guidance",
+        "sampling",
+        "temporal",
+        "nets",
+        "noise",
+    ],
+}
+
+
+def running_up(house: Path, rooms: list[str]) -> list[str]:
+    """Every import of a file in ``house`` that leads to a room above its own, as ``file:line imports what``."""
+    found = []
+    for path in sorted(house.glob("*/**/*.py")):
+        place = path.relative_to(house).parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level != len(place):
+                continue  # of its own room, or of another house
+            for other in [node.module.partition(".")[0]] if node.module else [item.name for item in node.names]:
+                if other in rooms and rooms.index(other) < rooms.index(place[0]):
+                    found.append(f"{'/'.join((house.name, *place))}:{node.lineno} imports {other}")
+    return found
+
+
+@pytest.mark.parametrize("house", ROOMS)
+def test_imports_run_downwards(house):
+    assert running_up(ROOT / house, ROOMS[house]) == []
+
+
+@pytest.mark.parametrize("house", ROOMS)
+def test_every_file_is_in_a_room(house):
+    rooms = {path.parent.name for path in (ROOT / house).glob("*/__init__.py")}
+    assert rooms == set(ROOMS[house])
+    assert [path.name for path in (ROOT / house).glob("*.py")] == ["__init__.py"]
+
+
+def test_an_import_upwards_is_named(tmp_path):
+    for room, line in {"low": "from ..high import thing\n", "high": "from ..low.below import other\n"}.items():
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "file.py").write_text(line, encoding="utf-8")
+    assert running_up(tmp_path, ["high", "low"]) == [f"{tmp_path.name}/low/file.py:1 imports high"]
