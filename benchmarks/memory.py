@@ -1,10 +1,13 @@
 """What the memory plan says against what a call takes: ``python benchmarks/memory.py``, one JSON line per case.
 
-The U-Net and motion modules are of full size, in half precision. Their tensors have shapes but no contents, and every storage is followed
-from its making to its end (``tests/simulated.py``), so any machine can run this. Where there is a CUDA device, the same calls are then made
+The U-Net and motion modules are of full size, in half precision. Their tensors have shapes but no contents, and every storage
+is followed
+from its making to its end (``tests/helpers/simulated.py``), so any machine can run this. Where there is a CUDA device, the
+same calls are then made
 on it and PyTorch's own peak is taken. ComfyUI's network is put in this pack's place where ComfyUI is found (``COMFYUI_PATH``).
 
-A plan has to be within 15 % of the peak. ``all_at_once_mb`` is the peak without chunks, ``saved`` how many times the chunked one that is.
+A plan has to be within 15 % of the peak. ``all_at_once_mb`` is the peak without chunks, ``saved`` how many times the chunked
+one that is.
 """
 
 import json
@@ -15,7 +18,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
 
-import conftest  # noqa: makes the pack importable under the name ``pack``
+import conftest
 import torch
 from pack.modules.temporal.windows import WindowPlan
 from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet

@@ -1,14 +1,16 @@
-"""Does SparseCtrl lead a clip by a few frames? ``python benchmarks/sparse_miniature.py``: training, one table and a contact sheet.
+"""Does SparseCtrl lead a clip by a few frames? ``python benchmarks/sparse_miniature.py``: training, one table and a contact
+sheet.
 
-An encoder (``modules/control/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on the bundled model
-that looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was trained on are
-made with the same noise and words, led by none, one, two or four of their frames.
+An encoder (``modules/control/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on
+the bundled model
+that looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was
+trained on are made with the same noise and words, led by none, one, two or four of their frames.
 
-* error at keyframes: mean square, pictures in 0..1, over the frames that are keyframes with ``0, 15``. Without control the model draws
-  another scene of the same words, so this is mostly chance.
+* error at keyframes: mean square, pictures in 0..1, over the frames that are keyframes with ``0, 15``. Without control the
+model draws   another scene of the same words, so this is mostly chance.
 * error: over all frames. Frames far from a keyframe may rightly move otherwise.
-* forward: of frames between the first and the last keyframe, how many moved on along the line from one to the other, against the frame
-  before (0.3 pixels back count as standing). Only clips whose true path does so are counted.
+* forward: of frames between the first and the last keyframe, how many moved on along the line from one to the other, against
+the frame   before (0.3 pixels back count as standing). Only clips whose true path does so are counted.
 * off the path: distance of the shape's centre from its true place, in pixels.
 """
 

@@ -1,11 +1,15 @@
 """Import the pack the way ComfyUI does, under the fixed name ``pack``, and put ComfyUI behind it where there is one to be found.
 
-Where it is looked for is ``host/find.py``'s rule (``COMFYUI_PATH`` first; set but empty means none). When it is not found, or this
-Python cannot import it, the pack runs on its standalone host and the tests marked ``comfy`` skip, saying why.
+Where it is looked for is ``host/find.py``'s rule (``COMFYUI_PATH`` first; set but empty means none). When it is not found, or
+this Python cannot import it, the pack runs on its standalone host and the tests marked ``comfy`` skip, saying why.
 
-What tests may use: the fixtures below, ``tiny.py`` (small models) and ``shapes.py`` (the checker that runs under every test).
+What tests may use: the fixtures below and ``helpers/``: ``tiny*.py`` (small models), ``shapes.py`` (the checker that runs
+under every test).
+Folders mirror those of the pack. Marks are given here: the file of a ``unit`` test uses modules alone, a ``graph`` test runs
+on the standalone host, and a test says of itself that it is ``comfy``.
 """
 
+import functools
 import importlib.util
 import os
 import random
@@ -22,6 +26,9 @@ sys.modules.setdefault(
     "conftest", sys.modules[__name__]
 )  # a test that says ``from conftest import load`` must not run this file again
 ROOT = Path(__file__).resolve().parents[1]
+HELPERS = str(ROOT / "tests" / "helpers")
+if HELPERS not in sys.path:  # benchmarks import this file without pytest
+    sys.path.append(HELPERS)
 SCRATCH: list[Path] = []  # ComfyUI's base directory, when there is a ComfyUI: its checkout stays as it is
 
 
@@ -89,10 +96,20 @@ def pytest_runtest_setup(item):
     torch.manual_seed(seed)
 
 
+@functools.cache
+def knows_a_host(path: Path) -> bool:
+    """Whether a file of tests uses more of the pack than its modules."""
+    return any(
+        name in path.read_text(encoding="utf-8") for name in ("pack.nodes", "pack.host", "pack import host", "pack import run")
+    )
+
+
 def pytest_collection_modifyitems(items):
     import torch
 
     for item in items:
+        if not item.get_closest_marker("comfy"):
+            item.add_marker(pytest.mark.graph if knows_a_host(item.path) else pytest.mark.unit)
         if WHY_NOT and item.get_closest_marker("comfy"):
             item.add_marker(pytest.mark.skip(reason=WHY_NOT))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():

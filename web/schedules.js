@@ -1,6 +1,6 @@
 /**
  * Schedules of noise levels by their offsets: level[m][f] = clip(steps + offset[f] - m, 0, steps). As modules/sampling/schedules.py, which says
- * what each of them is and where it is from; tests/test_widget_numbers.py compares the two.
+ * what each of them is and where it is from; tests/web/test_widget_numbers.py compares the two.
  */
 
 import { gaps, knownFrames, onlyAtTheStart, widest } from "./known_frames.js";
