@@ -1,10 +1,9 @@
 """What guidance by gradients takes of the memory: ``python benchmarks/guidance_memory.py``, one JSON line per case.
 
 Bytes beyond the weights at their most, over samplings of 16 frames with CFG: plain, guided, and guided without computing again
-(``checkpoint`` off). Every storage is followed from its making to its end (``tests/helpers/simulated.py``), on any machine.
-The small models are
-sampled in earnest by the host that is there, ComfyUI where it is found (``COMFYUI_PATH``); of SD1.5 with a motion module in
-half precision, one call is gone through with tensors that have shapes and no contents, at 512x512.
+(``checkpoint`` off). Every storage is followed from its making to its end (``tests/helpers/simulated.py``), on any machine. The
+small models are sampled in earnest by the host that is there, ComfyUI where it is found (``COMFYUI_PATH``); of SD1.5 with a
+motion module in half precision, one call is gone through with tensors that have shapes and no contents, at 512x512.
 
 ``ratio`` is guided over plain and must be at most 1.3 for the small models. ``kept_ratio`` is the same without computing again.
 """

@@ -1,13 +1,12 @@
 """What the memory plan says against what a call takes: ``python benchmarks/memory.py``, one JSON line per case.
 
-The U-Net and motion modules are of full size, in half precision. Their tensors have shapes but no contents, and every storage
-is followed
-from its making to its end (``tests/helpers/simulated.py``), so any machine can run this. Where there is a CUDA device, the
-same calls are then made
-on it and PyTorch's own peak is taken. ComfyUI's network is put in this pack's place where ComfyUI is found (``COMFYUI_PATH``).
+The U-Net and motion modules are of full size, in half precision. Their tensors have shapes but no contents, and every storage is
+followed from its making to its end (``tests/helpers/simulated.py``), so any machine can run this. Where there is a CUDA device,
+the same calls are then made on it and PyTorch's own peak is taken. ComfyUI's network is put in this pack's place where ComfyUI is
+found (``COMFYUI_PATH``).
 
-A plan has to be within 15 % of the peak. ``all_at_once_mb`` is the peak without chunks, ``saved`` how many times the chunked
-one that is.
+A plan has to be within 15 % of the peak. ``all_at_once_mb`` is the peak without chunks, ``saved`` how many times the chunked one
+that is.
 """
 
 import json

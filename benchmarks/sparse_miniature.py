@@ -1,10 +1,8 @@
-"""Does SparseCtrl lead a clip by a few frames? ``python benchmarks/sparse_miniature.py``: training, one table and a contact
-sheet.
+"""Does SparseCtrl lead a clip by a few frames? ``python benchmarks/sparse_miniature.py``: training, one table and a contact sheet.
 
-An encoder (``modules/control/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on
-the bundled model
-that looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that nobody was
-trained on are made with the same noise and words, led by none, one, two or four of their frames.
+An encoder (``modules/control/sparsectrl.py``) is trained with ``modules/train/sparse.py``, as Train Sparse Control does, on the
+bundled model that looks both ways (``models/longtake_shapes_both_ways.safetensors``), which stays as it is. Then clips that
+nobody was trained on are made with the same noise and words, led by none, one, two or four of their frames.
 
 * error at keyframes: mean square, pictures in 0..1, over the frames that are keyframes with ``0, 15``. Without control the
 model draws   another scene of the same words, so this is mostly chance.

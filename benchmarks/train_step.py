@@ -1,20 +1,15 @@
 """What a step of training a motion module takes, against diffusers: ``python benchmarks/train_step.py``, one JSON line.
 
-The same motion module in the same frozen image model with the same weights, 16 frames, both in single precision on this
-machine. diffusers'
-side is the plain loop that is written with it: ``UNetMotionModel``, frozen but for its motion modules, noise prediction,
-AdamW; its motion
-modules' first norm is put per frame, as AnimateDiff has it, and the two outputs are compared first. Ours is this pack's engine
-with clips from its cache.
+The same motion module in the same frozen image model with the same weights, 16 frames, both in single precision on this machine.
+diffusers' side is the plain loop that is written with it: ``UNetMotionModel``, frozen but for its motion modules, noise
+prediction, AdamW; its motion modules' first norm is put per frame, as AnimateDiff has it, and the two outputs are compared first.
+Ours is this pack's engine with clips from its cache.
 
 ``step_ratio`` is the time of their step over ours, both on latents. ``clips_per_second_ratio`` is the same where their loop
-encodes its
-clips every time, as such loops do, with a VAE of SD1.5's proportions to the image model; ours reads them from the disk. Text
-is encoded
-beforehand on both sides. ``peak_ratio`` is the memory beyond the weights of our step with layers that compute again over
-theirs, at its
-most; every storage is followed from its making to its end (``tests/helpers/simulated.py``). The promises are at least 1.5 for
-clips per second and at most 0.6 for memory.
+encodes its clips every time, as such loops do, with a VAE of SD1.5's proportions to the image model; ours reads them from the
+disk. Text is encoded beforehand on both sides. ``peak_ratio`` is the memory beyond the weights of our step with layers that
+compute again over theirs, at its most; every storage is followed from its making to its end (``tests/helpers/simulated.py``). The
+promises are at least 1.5 for clips per second and at most 0.6 for memory.
 """
 
 import json

@@ -3,10 +3,9 @@
 Where it is looked for is ``host/find.py``'s rule (``COMFYUI_PATH`` first; set but empty means none). When it is not found, or
 this Python cannot import it, the pack runs on its standalone host and the tests marked ``comfy`` skip, saying why.
 
-What tests may use: the fixtures below and ``helpers/``: ``tiny*.py`` (small models), ``shapes.py`` (the checker that runs
-under every test).
-Folders mirror those of the pack. Marks are given here: the file of a ``unit`` test uses modules alone, a ``graph`` test runs
-on the standalone host, and a test says of itself that it is ``comfy``.
+What tests may use: the fixtures below and ``helpers/``: ``tiny*.py`` (small models), ``shapes.py`` (the checker that runs under
+every test). Folders mirror those of the pack. Marks are given here: the file of a ``unit`` test uses modules alone, a ``graph``
+test runs on the standalone host, and a test says of itself that it is ``comfy``.
 """
 
 import functools

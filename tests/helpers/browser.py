@@ -1,9 +1,8 @@
 """A ComfyUI server with this pack, and its editor in a headless Chromium, for tests that use them as people do.
 
 ``python tests/helpers/browser.py FILE.png FILE.webp``, with ComfyUI's Python and ``COMFYUI_PATH``, takes the picture of the
-widgets that the README
-shows, the workflow keyframes_timeline after a run with its middle keyframe on the way to another frame, and records the drag,
-the run after it, and the clip whose keyframe has moved.
+widgets that the README shows, the workflow keyframes_timeline after a run with its middle keyframe on the way to another frame,
+and records the drag, the run after it, and the clip whose keyframe has moved.
 """
 
 import io
