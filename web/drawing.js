@@ -1,4 +1,4 @@
-/** What the widgets draw with: the colours of the node's own pictures (modules/draw/pictures.py, modules/draw/keyframe_picture.py), ticks, text. */
+/** What the widgets draw with: the colours of the node's own pictures (modules/draw/canvas.py, modules/draw/pictures.py), ticks, text. */
 
 export const PAPER = "#181a1e";
 export const EMPTY = "#2c2f36";

@@ -3,9 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..measure.alarms import Snapshot, findings
@@ -13,6 +11,7 @@ from ..measure.attention import Reading, Watch
 from ..noise.seeded import frame_noise
 from ..sampling.samplers import Job, Step
 from ..sampling.view import View, mixed
+from .canvas import Canvas
 from .pictures import contact_sheet, heat_map
 
 CELL = 20  # pixels of a head
@@ -97,13 +96,12 @@ def entropy_picture(readings: Mapping[str, Reading]) -> Tensor:
     cell = max(12, min(CELL, LONGEST // len(values)))
     cells = heat_map(values, top=1.0, cell=cell, longest=LONGEST)[0]
     left = 12 + 6 * max(len(block) for block in readings)
-    picture = Image.new("RGB", (left + max(cells.shape[1], 120), 24 + cells.shape[0]), "white")
-    picture.paste(Image.fromarray((cells * 255).round().numpy().astype(np.uint8)), (left, 24))
-    draw = ImageDraw.Draw(picture)
-    draw.text((left, 6), "entropy by head", fill="black")
+    canvas = Canvas(left + max(cells.shape[1], 120), 24 + cells.shape[0], paper="white", ink="black")
+    canvas.paste(cells, left, 24)
+    canvas.text(left, 6, "entropy by head")
     for row, block in enumerate(readings):
-        draw.text((6, 24 + row * cell + (cell - 12) // 2), block, fill="black")
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+        canvas.text(6, 24 + row * cell + (cell - 12) // 2, block)
+    return canvas.image()
 
 
 def map_picture(weights: Tensor) -> Tensor:

@@ -2,15 +2,15 @@
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 from torch import Tensor
 
 from ..control.camera import CameraPath
+from .canvas import Canvas
 
 SIDE, EDGE = 360, 36  # pixels of one view, and of its margin
 PYRAMIDS = 24  # at most so many, evenly spread
 LONG = 0.09  # a pyramid, in parts of the view
-_PAPER, _TEXT = (24, 26, 30), "#d8d8d8"
 _FIRST, _LAST = np.array([80, 160, 250]), np.array([250, 160, 60])
 VIEWS = {"from above: x to the right, forward is up": (0, 2), "from the side: forward to the right, y": (2, 1)}
 
@@ -18,13 +18,12 @@ VIEWS = {"from above: x to the right, forward is up": (0, 2), "from the side: fo
 def draw_path(path: CameraPath) -> Tensor:
     """Where the camera goes and looks, in the world of its first frame. Returns ``1 h w 3`` in 0..1."""
     world = path.poses[0] @ torch.linalg.inv(path.poses)
-    picture = Image.new("RGB", (SIDE * len(VIEWS), SIDE), _PAPER)
-    draw = ImageDraw.Draw(picture)
+    canvas = Canvas(SIDE * len(VIEWS), SIDE)
     for number, (title, axes) in enumerate(VIEWS.items()):
-        _draw_view(draw, world, path.lenses, axes, SIDE * number)
-        draw.text((SIDE * number + 8, 8), title, fill=_TEXT)
-    draw.text((8, SIDE - 20), f"{len(path)} frames, from blue to orange", fill=_TEXT)
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+        _draw_view(canvas.draw, world, path.lenses, axes, SIDE * number)
+        canvas.text(SIDE * number + 8, 8, title)
+    canvas.text(8, SIDE - 20, f"{len(path)} frames, from blue to orange")
+    return canvas.image()
 
 
 def _draw_view(draw: ImageDraw.ImageDraw, world: Tensor, lenses: Tensor, axes: tuple[int, int], left: int) -> None:

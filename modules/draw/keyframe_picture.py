@@ -2,17 +2,15 @@
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ..control.keyframes import Keyframes
-from .window_picture import ticks
+from .canvas import EMPTY, INKS, Canvas, middle
 
 WIDTH, LEFT, RIGHT = 960, 64, 20  # pixels
 SIDE, SHOWN, GAP = 120, 12, 6  # a thumbnail's longer side at most, how many are shown at most, pixels between them
 TITLE, LINES, AXIS, STRIP, BOTTOM = 28, 36, 24, 72, 12
-_PAPER, _EMPTY, _TEXT = (24, 26, 30), (44, 47, 54), "#d8d8d8"
-_INKS = ((64, 200, 190), (245, 170, 70), (170, 150, 250))
 
 
 def draw_keyframes(keyframes: Keyframes, frames: int) -> Tensor:
@@ -35,17 +33,18 @@ def draw_keyframes(keyframes: Keyframes, frames: int) -> Tensor:
     thumbnails = [_thumbnail(at.images[place], min(SIDE, room - GAP)) for place in shown]
     tall = max(thumbnail.height for thumbnail in thumbnails)
     top = TITLE + tall + LINES + AXIS
-    picture = Image.new("RGB", (WIDTH, top + STRIP + BOTTOM), _PAPER)
-    draw = ImageDraw.Draw(picture)
-    draw.text((8, 8), _title(at, frames, len(shown)), fill=_TEXT)
-    picture.paste(Image.fromarray(_strip(keyframes.weights(frames), wide)), (LEFT, top))
+    canvas = Canvas(WIDTH, top + STRIP + BOTTOM)
+    canvas.text(8, 8, _title(at, frames, len(shown)))
+    canvas.paste(_strip(keyframes.weights(frames), wide), LEFT, top)
     for number, (place, thumbnail) in enumerate(zip(shown, thumbnails, strict=True)):
-        centre, frame = LEFT + room * number + room // 2, _middle(at.frames[place], frames, wide)
+        centre, frame = LEFT + room * number + room // 2, LEFT + middle(at.frames[place], frames, wide)
         foot = TITLE + tall
-        picture.paste(thumbnail, (centre - thumbnail.width // 2, foot - thumbnail.height))
-        draw.line((centre, foot + 2, frame, foot + LINES - 2), fill=_INKS[place % len(_INKS)], width=2)
-    _write(draw, at, frames, wide, top)
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+        canvas.paste(thumbnail, centre - thumbnail.width // 2, foot - thumbnail.height)
+        canvas.draw.line((centre, foot + 2, frame, foot + LINES - 2), fill=INKS[place % len(INKS)], width=2)
+    canvas.frame_numbers(frames, LEFT, wide, top)
+    canvas.text(LEFT - 8, top - 4, f"{max(1.0, *at.strengths):g}", "right")
+    canvas.text(LEFT - 8, top + STRIP - 12, "strength", "right")
+    return canvas.image()
 
 
 def _title(at: Keyframes, frames: int, shown: int) -> str:
@@ -61,27 +60,12 @@ def _thumbnail(image: Tensor, side: int) -> Image.Image:
     return Image.fromarray(pixels).resize((max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))))
 
 
-def _middle(frame: int, frames: int, wide: int) -> int:
-    return LEFT + (2 * frame + 1) * wide // (2 * frames)
-
-
 def _strip(weights: Tensor, wide: int) -> np.ndarray:
     """A bar per frame and keyframe, the strongest in front of none: ``weights``: ``k f``, heights against the greatest of them."""
     of_pixel = torch.arange(wide) * weights.shape[1] // wide
     heights = weights[:, of_pixel] / max(1.0, float(weights.max()))
     levels = torch.arange(STRIP, 0, -1)[:, None] / STRIP
-    pixels = np.full((STRIP, wide, 3), _EMPTY, dtype=np.uint8)
+    pixels = np.full((STRIP, wide, 3), EMPTY, dtype=np.uint8)
     for place in range(len(weights)):
-        pixels[(levels <= heights[place]).numpy()] = _INKS[place % len(_INKS)]
+        pixels[(levels <= heights[place]).numpy()] = INKS[place % len(INKS)]
     return pixels
-
-
-def _write(draw: ImageDraw.ImageDraw, at: Keyframes, frames: int, wide: int, top: int) -> None:
-    """Numbers of frames above the strip, and strengths beside it."""
-    for frame in ticks(frames, wide):
-        x = _middle(frame, frames, wide)
-        draw.line((x, top - 5, x, top - 2), fill=_TEXT)
-        draw.text((x - draw.textlength(str(frame)) / 2, top - 19), str(frame), fill=_TEXT)
-    most = f"{max(1.0, *at.strengths):g}"
-    draw.text((LEFT - 8 - draw.textlength(most), top - 4), most, fill=_TEXT)
-    draw.text((LEFT - 8 - draw.textlength("strength"), top + STRIP - 12), "strength", fill=_TEXT)

@@ -5,17 +5,16 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..sampling.calls import Levels
+from .canvas import INKS, PAPER, Canvas, middle, ticks
 from .pictures import heat_map
-from .window_picture import ticks
 
 CELLS, LARGEST = (12, 36), 1600  # pixels: least and greatest side of a cell while there is room; side of the map
 LEFT, TOP, RIGHT, GAP, STRIP, BOTTOM = 64, 60, 24, 10, 56, 28
 NARROWEST = 560  # pixels, for the text
-_PAPER, _BAR, _SHOWN, _TEXT = (24, 26, 30), (64, 200, 190), (92, 97, 108), "#d8d8d8"
+_BAR, _SHOWN = INKS[0], (92, 97, 108)
 
 
 class Drawable(Levels, Protocol):
@@ -96,40 +95,32 @@ def draw_levels(levels: Drawable, window: int = 0) -> Tensor:
     cell = max(CELLS[0], min(CELLS[1], NARROWEST // max(rows, frames)))
     levels_map = heat_map(levels.part(down, across), top=levels.steps, cell=cell, longest=LARGEST)[0]
     tall, wide = levels_map.shape[:2]
-    picture = Image.new("RGB", (max(LEFT + wide + RIGHT, NARROWEST), TOP + tall + GAP + STRIP + BOTTOM), _PAPER)
-    draw = ImageDraw.Draw(picture)
+    canvas = Canvas(max(LEFT + wide + RIGHT, NARROWEST), TOP + tall + GAP + STRIP + BOTTOM)
     for line, text in enumerate(cost.lines()):
-        draw.text((8, 6 + 14 * line), text, fill=_TEXT)
-    picture.paste(Image.fromarray((levels_map * 255).round().byte().numpy()), (LEFT, TOP))
-    picture.paste(Image.fromarray(_strip(cost, across, wide)), (LEFT, TOP + tall + GAP))
-    _write(draw, cost, frames, rows, wide, tall)
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+        canvas.text(8, 6 + 14 * line, text)
+    canvas.paste(levels_map, LEFT, TOP)
+    canvas.paste(_strip(cost, across, wide), LEFT, TOP + tall + GAP)
+    canvas.frame_numbers(frames, LEFT, wide, TOP)
+    for row in ticks(rows, tall):
+        canvas.text(LEFT - 8, TOP + middle(row, rows, tall) - 6, str(row), "right")
+    _explain(canvas, str(int(cost.shown.max())), TOP + tall + GAP)
+    return canvas.image()
 
 
 def _strip(cost: Cost, across: Tensor, wide: int) -> np.ndarray:
     """A bar per frame: the calls that move it, before those that show it."""
     of_pixel = across[torch.arange(wide) * len(across) // wide]
     heights = torch.arange(STRIP, 0, -1)[:, None] / STRIP * int(cost.shown.max())
-    strip = np.full((STRIP, wide, 3), _PAPER, dtype=np.uint8)
+    strip = np.full((STRIP, wide, 3), PAPER, dtype=np.uint8)
     strip[(heights <= cost.shown[of_pixel]).numpy()] = _SHOWN
     strip[(heights <= cost.moved[of_pixel]).numpy()] = _BAR
     return strip
 
 
-def _write(draw: ImageDraw.ImageDraw, cost: Cost, frames: int, rows: int, wide: int, tall: int) -> None:
-    """Numbers of frames and rows, and what the strip is."""
-    for frame in ticks(frames, wide):
-        x = LEFT + (2 * frame + 1) * wide // (2 * frames)
-        draw.line((x, TOP - 5, x, TOP - 2), fill=_TEXT)
-        draw.text((x - draw.textlength(str(frame)) / 2, TOP - 19), str(frame), fill=_TEXT)
-    for row in ticks(rows, tall):
-        y = TOP + (2 * row + 1) * tall // (2 * rows)
-        draw.text((LEFT - 8 - draw.textlength(str(row)), y - 6), str(row), fill=_TEXT)
-    top = TOP + tall + GAP
-    most = str(int(cost.shown.max()))
-    draw.text((LEFT - 8 - draw.textlength(most), top - 4), most, fill=_TEXT)
-    draw.text((LEFT - 8 - draw.textlength("calls"), top + STRIP - 12), "calls", fill=_TEXT)
-    draw.rectangle((LEFT, top + STRIP + 9, LEFT + 8, top + STRIP + 17), fill=_BAR)
-    draw.text((LEFT + 14, top + STRIP + 7), "calls that move the frame", fill=_TEXT)
-    draw.rectangle((LEFT + 190, top + STRIP + 9, LEFT + 198, top + STRIP + 17), fill=_SHOWN)
-    draw.text((LEFT + 204, top + STRIP + 7), "calls that show it, as context or waiting", fill=_TEXT)
+def _explain(canvas: Canvas, most: str, top: int) -> None:
+    """What the strip of calls that begins at ``top`` shows."""
+    canvas.text(LEFT - 8, top - 4, most, "right")
+    canvas.text(LEFT - 8, top + STRIP - 12, "calls", "right")
+    for x, colour, text in ((0, _BAR, "calls that move the frame"), (190, _SHOWN, "calls that show it, as context or waiting")):
+        canvas.draw.rectangle((LEFT + x, top + STRIP + 9, LEFT + x + 8, top + STRIP + 17), fill=colour)
+        canvas.text(LEFT + x + 14, top + STRIP + 7, text)

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageDraw
 from torch import Tensor
+
+from .canvas import Canvas
 
 # Dark blue, teal, green, yellow: readable in grey and for colour-blind eyes.
 _RAMP = torch.tensor([[0.18, 0.08, 0.33], [0.19, 0.41, 0.56], [0.21, 0.72, 0.47], [0.99, 0.91, 0.14]])
@@ -70,11 +70,10 @@ def curves(
     series: Mapping[str, Sequence[float]], *, title: str = "", logarithmic: bool = True, size: tuple[int, int] = (800, 480)
 ) -> Tensor:
     """Curves over their index, one colour each, named in the corner. Returns ``1 h w 3``."""
-    picture = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(picture)
+    canvas = Canvas(*size, paper="white", ink="#444444")
     left, top, right, bottom = 64, 28, size[0] - 16, size[1] - 32
-    draw.rectangle((left, top, right, bottom), outline="#999999")
-    draw.text((left, 8), title, fill="black")
+    canvas.draw.rectangle((left, top, right, bottom), outline="#999999")
+    canvas.text(left, 8, title, ink="black")
     scale = (lambda value: math.log10(max(value, 1e-12))) if logarithmic else float
     finite = [scale(value) for values in series.values() for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -83,9 +82,9 @@ def curves(
     marks = [low + (high - low) * place / 4 for place in range(5)]
     for place, mark in enumerate(marked([10**value if logarithmic else value for value in marks])):
         y = bottom - (bottom - top) * place / 4
-        draw.line((left, y, right, y), fill="#e5e5e5")
-        draw.text((6, y - 6), mark, fill="#444444")
-    draw.text((right - 50, bottom + 8), str(longest), fill="#444444")
+        canvas.draw.line((left, y, right, y), fill="#e5e5e5")
+        canvas.text(6, y - 6, mark)
+    canvas.text(right - 50, bottom + 8, str(longest))
     for number, (name, values) in enumerate(series.items()):
         ink = _INK[number % len(_INK)]
         points = [
@@ -94,9 +93,9 @@ def curves(
             if math.isfinite(value)
         ]
         if len(points) > 1:
-            draw.line(points, fill=ink, width=2)
-        draw.text((left + 8, top + 6 + 14 * number), name, fill=ink)
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+            canvas.draw.line(points, fill=ink, width=2)
+        canvas.text(left + 8, top + 6 + 14 * number, name, ink=ink)
+    return canvas.image()
 
 
 def smoothed(values: Sequence[float], memory: float = 0.98) -> list[float]:

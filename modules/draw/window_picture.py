@@ -4,21 +4,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..temporal.windows import WindowPlan
+from .canvas import EMPTY, INKS, PAPER, Canvas
 from .window_text import Row, rows_of, settings_of
 
 LARGEST = 2048  # pixels to a side
 LEFT, TOP, RIGHT, BOTTOM = 92, 40, 20, 24
 FEW = 6  # rows that get tall bars
 GAP = 6  # pixels between rows
-_PAPER, _EMPTY, _TEXT = (24, 26, 30), (44, 47, 54), "#d8d8d8"
-_INKS = np.array(
-    [[64, 200, 190], [245, 170, 70], [170, 150, 250]], dtype=np.float32
-)  # neighbours differ, also where they only touch
 
 
 def draw_plan(plan: WindowPlan | None, frames: int, steps: int) -> Tensor:
@@ -36,38 +31,23 @@ def draw_plan(plan: WindowPlan | None, frames: int, steps: int) -> Tensor:
     width = min(frames * max(1, min(32, 1200 // frames)), LARGEST - LEFT - RIGHT)
     strips = list(_strips(rows, frames, width))
     height = TOP + sum(len(strip) + GAP for strip in strips) + BOTTOM
-    picture = Image.new("RGB", (LEFT + width + RIGHT, height), _PAPER)
-    draw = ImageDraw.Draw(picture)
-    draw.text((8, 6), _title(plan, frames), fill=_TEXT)
-    _write_frames(draw, frames, width)
+    canvas = Canvas(LEFT + width + RIGHT, height)
+    canvas.text(8, 6, _title(plan, frames))
+    canvas.frame_numbers(frames, LEFT, width, TOP)
     y = TOP
     for row, strip in zip(rows, strips, strict=False):
-        picture.paste(Image.fromarray(strip), (LEFT, y))
-        draw.text((8, y + len(strip) // 2 - 6), row.name, fill=_TEXT)
+        canvas.paste(strip, LEFT, y)
+        canvas.text(8, y + len(strip) // 2 - 6, row.name)
         y += len(strip) + GAP
     if len(strips) < len(rows):
-        draw.text((8, y + 4), f"and {steps - rows[len(strips)].first} more steps", fill=_TEXT)
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+        canvas.text(8, y + 4, f"and {steps - rows[len(strips)].first} more steps")
+    return canvas.image()
 
 
 def _title(plan: WindowPlan | None, frames: int) -> str:
     if plan is None or frames <= plan.length:
         return f"{frames} frames in one window"
     return f"{frames} frames: {settings_of(plan)}. Bright counts more."
-
-
-def _write_frames(draw: ImageDraw.ImageDraw, frames: int, width: int) -> None:
-    for frame in ticks(frames, width):
-        x = LEFT + (2 * frame + 1) * width // (2 * frames)
-        draw.line((x, TOP - 5, x, TOP - 2), fill=_TEXT)
-        draw.text((x - draw.textlength(str(frame)) / 2, TOP - 19), str(frame), fill=_TEXT)
-
-
-def ticks(frames: int, width: int) -> list[int]:
-    """Frame numbers to write, round ones and about 40 pixels apart."""
-    least = 40 * frames / width
-    apart = next(n * 10**power for power in range(9) for n in (1, 2, 5) if n * 10**power >= least)
-    return list(range(0, frames, apart))
 
 
 def _strips(rows: list[Row], frames: int, width: int) -> Iterator[np.ndarray]:
@@ -91,12 +71,12 @@ def _strip(row: Row, frames: int, width: int, tall: int) -> np.ndarray:
         weight[lane, window] = row.weights[number]
     of_pixel = np.arange(width) * frames // width
     owner, weight = owner[:, of_pixel], weight[:, of_pixel]
-    colour = _INKS[owner % len(_INKS)] * (0.25 + 0.75 * weight[..., None])
-    colour[owner < 0] = _EMPTY
+    colour = np.array(INKS, dtype=np.float32)[owner % len(INKS)] * (0.25 + 0.75 * weight[..., None])
+    colour[owner < 0] = EMPTY
     if width >= 2 * frames:  # a thin line between frames, while there is room for it
         colour[:, 1:][:, of_pixel[1:] != of_pixel[:-1]] *= 0.7
     pixels = colour.astype(np.uint8).repeat(tall, axis=0)
-    pixels[tall - 1 :: tall] = _PAPER
+    pixels[tall - 1 :: tall] = PAPER
     return pixels
 
 
