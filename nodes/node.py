@@ -1,7 +1,8 @@
 """The base of every node: what makes ``SomeNode.execute(model=m)`` work from Python as it does in a workflow.
 
 A workflow always carries every value, a caller from Python does not want to. So each ``execute`` is wrapped once, when its class
-is made: what was not given takes the schema's default, and a name that the node does not have is refused.
+is made: what was not given takes the schema's default, and a name that the node does not have is refused. An ``execute`` that takes
+``**given`` gets all inputs of the schema which it does not name.
 
 The host clones node classes before each run and forbids assignments on the clones. The wrapper lies in the class's own namespace,
 so clones carry it along; it is marked, so it is never wrapped again.
@@ -18,7 +19,10 @@ MARK = "_longtake_fills_defaults"
 
 
 class LongTakeNode(host.io.ComfyNode):
-    """Base class: write ``define_schema`` and ``execute``, both class methods; inputs and parameters have the same names."""
+    """Base class: write ``define_schema`` and ``execute``, both class methods; inputs and parameters have the same names.
+
+    Settings that a dataclass has go as ``**given`` to ``execute``, see ``fields.py``.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -28,25 +32,30 @@ class LongTakeNode(host.io.ComfyNode):
 
 
 def _with_defaults(execute: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(execute)
-    known = list(signature.parameters)[1:]  # without cls
+    parameters = list(inspect.signature(execute).parameters.values())[1:]  # without cls
+    named = {item.name: item for item in parameters if item.kind is not inspect.Parameter.VAR_KEYWORD}
+    takes_more = len(named) < len(parameters)
 
     @functools.wraps(execute)
     def wrapper(cls: type[LongTakeNode], *args: Any, **given: Any) -> Any:
         name = cls.__name__
-        if len(args) > len(known):
-            raise ValueError(f"{name} got {len(args)} values and has {len(known)} inputs: {', '.join(known)}")
+        more = [item.id for item in cls.define_schema().inputs if item.id not in named] if takes_more else []
+        known = [*named, *more]
+        if len(args) > len(named):
+            raise ValueError(
+                f"{name} got {len(args)} values and takes {len(named)} by place: {', '.join(named)}; name the others"
+            )
         unknown = [key for key in given if key not in known]
         if unknown:
             raise ValueError(f"{name} has no input {unknown[0]!r}: it has {', '.join(known)}")
-        values = dict(zip(known, args, strict=False))
+        values = dict(zip(named, args, strict=False))
         twice = [key for key in given if key in values]
         if twice:
             raise ValueError(f"{name} got {twice[0]!r} twice, by place and by name: give it once")
         values |= given
         if len(values) < len(known):
             values = schema_defaults(cls) | values
-        needed = [key for key in known if key not in values and signature.parameters[key].default is inspect.Parameter.empty]
+        needed = [key for key in known if key not in values and (key in more or named[key].default is inspect.Parameter.empty)]
         if needed:
             raise ValueError(f"{name} needs {needed[0]!r} and there is no default for it: add {needed[0]}=... to the call")
         return execute(cls, **values)

@@ -20,12 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..fields.setting import check, documented, setting
 from ..temporal.positions import sinusoid
 from .encoders import BLOCKS, LATENT_CHANNELS
 from .keyframe_blend import nearest_of
 from .keyframes import Keyframes
 
-MODES = ("auto", "inpaint", "moonshot", "tempofunk", "pia", "animatelcm_i2v")
+MODES = {
+    "auto": "The model says which of the others it is.",
+    "inpaint": "The mask is 0 where the picture is given and 1 where it is to be made.",
+    "moonshot": "The mask is 1 where the picture is given.",
+    "tempofunk": "The clip goes on from the picture, which is not among its frames.",
+    "pia": "The motion module PIA is told how much each frame resembles the picture.",
+    "animatelcm_i2v": "The motion module AnimateLCM-I2V is shown an encoder's features of the picture.",
+}
 CHANNELS = ("inpaint", "moonshot", "tempofunk")  # those that an inpainting checkpoint takes
 MOTION = "moderate"
 PIA_CHANNELS = 9  # of PIA's input layer: noisy latent, mask, latent of the picture
@@ -44,31 +52,39 @@ AFFINITIES: dict[str, tuple[float, ...]] = {
 }
 
 
+@documented
 @dataclass(frozen=True)
 class FirstFrameSettings:
-    """What a user can set about given pictures.
+    """What a user can set about given pictures."""
 
-    Attributes:
-        mode: a name in ``MODES``.
-        motion: for ``pia`` a name in ``AFFINITIES``: how far frames may move away from the picture.
-        strength: factor on how much the picture counts; 1 as trained.
-        drift: for ``animatelcm_i2v`` how much frames are told to move away from the picture, the authors' ``motion_scale``.
-    """
-
-    mode: str = "auto"
-    motion: str = MOTION
-    strength: float = 1.0
-    drift: float = 0.8
+    mode: str = setting("auto", "The mode is the way in which the network is told of the picture.", menu=MODES)
+    motion: str = setting(
+        MOTION,
+        "For PIA, motion says how far frames may move away from the picture. A loop comes back to it, and restyling follows it loosely from"
+        " the start.",
+        menu=AFFINITIES.keys(),
+    )
+    strength: float = setting(
+        1.0,
+        "The strength says how much the picture counts: it is a factor on masks, on PIA's resemblance and on the encoder's features. 0 is"
+        " nothing, 1 is as trained.",
+        least=0.0,
+        most=2.0,
+        step=0.01,
+        advanced=True,
+    )
+    drift: float = setting(
+        0.8,
+        "For AnimateLCM-I2V, drift says how much frames are told to move away from the picture.",
+        least=0.0,
+        most=10.0,
+        step=0.01,
+        aliases=("motion_scale",),
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"the mode {self.mode!r} is not known: choose one of {', '.join(MODES)}")
-        if self.motion not in AFFINITIES:
-            raise ValueError(f"the motion {self.motion!r} is not known: choose one of {', '.join(AFFINITIES)}")
-        if not 0 <= self.strength <= 2:
-            raise ValueError(f"strength is {self.strength}: it must lie between 0, nothing, and 2; 1 is as trained")
-        if not 0 <= self.drift <= 10:
-            raise ValueError(f"drift is {self.drift}: it must lie between 0 and 10; the authors use 0.8")
+        check(self)
 
 
 def given_pictures(image: Tensor | None, keyframes: Keyframes | None) -> Keyframes:

@@ -5,8 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from ... import host
-from ...modules.control.first_frame import AFFINITIES, MODES, MOTION, FirstFrameSettings, given_pictures
+from ...modules.control.first_frame import FirstFrameSettings, given_pictures
 from ...modules.control.keyframes import Keyframes
+from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
 from .keyframes import CATEGORY, KeyframesType
 
@@ -32,36 +33,7 @@ class LongTakeFirstFrame(LongTakeNode):
                 io.Latent.Input(
                     "latent", tooltip="The same latent as the sampler gets: its size and its number of frames are used."
                 ),
-                io.Combo.Input(
-                    "mode",
-                    options=list(MODES),
-                    default="auto",
-                    tooltip="auto: by the model. inpaint, moonshot: mask 0 or 1 where the picture is given. tempofunk: go on from the"
-                    " picture, which is not among the frames. pia, animatelcm_i2v: for these motion modules.",
-                ),
-                io.Combo.Input(
-                    "motion",
-                    options=list(AFFINITIES),
-                    default=MOTION,
-                    tooltip="For PIA: how far frames may move away from the picture. loop: and back again. restyling: the picture is"
-                    " followed loosely from the start.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.01,
-                    tooltip="How much the picture counts: a factor on masks, PIA's resemblance and the encoder's features. 1: as trained.",
-                ),
-                io.Float.Input(
-                    "drift",
-                    default=0.8,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="For AnimateLCM-I2V: how much frames are told to move away from the picture. The authors use 0.8.",
-                ),
+                *inputs_of(FirstFrameSettings),
                 io.Image.Input("image", optional=True, tooltip="The first frame. Cut to the latent's shape around its middle."),
                 KeyframesType.Input(
                     "keyframes", optional=True, tooltip="From Keyframes, in place of image: pictures and their times."
@@ -76,12 +48,9 @@ class LongTakeFirstFrame(LongTakeNode):
         model: Any,
         vae: Any,
         latent: dict[str, Any],
-        mode: str,
-        motion: str,
-        strength: float,
-        drift: float,
         image: Tensor | None,
         keyframes: Keyframes | None,
+        **given: Any,
     ) -> "io.NodeOutput":
-        given = given_pictures(image, keyframes)
-        return io.NodeOutput(host.apply_first_frame(model, vae, latent, given, FirstFrameSettings(mode, motion, strength, drift)))
+        pictures, settings = given_pictures(image, keyframes), settings_of(FirstFrameSettings, given)
+        return io.NodeOutput(host.apply_first_frame(model, vae, latent, pictures, settings))

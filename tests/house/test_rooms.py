@@ -22,6 +22,7 @@ ROOMS = {
         "temporal",
         "nets",
         "noise",
+        "fields",
     ],
 }
 

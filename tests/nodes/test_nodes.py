@@ -86,8 +86,14 @@ def test_every_help_page_has_a_node():
 
 
 def test_execute_takes_the_schemas_inputs(node):
-    schema = node.GET_SCHEMA()
-    assert set(inspect.signature(node.execute).parameters) == {item.id for item in schema.inputs}
+    """By name, or settings as ``**given``, which are widgets; none is named that is no input."""
+    inputs = {item.id: item for item in node.GET_SCHEMA().inputs}
+    parameters = inspect.signature(node.execute).parameters.values()
+    named = {item.name for item in parameters if item.kind is not inspect.Parameter.VAR_KEYWORD}
+    assert named <= set(inputs)
+    if len(named) == len(parameters):
+        assert named == set(inputs)
+    assert all(hasattr(inputs[name], "default") for name in set(inputs) - named)
 
 
 def test_only_links_have_no_default(node):
@@ -154,7 +160,7 @@ def test_what_is_not_given_is_the_schemas_default(cls, args, given, expected):
         ((), {}, "Example needs 'latent' and there is no default for it: add latent=... to the call"),
         ((), {"latent": 1, "frame": 3}, "Example has no input 'frame': it has latent, frames, kind, loop, mask"),
         ((1,), {"latent": 1}, "Example got 'latent' twice"),
-        ((1, 2, 3, 4, 5, 6), {}, "Example got 6 values and has 5 inputs"),
+        ((1, 2, 3, 4, 5, 6), {}, "Example got 6 values and takes 5 by place"),
     ],
 )
 def test_calls_that_cannot_be_meant(args, given, sentence):

@@ -1,0 +1,1 @@
+"""How a setting says all about itself, once: ``setting.py``."""
