@@ -3,7 +3,6 @@
 from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
-from ..mp4 import mp4
 from .attach.camera import apply_camera
 from .attach.context import context_windows
 from .attach.first_frame import apply_first_frame
@@ -27,53 +26,3 @@ from .sampling.sampling import forcing_sampler, level_sigmas, noise_schedule, sa
 from .training import clip_encoder, image_encoder, text_encoder, trainable
 
 name = "comfyui"
-
-__all__ = [
-    "ComfyExtension",
-    "Interrupted",
-    "Progress",
-    "add_clip_noise",
-    "add_freeinit",
-    "apply_camera",
-    "apply_first_frame",
-    "apply_image_prompt",
-    "apply_keyed_control",
-    "apply_motion",
-    "apply_motion_lora",
-    "apply_skyreels",
-    "apply_sparse_control",
-    "check_interrupt",
-    "clip_encoder",
-    "context_windows",
-    "coordinates_of",
-    "device",
-    "file",
-    "files",
-    "forcing_sampler",
-    "guider",
-    "image_encoder",
-    "in_model_numbers",
-    "input_directory",
-    "interpolated",
-    "io",
-    "level_sigmas",
-    "memory_text",
-    "model_directory",
-    "motion_models",
-    "mp4",
-    "name",
-    "noise_schedule",
-    "output_directory",
-    "pseudo3d_model",
-    "sample",
-    "sparse_control",
-    "temp_directory",
-    "text_encoder",
-    "trainable",
-    "ui",
-    "unet_of",
-    "vae",
-    "video_info",
-    "video_model",
-    "window_plan",
-]

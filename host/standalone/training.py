@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...modules.checkpoints.sparsectrl import SparseControlFile
 from ...modules.nets.gradient_checkpointing import Forward, as_now, recomputed, shadowed
 from ...modules.noise.levels import NOISE_SCHEDULES, NoiseSchedule
 from ...modules.temporal.gradients import blocks_of
@@ -115,3 +116,8 @@ def text_encoder(model: Model, clip: Any = None, conditioning: Any = None) -> En
             f"the conditioning has {tokens.shape[-1]} numbers per token and the model takes {info.unet.context_dim}: use one of this model"
         )
     return Encoder(lambda caption: {CONTEXT: tokens if caption else torch.zeros_like(tokens)}, "conditioning")
+
+
+def sparse_control(file: SparseControlFile) -> SparseControlFile:
+    """A SparseCtrl file as it is, such as one that was just trained; what applies it refuses."""
+    return file

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ... import host
+from ...host.mp4 import mp4
 from ...modules.disk.fingerprint import fingerprint
 from ...modules.disk.frame_files import FORMATS, FrameFiles
 from ...modules.disk.recorder import Recorder
@@ -163,7 +164,7 @@ class LongTakeStream(LongTakeNode):
             stabilise, stabilise_with, seed, only=stabilised(stabilise_frames, torch.ones(len(known), dtype=torch.bool))
         )
         take = Endless(plan, window or (info.frames if info else 0), eta, order, history, anchors)
-        files = FrameFiles(folder_of(folder), filename_prefix, format, fps, host.mp4)
+        files = FrameFiles(folder_of(folder), filename_prefix, format, fps, mp4)
         run = {
             "seed": seed,
             "cfg": cfg,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ... import host
+from ...host.port.run import ProgressBar
 from ...modules.data.captions import FLIPS, MISSING, NOT_NEEDED
 from ...modules.data.clips import ClipDataset
 from ...modules.data.find import Search, Tick, find_clips, stamp
@@ -127,7 +128,7 @@ def given(dataset: ClipDataset, *further: str) -> "io.NodeOutput":
 
 def ticker() -> Tick:
     """A progress bar that learns how long it is when it begins."""
-    bars: dict[int, host.Progress] = {}
+    bars: dict[int, ProgressBar] = {}
 
     def tick(done: int, total: int) -> None:
         if total not in bars:

@@ -19,6 +19,8 @@ from ...modules.train.showing import write_clip
 from ...modules.train.teaching import Files, Teaching
 from .data import ticker
 
+io = host.io
+
 
 @dataclass(frozen=True, eq=False)
 class Taught:
@@ -38,9 +40,9 @@ class Taught:
     sample: torch.Tensor
     report: str
 
-    def outputs(self, *first: Any) -> "host.io.NodeOutput":
+    def outputs(self, *first: Any) -> io.NodeOutput:
         """As ``train_inputs.trained_outputs`` lists them."""
-        return host.io.NodeOutput(*first, self.name, self.plot, self.sample, self.report, ui=host.ui.PreviewText(self.report))
+        return io.NodeOutput(*first, self.name, self.plot, self.sample, self.report, ui=host.ui.PreviewText(self.report))
 
 
 def training_folder() -> Path:

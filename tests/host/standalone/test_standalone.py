@@ -376,7 +376,7 @@ def test_videos_can_be_read(executor):
 
 def test_odd_videos_are_refused():
     with pytest.raises(ValueError, match=r"5x4.*even"):
-        core_nodes.SaveVideo.execute(video=core_nodes.Clip(torch.zeros(2, 4, 5, 3), 8))
+        core_nodes.SaveVideo.execute(video=core_nodes.video.Clip(torch.zeros(2, 4, 5, 3), 8))
 
 
 def test_pictures_come_back_as_saved(executor, tmp_path):
