@@ -192,7 +192,7 @@ def main() -> int:
         print(f"train: left out, its baseline is not installed ({error})", flush=True)
         return 0
     settings = ClipSettings(frames=FRAMES, stride=1, width=8 * SIDE, height=8 * SIDE, variants=1)
-    dataset = ClipDataset(moving_shapes(4, settings.pace.needed(1.0), 8 * SIDE), settings)
+    dataset = ClipDataset(moving_shapes(4, settings.pace.needed(), 8 * SIDE), settings)
     context = torch.randn(1, TOKENS, WIDTH, generator=torch.Generator().manual_seed(0))
 
     @torch.no_grad()

@@ -10,12 +10,11 @@ import json
 import logging
 import math
 from bisect import bisect_left, bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -23,13 +22,14 @@ import torch
 from ..noise.seeded import frame_seed
 from .captions import FLIPS, filled_in
 from .footage import Unreadable
-from .lengths import LEAVE_OUT, REFUSE, SHORT, one_of, spread
+from .lengths import measured_rate, one_of
 from .order import batches_of_a_pass, steps_in_a_pass
-from .report import LeftOut, Report, counted
+from .report import Report, counted
 from .settings import ClipSettings
 from .sizes import CROPS, SIZES, Size, crop, resized
-from .source import ClipSource, Found
+from .source import Found
 from .take import Clip, ClipBatch, Take
+from .usable import described, usable
 
 log = logging.getLogger("longtake")
 T = TypeVar("T")
@@ -55,7 +55,8 @@ class ClipDataset:
     def __init__(self, found: Found, settings: ClipSettings | None = None):
         self.found, self.settings = found, settings or ClipSettings()
         self.report = found.report.with_more(Report())
-        self.sources = self._long_enough()
+        self._starts = lru_cache(maxsize=None)(self.settings.pace.starts)
+        self.sources = usable(found.sources, self.settings, self._starts, self.report)
         names = [source.name for source in self.sources]
         wanted = {"missing": self.settings.missing, "instead": self.settings.caption, "before": self.settings.before}
         self.captions = filled_in([source.caption for source in self.sources], names, **wanted)
@@ -63,7 +64,8 @@ class ClipDataset:
         self.sizes = SIZES[self.settings.sizes](whole, self.settings.size, self.settings.multiple)
         self._motions: list[float] | None = None
         self._order = lru_cache(maxsize=4)(partial(batches_of_a_pass, self.sizes))
-        self._describe(whole)
+        self.report.used = len(self)
+        self.report.notes += described(self.sources, self.settings, whole, self.sizes)
 
     def __len__(self) -> int:
         """How many sources there are."""
@@ -118,16 +120,13 @@ class ClipDataset:
         def draw(purpose: str) -> float:
             return frame_seed(settings.seed, variant, f"clip {source} {purpose}") / 2**63
 
-        step = settings.pace.step(origin.fps)
-        spare = origin.count - settings.pace.needed(origin.fps)
-        shorten = SHORT[settings.short]
-        if spare >= 0 or shorten is None:
-            start = one_of(max(0, spare) + 1, draw("start"), variant, settings.variants)
-            indices, fps = spread(start, settings.frames, step), origin.fps / step
+        pace, timing, starts = settings.pace, origin.timing, self._starts(origin.timing)
+        if len(starts):
+            start = starts[one_of(len(starts), draw("start"), variant, settings.variants)]
+            indices = pace.taken(timing, int(start))
         else:
-            indices = shorten(origin.count, settings.frames, step)
-            walked = sum(abs(after - before) for before, after in pairwise(indices))
-            fps = origin.fps * (settings.frames - 1) / walked if walked else origin.fps
+            indices = pace.shortened(timing, settings.short)
+        fps = pace.rate(timing) if pace.fps and len(starts) else measured_rate(timing, indices)
         mirrored = FLIPS[settings.flip](self.captions[source]) if draw("flip") < 0.5 else None
         place = CROPS[settings.crop](draw("left"), draw("top"))
         box = crop(Size(origin.footage.width, origin.footage.height), self.sizes[source], *place)
@@ -277,36 +276,3 @@ class ClipDataset:
             f"none of the {counted(len(others) + 1, 'clip')} of size {take.size} can be read any more:"
             f" {self.report.unreadable[-1].reason}; put the files back, or take them out of the data"
         )
-
-    def _long_enough(self) -> list[ClipSource]:
-        """The sources that can be used, the others noted."""
-        settings, kept, short, slow = self.settings, [], [], []
-        for source in self.found.sources:
-            needed = settings.pace.needed(source.fps)
-            if not settings.pace.reaches(source.fps):
-                slow.append(LeftOut(source.name, f"it has {source.fps:g} frames per second, and {settings.fps:g} are asked for"))
-            elif source.count < needed and SHORT[settings.short] is None:
-                short.append(LeftOut(source.name, f"it has {counted(source.count, 'frame')}, and {needed} are needed"))
-            else:
-                kept.append(source)
-        if short and settings.short == REFUSE:
-            raise ValueError(
-                f"{counted(len(short), 'clip')} of {len(self.found.sources)} {'is' if len(short) == 1 else 'are'} too short"
-                f" ({short[0].name}: {short[0].reason}): ask for fewer frames or a smaller stride, or set short to {LEAVE_OUT},"
-                " squeeze or back and forth"
-            )
-        self.report.unusable += [*short, *slow]
-        if not kept:
-            left = self.report.unusable or [LeftOut("nothing", "nothing was found")]
-            raise ValueError(f"no clip is left to train on ({left[0].name}: {left[0].reason})")
-        return kept
-
-    def _describe(self, whole: list[Size]) -> None:
-        sizes = Counter(self.sizes)
-        self.report.used = len(self)
-        self.report.notes.append("Sizes: " + ", ".join(f"{count} at {size}" for size, count in sorted(sizes.items())) + ".")
-        enlarged = sum(was.width < now.width or was.height < now.height for was, now in zip(whole, self.sizes, strict=True))
-        if enlarged:
-            self.report.notes.append(f"{counted(enlarged, 'clip')} smaller than that: enlarged.")
-        seconds = sum(source.count / source.fps for source in self.sources)
-        self.report.notes.append(f"{seconds:.1f} s in all; a clip is {counted(self.settings.frames, 'frame')}.")

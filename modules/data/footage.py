@@ -13,6 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from .timing import Timing, even
+
 CHUNK = 1 << 20
 
 
@@ -26,17 +28,25 @@ class Footage(ABC):
     Attributes:
         kind: what it is, in a word for reports.
         name: how sentences call it.
-        count: frames in all, exactly.
+        timing: when each frame is shown, and with that how many there are.
         height, width: of a frame, in pixels, as it is looked at.
-        fps: frames per second; of a video whose frames are not evenly spaced, their average.
     """
 
     kind: ClassVar[str]
     name: str
-    count: int
+    timing: Timing
     height: int
     width: int
-    fps: float
+
+    @property
+    def count(self) -> int:
+        """Frames in all, exactly."""
+        return self.timing.count
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, as most of them follow each other."""
+        return self.timing.fps
 
     @abstractmethod
     def pictures(self, indices: Sequence[int]) -> Iterator[Tensor]:
@@ -69,8 +79,8 @@ class Images(Footage):
             )
         if not (fps > 0 and torch.isfinite(images).all()):
             raise ValueError(f"{name} cannot be a clip: its frame rate ({fps:g}) must be above 0 and its pixels ordinary numbers")
-        self.images, self.fps, self.name = images, fps, name
-        self.count, self.height, self.width = images.shape[:3]
+        self.images, self.name, self.timing = images, name, even(len(images), fps)
+        self.height, self.width = images.shape[1:3]
 
     def pictures(self, indices: Sequence[int]) -> Iterator[Tensor]:
         for index in indices:

@@ -10,11 +10,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .footage import Footage, Unreadable, file_digest
+from .timing import Timing, even
 
 PICTURE_ENDINGS = (".png", ".apng", ".gif", ".webp", ".avif", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # a phone's JPEG may hold two views, which are no animation
 PHOTOGRAPHS, ORIENTATION = ("JPEG", "MPO", "TIFF"), 0x0112
-UNTIMED = 100.0  # milliseconds of a frame that says 0, as browsers have it
+QUICKEST, UNTIMED = 10.0, 100.0  # milliseconds: what says to be shown so long or less is shown so long, as browsers have it
 # what Pillow raises for broken files, by format; its bomb error is none of the others
 BROKEN = (OSError, EOFError, SyntaxError, ValueError, IndexError, TypeError, Image.DecompressionBombError)
 
@@ -68,20 +69,22 @@ class Animation(Footage):
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
-        length = 0.0
+        shown = []
         with _opened(path) as image:
-            self.count = getattr(image, "n_frames", 1)
+            self.first = int(getattr(image, "default_image", False))  # of a PNG, for those who show no animations
             self.width, self.height = image.size
-            for number in range(self.count):
+            for number in range(self.first, getattr(image, "n_frames", 1)):
                 image.seek(number)
                 image.load()
-                length += float(image.info.get("duration") or UNTIMED)
-        self.fps = 1000 * self.count / length
+                told = float(image.info.get("duration") or 0)
+                shown.append((told if told > QUICKEST else UNTIMED) / 1000)
+        ends = np.cumsum(shown)
+        self.timing = Timing(np.concatenate([[0.0], ends[:-1]]), float(ends[-1]))
 
     def pictures(self, indices: Sequence[int]) -> Iterator[Tensor]:
         with _opened(self.path) as image:
             for index in indices:
-                image.seek(index)
+                image.seek(self.first + index)
                 yield flat(image)
 
     def digest(self) -> str:
@@ -104,7 +107,7 @@ class Pictures(Footage):
     kind = "pictures"
 
     def __init__(self, files: Sequence[Path], fps: float, name: str, *, every_frame: bool = False):
-        self.files, self.fps, self.name, self.count = list(files), fps, name, len(files)
+        self.files, self.name, self.timing = list(files), name, even(len(files), fps)
         sizes = [self._size(path) for path in self.files]
         self.width, self.height = sizes[0]
         other = next((number for number, size in enumerate(sizes) if size != sizes[0]), None)

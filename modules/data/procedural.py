@@ -18,6 +18,7 @@ from .footage import Footage
 from .report import Report
 from .shapes import COLOURS, SHAPES, coverage, triangle_wave
 from .source import ClipSource, Found
+from .timing import even
 
 Draw = Callable[[str, float, float], float]
 RADIUS = 0.16
@@ -84,7 +85,7 @@ class MovingShape(Footage):
     kind = "shapes"
 
     def __init__(self, number: int, count: int, side: int, seed: int):
-        self.number, self.count, self.seed, self.fps = number, count, seed, FPS
+        self.number, self.seed, self.timing = number, seed, even(count, FPS)
         self.height = self.width = side
         self.shape, self.colour, self.path = (self._choice(what) for what in (SHAPES, tuple(COLOURS), tuple(PATHS)))
         self.caption = f"a {self.colour} {self.shape}, {self.path}"

@@ -69,6 +69,15 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
+def named(names: Sequence[str]) -> str:
+    """The first few names.
+
+    >>> named(["a.mp4", "b.mp4", "c.mp4", "d.mp4"])
+    'a.mp4, b.mp4, c.mp4, ...'
+    """
+    return ", ".join(names[:3]) + (", ..." if names[3:] else "")
+
+
 def _listed(title: str, items: Sequence[LeftOut]) -> list[str]:
     if not items:
         return []

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .footage import Footage, Images, Unreadable
 from .report import Report
+from .timing import Timing, even
 
 
 @dataclass(frozen=True)
@@ -21,43 +22,48 @@ class ClipSource:
         footage: where the frames come from.
         name: how reports call it.
         caption: the words for it; None when there are none.
-        fps: frames per second.
+        timing: when each frame of the stretch is shown.
         first: the stretch's first frame in the footage.
-        count: frames of the stretch.
     """
 
     footage: Footage
     name: str
     caption: str | None
-    fps: float
-    first: int
-    count: int
+    timing: Timing
+    first: int = 0
 
     @classmethod
     def of(
         cls, footage: Footage, name: str, caption: str | None = None, *, fps: float = 0.0, start: float = 0.0, end: float = 0.0
     ) -> "ClipSource":
-        """A stretch between two times.
+        """A stretch between two times, each at the edge between two frames that is nearest.
 
         Args:
             footage: where the frames come from.
             name: how reports call it.
             caption: the words for it.
-            fps: frames per second, if not those of the footage.
+            fps: frames per second, where the footage's own times are wrong.
             start: in seconds.
             end: in seconds; 0 for the end of the footage.
 
         Raises:
             Unreadable: there is nothing between these times.
         """
-        rate = fps or footage.fps
-        first = max(0, _frame(start * rate))
-        stop = min(footage.count, _frame(end * rate) if end else footage.count)
+        timing = even(footage.count, fps) if fps else footage.timing
+        first, stop = timing.between(start, end or timing.end)
         if first >= stop:
-            raise Unreadable(
-                f"there is no frame from {start:g} s to {end or footage.count / rate:g} s: it is {footage.count / rate:.2f} s long"
-            )
-        return cls(footage, name, caption, rate, first, stop - first)
+            raise Unreadable(f"there is no frame from {start:g} s to {end or timing.end:g} s: it ends at {timing.end:.2f} s")
+        return cls(footage, name, caption, timing.part(first, stop), first)
+
+    @property
+    def count(self) -> int:
+        """Frames of the stretch."""
+        return self.timing.count
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, as most of them follow each other."""
+        return self.timing.fps
 
     @cached_property
     def key(self) -> str:
@@ -85,11 +91,6 @@ class ClipSource:
         needed = sorted(set(indices))
         pictures = dict(zip(needed, self.pictures(needed), strict=True))
         return torch.stack([pictures[index] for index in indices])
-
-
-def _frame(place: float) -> int:
-    """The first frame at or after a place between frames; a hair before it counts as on it."""
-    return -int(-(place - 1e-4) // 1)
 
 
 @dataclass

@@ -323,5 +323,5 @@ class LongTakeShapesClips(LongTakeNode):
         settings = ClipSettings(
             frames=frames, stride=stride, width=size, height=size, variants=1, before=caption_before, seed=seed
         )
-        found = moving_shapes(count, settings.pace.needed(1.0), size, seed)
+        found = moving_shapes(count, settings.pace.needed(), size, seed)
         return given(ClipDataset(found, settings))

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from clip_files import (
     write_sequence,
     write_video,
 )
-from pack.modules.data import video_file
+from pack.modules.data import video_decode, video_index
 from pack.modules.data.find import Search, find_clips, natural, stamp
 from pack.modules.data.footage import Images, Unreadable
 from pack.modules.data.picture_files import Animation, Pictures
@@ -97,30 +98,35 @@ def test_any_frame_is_the_one_that_playing_shows(name, tmp_path):
 
 def test_times_that_a_container_does_not_tell_are_found_by_decoding(tmp_path, monkeypatch):
     path = write_exact_video(tmp_path / "a.mkv", written := grey_frames(20))
-    packets = VideoFile._packets
-    monkeypatch.setattr(VideoFile, "_packets", lambda self: (None, packets(self)[1]))
-    assert VideoFile(path).count == 20
-    monkeypatch.setattr(VideoFile, "_packets", lambda self: ([time + 1 for time in packets(self)[0]], packets(self)[1]))
-    video = VideoFile(path)
-    assert video.count == 20
-    assert torch.equal(next(video.pictures([17])), as_tensor(written)[17])
+    packets = video_index._packets
+    for wrong in (lambda time: None, lambda time: time + 1, lambda time: 0):
+
+        def told(path, container, stream, wrong=wrong):
+            for packet in packets(path, container, stream):
+                yield replace(packet, key=(wrong(packet.key[0]), *packet.key[1:]))
+
+        monkeypatch.setattr(video_index, "_packets", told)
+        video = VideoFile(path)
+        assert (video.count, video.index.ticks) == (20, None)
+        assert video.timing.times.tolist() == pytest.approx([number / 24 for number in range(20)], abs=6e-4)
+        assert torch.equal(next(video.pictures([17])), as_tensor(written)[17])
 
 
 def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     video = VideoFile(write_video(tmp_path / "long.mp4", counting_frames(300), g="10", bf="0"))
     decoded, converted = [], []
-    run, picture = VideoFile._run, VideoFile._picture
+    run, picture = video_index.decoded, VideoFile._picture
 
-    def counted_run(self, start):
-        for frame in run(self, start):
+    def counted_run(*args):
+        for frame in run(*args):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(VideoFile, "_run", counted_run)
+    monkeypatch.setattr(video_index, "decoded", counted_run)
     monkeypatch.setattr(VideoFile, "_picture", lambda self, frame: converted.append(frame.pts) or picture(self, frame))
     assert len(list(video.pictures([200, 204, 208]))) == 3
     assert len(converted) == 3
-    assert len(decoded) <= 9 + 10 + video_file.REORDERED, "a group of pictures before, and those between"
+    assert len(decoded) <= 10 + 8, "from the key frame, at most a group of pictures before, to the last"
 
 
 def test_a_frame_at_a_time(tmp_path):
@@ -293,7 +299,7 @@ def test_damage_in_the_middle_of_a_video(tmp_path):
 def test_without_pyav_videos_are_named_and_the_rest_is_read(tmp_path, monkeypatch):
     write_exact_video(tmp_path / "b.mkv", grey_frames(4))
     write_animation(tmp_path / "a.gif", grey_frames(4))
-    monkeypatch.setattr(video_file, "pyav", lambda: None)
+    monkeypatch.setattr(video_decode, "pyav", lambda: None)
     found = find_clips(tmp_path)
     assert names(found) == ["a.gif"]
     assert "needs PyAV, which is not installed: python -m pip install av" in reasons(found)["b.mkv"]
@@ -303,7 +309,7 @@ def test_pyav_is_not_asked_for_before_a_video_is_read(tmp_path, monkeypatch):
     write_animation(tmp_path / "a.gif", grey_frames(4))
     write_sequence(tmp_path / "walk", grey_frames(4))
     asked = []
-    monkeypatch.setattr(video_file, "pyav", lambda: asked.append("av"))
+    monkeypatch.setattr(video_decode, "pyav", lambda: asked.append("av"))
     assert find_clips(tmp_path).sources[0].frames([2]).shape == (1, 24, 32, 3)
     assert not asked
 
@@ -497,7 +503,7 @@ def test_a_table_s_times(clips_folder):
     assert [(source.first, source.count, source.fps) for source in found.sources] == [(2, 4, 2.0), (8, 2, 2.0), (0, 10, 10.0)]
     assert torch.equal(found.sources[0].frames([0, 3]), as_tensor(grey_frames(10))[[2, 5]])
     assert len({source.key for source in found.sources}) == 3
-    assert reasons(found) == {"clips/a.gif from 9 s": "there is no frame from 9 s to 5 s: it is 5.00 s long"}
+    assert reasons(found) == {"clips/a.gif from 9 s": "there is no frame from 9 s to 5 s: it ends at 5.00 s"}
 
 
 def test_a_table_s_missing_files(clips_folder):
