@@ -118,6 +118,11 @@ def lengths(milliseconds: Sequence[int]) -> list[Fraction]:
     return [Fraction(sum(milliseconds[:number]), 1000) for number in range(len(milliseconds))]
 
 
+def dropped() -> list[Fraction]:
+    """25 frames per second, some left out."""
+    return [moment for number, moment in enumerate(every(25, 70)) if number < 30 or number % 4]
+
+
 NTSC = Fraction(30000, 1001)
 HELD = [100] * 11 + [3000]
 B_FRAMES = {"bf": "3", "g": "12"}
@@ -159,6 +164,12 @@ TIMES = {
     ),
     "mpeg4.avi": Odd(
         "MPEG-4 with B-frames in AVI", lambda p: write(p, every(25, 60), codec="mpeg4", bf="2", g="12"), every(25, 60)
+    ),
+    "gaps.avi": Odd(
+        "dropped frames in AVI, as screen recorders leave them",
+        lambda p: write(p, dropped(), codec="mpeg4", bf="0", g="12"),
+        dropped(),
+        codecs=("mpeg4",),
     ),
     "plain.ts": Odd("a transport stream, which begins at 1.4 s", lambda p: write(p, every(25, 60), **B_FRAMES), every(25, 60)),
     "plain.flv": Odd("Flash video", lambda p: write(p, every(25, 60), **B_FRAMES), every(25, 60), 1.1e-3),
