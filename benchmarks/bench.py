@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from modules.sampling.schedules import NoiseLevels
+from modules.sampling.noise_levels import NoiseLevels
 from modules.temporal.frames import Frames
 from modules.temporal.transformer import TemporalConfig, TemporalTransformer
 
@@ -55,7 +55,7 @@ def calls() -> Case:
         return torch.tensor(
             [
                 (int(call.ids[0]), int(call.ids[-1]) + 1, int(call.before.sum()), int(call.after.sum()))
-                for call in levels.calls(window)
+                for call in levels.rows(window)
             ]
         )
 

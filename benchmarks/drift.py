@@ -35,10 +35,12 @@ from modules.data.shapes import Clips, clips
 from modules.measure.shapes_metrics import BUCKETS, quality
 from modules.noise.levels import NoiseSchedule
 from modules.noise.seeded import broadcast, frame_noise
-from modules.sampling.samplers import rollout
-from modules.sampling.schedules import NoiseLevels
+from modules.sampling.context_noise import ContextNoise
+from modules.sampling.forcing import Forcing
+from modules.sampling.job import Job
+from modules.sampling.model_view import Denoise, View
+from modules.sampling.noise_levels import NoiseLevels
 from modules.sampling.stepping import move
-from modules.sampling.view import Denoise, History, View
 
 KNOWN, FRAMES, WINDOW = 4, 160, 16
 STABILISE, CFG = 0.2, 2.0
@@ -110,9 +112,7 @@ def by_rollout(
     sigma: float,
 ) -> Tensor:
     levels = NoiseLevels.named(schedule, FRAMES, steps, lag=lag, known=KNOWN)
-    sampler = rollout(
-        denoise, latent, levels=levels, sigmas=table(steps), window=WINDOW, seed=seed, history=History(sigma, "noise", seed)
-    )
+    sampler = Forcing(levels, WINDOW, context_noise=ContextNoise(sigma))(Job(denoise, latent, table(steps), seed=seed))
     while True:
         try:
             next(sampler)

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from modules.checkpoints.video_model import clean_prediction
 from modules.noise.levels import NoiseSchedule
-from modules.noise.seeded import frame_noise
-from modules.sampling.fifo import Queue, fifo
-from modules.sampling.stepping import Stepper
-from modules.sampling.view import History, View
+from modules.sampling.context_noise import ContextNoise
+from modules.sampling.fifo import Queue
+from modules.sampling.job import Job
+from modules.sampling.model_view import View
+from modules.sampling.rollout import Rollout, rollout
 
 SHAPE, EVERY, ALLOWED = (48, 4, 4), 200, 2.0  # MiB; what the allocator keeps varies that much
 PAGE = 4096
@@ -47,7 +48,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=2000)
     frames = parser.parse_args().frames
     torch.set_num_threads(1)
-    queue, (unet, motion) = Queue(partitions=1, window=8, lookahead=True), tiny()
+    queue, (unet, motion) = Queue(frames, partitions=1, window=8, lookahead=True), tiny()
     schedule = NoiseSchedule.named("cosine")
     sigmas = schedule.levels(queue.steps)
 
@@ -55,12 +56,13 @@ def main() -> int:
         with motion.during(motion.frames_for(view.ids)):
             return clean_prediction(unet, view.x, view.sigma, schedule, "v")
 
-    stepper = Stepper(denoise, sigmas, 0, eta=1.0, history=History(float(sigmas[1])))
+    job = Job(denoise, torch.zeros(1, *SHAPE), sigmas)  # frames behind the latent begin from its last one
+    how = Rollout(queue, queue.window, eta=1.0, context_noise=ContextNoise(float(sigmas[1])))
     first, began = None, time.perf_counter()
     print("frames  process MiB  tensors MiB  seconds", flush=True)
     with torch.inference_mode():
-        for step in fifo(stepper, queue, lambda ids: frame_noise(SHAPE, 0, ids) * 80, frames=frames):
-            done = 0 if step.ids is None else int(step.ids) + 1
+        for step in rollout(job, how):
+            done = 0 if step.ids is None or not len(step.ids) else int(step.ids) + 1
             if done and done % EVERY == 0:
                 now = resident(), tensors()
                 first = first or now

@@ -15,9 +15,11 @@ from modules.checkpoints.video_model import VideoModelInfo, clean_prediction, ne
 from modules.nets.unet import UNetConfig
 from modules.noise.levels import NoiseSchedule
 from modules.noise.seeded import frame_noise
-from modules.sampling.schedules import NoiseLevels
+from modules.sampling.context_noise import ContextNoise
+from modules.sampling.job import Job
+from modules.sampling.model_view import View
+from modules.sampling.noise_levels import NoiseLevels
 from modules.sampling.stepping import Stepper
-from modules.sampling.view import History, View
 from modules.temporal.motion import MotionModel
 from modules.temporal.slots import fill
 from modules.temporal.transformer import TemporalConfig
@@ -57,11 +59,11 @@ def own_share(eta: float, frames: int = 64, rows: int = 24) -> tuple[float, floa
         inside[0] += time.process_time() - began
         return clean
 
-    stepper = Stepper(denoise, schedule.levels(rows), 0, eta, history=History(0.2))
     x, measured = frame_noise((48, 4, 4), 0, range(frames)) * 80, []
-    for number, call in enumerate(levels.calls(frames)):
+    stepper = Stepper(Job(denoise, x, schedule.levels(rows)), eta, context_noise=ContextNoise(0.2))
+    for number, row in enumerate(levels.rows(frames)):
         inside[0], began = 0.0, time.process_time()
-        x, _ = stepper.step(x, call, number)
+        x, _ = stepper.step(x, row, number)
         whole = time.process_time() - began
         measured.append(((whole - inside[0]) / whole, whole * 1e3))
     return tuple(statistics.median(values) for values in zip(*measured, strict=True))

@@ -30,12 +30,13 @@ if __name__ == "__main__":
 import torch
 from pack.modules.guidance.extension import Extension
 from pack.modules.guidance.reconstruction import Known, ReconstructionGuidance
-from pack.modules.sampling.fifo import Queue, fifo
-from pack.modules.sampling.samplers import Job, rollout
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.stepping import Stepper
+from pack.modules.sampling.fifo import Queue
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.job import Job, State
+from pack.modules.sampling.model_view import Denoise, View, plain
+from pack.modules.sampling.noise_levels import NoiseLevels
+from pack.modules.sampling.rollout import Rollout, rollout
 from pack.modules.sampling.vdm import VdmSampler
-from pack.modules.sampling.view import Denoise, View, plain, start_scale
 from torch import Tensor
 
 ENDLESS = 1e6  # a sigma as good as infinite
@@ -239,16 +240,7 @@ def levels_of(steps: int) -> Tensor:
 def made_by(levels: NoiseLevels, rho: float) -> Tensor:
     """The covariance of the clips that a schedule makes, exactly. Returns ``f f``."""
     unit = torch.eye(levels.frames, dtype=torch.float64)
-    sampler = rollout(
-        exact(rho),
-        torch.zeros_like(unit),
-        levels=levels,
-        sigmas=levels_of(levels.steps),
-        window=levels.frames,
-        seed=0,
-        start=unit,
-    )
-    matrix = finish(sampler)
+    matrix = finish(Forcing(levels, levels.frames)(Job(exact(rho), torch.zeros_like(unit), levels_of(levels.steps), unit)))
     return matrix @ matrix.T
 
 
@@ -260,9 +252,8 @@ def queue(partitions: int, *, lookahead: bool, rho: float, window: int = 16, pas
 
     The queue (``fifo.py``) starts with a true clip in it, each frame under noise of its level; in the end it is as it is always.
     """
-    plan = Queue(partitions, window, lookahead, full=True)
-    frames = passes + window - plan.steps
-    first = plan.rows(frames)[0]
+    plan = Queue(passes + window - partitions * window, partitions, window, lookahead, full=True)
+    first = plan.passes[0]
     levels, sigmas = plan.levels(torch.tensor(plan.shown(first)), first), levels_of(plan.steps)
     # every frame as a sum of independent unit numbers: those of the clip in the first queue, its noise, and that of each frame to come
     length = len(levels)
@@ -270,14 +261,12 @@ def queue(partitions: int, *, lookahead: bool, rho: float, window: int = 16, pas
     warm[:, :length] = torch.linalg.cholesky(covariance(length, rho))
     warm[:, length : 2 * length] = torch.diag(sigmas[levels])
 
-    def begin(ids: Sequence[int]) -> Tensor:
-        noise = torch.zeros(len(ids), warm.shape[1], dtype=torch.float64)
-        places = torch.tensor(ids) - plan.shown(first).stop + 2 * length
-        noise[torch.arange(len(ids)), places] = start_scale(sigmas[-1], "diffusion")
-        return noise
-
-    steps = fifo(Stepper(exact(rho), sigmas, seed=0), plan, begin, frames=frames, warm=warm)
-    clip = torch.cat([step.finished for step in steps if step.finished is not None][-kept:])
+    entered = plan.shown(first).stop  # later frames enter, some of them behind the clip
+    noise = torch.zeros(entered + passes, warm.shape[1], dtype=torch.float64)
+    noise[entered:, 2 * length :] = torch.eye(passes, dtype=torch.float64)
+    job = Job(exact(rho), torch.zeros_like(noise), sigmas, noise)
+    state = State(0, torch.tensor(plan.shown(first)), warm)
+    clip = torch.cat([step.finished for step in rollout(job, Rollout(plan, window), state) if step.finished is not None][-kept:])
     return clip @ clip.T
 
 

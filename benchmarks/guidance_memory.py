@@ -22,8 +22,8 @@ import conftest
 import torch
 from pack import host
 from pack.modules.guidance.reconstruction import Known, ReconstructionGuidance
+from pack.modules.sampling.model_view import Guide, plain
 from pack.modules.sampling.vdm import VdmSampler
-from pack.modules.sampling.view import Guide, plain
 from pack.modules.temporal.chunks import spatial_layers
 from pack.modules.temporal.gradients import Gradients, checkpointed
 from pack.modules.temporal.slots import empty, fill

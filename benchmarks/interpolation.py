@@ -37,10 +37,11 @@ from modules.data.shapes import Clips, clips
 from modules.guidance.reconstruction import Known, ReconstructionGuidance
 from modules.measure.shapes_metrics import recognise
 from modules.noise.levels import NoiseSchedule
-from modules.sampling.samplers import Job, rollout
-from modules.sampling.schedules import NoiseLevels
+from modules.sampling.forcing import Forcing
+from modules.sampling.job import Job
+from modules.sampling.model_view import Denoise, View, plain
+from modules.sampling.noise_levels import NoiseLevels
 from modules.sampling.vdm import VdmSampler
-from modules.sampling.view import Denoise, View, plain
 from modules.train.engine import train
 from modules.train.hinted import HintedRun, HintTraining, pictures_to_latents
 from modules.train.settings import RunSettings
@@ -92,14 +93,7 @@ def by_hints(model: Model, keys: Tensor, seed: int, *, pinned: bool = True, step
     levels = NoiseLevels.named("full_sequence", count, steps, known=at if pinned else ())
     latent = given.clip if pinned else torch.zeros_like(given.clip)
     return finished(
-        rollout(
-            model.denoiser(given.hints.joined()),
-            latent,
-            levels=levels,
-            sigmas=model.schedule.levels(steps),
-            window=count,
-            seed=seed,
-        )
+        Forcing(levels, count)(Job(model.denoiser(given.hints.joined()), latent, model.schedule.levels(steps), seed=seed))
     )
 
 
@@ -108,9 +102,7 @@ def by_trapezoid(model: Model, keys: Tensor, seed: int, *, steps: int = 12, lag:
     at, count = every(len(keys), FACTOR), grown(len(keys), FACTOR)
     levels = NoiseLevels.named("trapezoid", count, steps, lag=lag, known=at)
     latent = told(keys, at, count, LAYOUTS["article"]).clip
-    return finished(
-        rollout(model.denoiser(), latent, levels=levels, sigmas=model.schedule.levels(steps), window=count, seed=seed)
-    )
+    return finished(Forcing(levels, count)(Job(model.denoiser(), latent, model.schedule.levels(steps), seed=seed)))
 
 
 def by_guidance(model: Model, keys: Tensor, seed: int, *, weight: float, steps: int = STEPS) -> Tensor:

@@ -2,13 +2,13 @@
 
 Clips of the procedural world of 1,600 frames, from a model that was trained on 16. Some rows know the label all along and nothing else;
 the others know the first frames and nothing else, so that what was to be shown must be carried along: by the window alone, by the first
-frames staying in it (anchors), or by history guidance. One row has known frames all along the take.
+frames staying in it (sink frames), or by history guidance. One row has known frames all along the take.
 
 Printed, and kept in ``benchmarks/long_run.json`` after every row: share of frames that show a valid shape, over the whole take; share
 that show the shape and the colour that were asked for, in the whole take and in its last tenth; speed, drift and contrast of the last
 tenth (``modules/measure/shapes_metrics.py``); model calls per frame; the largest difference of known frames from what was given.
 
-With ``--set`` one more row is made: ``--set label=false anchors=4 lag=2 history="all:1.5, none:-0.5"``.
+With ``--set`` one more row is made: ``--set label=false sink_frames=4 lag=2 history="all:1.5, none:-0.5"``.
 """
 
 import argparse
@@ -36,9 +36,11 @@ from modules.guidance.branches import read_branches
 from modules.guidance.history import HistoryGuidance
 from modules.measure.shapes_metrics import quality
 from modules.noise.levels import NoiseSchedule
-from modules.sampling.samplers import rollout
-from modules.sampling.schedules import NoiseLevels
-from modules.sampling.view import Denoise, History, View, plain
+from modules.sampling.context_noise import ContextNoise
+from modules.sampling.forcing import Forcing
+from modules.sampling.job import Job
+from modules.sampling.model_view import Denoise, View, plain
+from modules.sampling.noise_levels import NoiseLevels
 
 MODEL = ROOT / "models" / "longtake_shapes_long.safetensors"
 RESULTS = ROOT / "benchmarks" / "long_run.json"
@@ -54,8 +56,8 @@ class Setting:
         every: a known frame after so many; 0 for none.
         cfg: away from the guess without label.
         history: branches of history guidance; empty for none.
-        schedule, steps, lag, window, eta, anchors: of the rollout.
-        stabilise: sigma that finished frames are shown with.
+        schedule, steps, lag, window, eta, sink_frames: of the rollout.
+        context_noise: sigma that finished frames are shown with.
     """
 
     label: bool = True
@@ -68,8 +70,8 @@ class Setting:
     lag: float = 1.0
     window: int = 16
     eta: float = 1.0
-    anchors: int = 0
-    stabilise: float = 0.6
+    sink_frames: int = 0
+    context_noise: float = 0.6
 
     def given(self, frames: int) -> list[int]:
         """The numbers of the known frames."""
@@ -80,7 +82,7 @@ class Setting:
 ROWS: dict[str, Setting] = {
     "label": Setting(),
     "first frames": Setting(label=False, known=4),
-    "first frames, anchors": Setting(label=False, known=4, anchors=4),
+    "first frames, sink frames": Setting(label=False, known=4, sink_frames=4),
     "first frames, history": Setting(label=False, known=4, history="all:1.5, none:-0.5"),
     "label, keyframes": Setting(known=4, every=160),
     "label, cfg 2": Setting(cfg=2.0),
@@ -156,17 +158,10 @@ def take(world: World, setting: Setting, say: Any = None) -> tuple[Tensor, float
     guide = HistoryGuidance(read_branches(setting.history)).on(world.schedule.at_level) if setting.history else plain
     given = latent.clone()
     given[~levels.known] = 0
-    sampler = rollout(
-        denoiser(world, labels, setting.cfg, counter),
-        given,
-        levels=levels,
-        sigmas=world.schedule.levels(setting.steps),
-        window=setting.window,
-        seed=world.seed,
-        eta=setting.eta,
-        guide=guide,
-        history=History(setting.stabilise, "noise", world.seed),
-        anchors=setting.anchors,
+    shown_with = ContextNoise(setting.context_noise)
+    denoise, sigmas = denoiser(world, labels, setting.cfg, counter), world.schedule.levels(setting.steps)
+    sampler = Forcing(levels, setting.window, setting.eta, context_noise=shown_with, sink_frames=setting.sink_frames)(
+        Job(denoise, given, sigmas, seed=world.seed, guide=guide)
     )
     while True:
         try:

@@ -35,9 +35,10 @@ from modules.draw.pictures import contact_sheet
 from modules.measure.shapes_metrics import recognise
 from modules.nets.unet import UNet
 from modules.noise.levels import NoiseSchedule
-from modules.sampling.samplers import rollout
-from modules.sampling.schedules import NoiseLevels
-from modules.sampling.view import View
+from modules.sampling.forcing import Forcing
+from modules.sampling.job import Job
+from modules.sampling.model_view import View
+from modules.sampling.noise_levels import NoiseLevels
 from modules.temporal.motion import MotionModel
 from modules.train.denoising import Batch, Network, Objective
 from modules.train.engine import Run, train
@@ -92,14 +93,8 @@ def made(info: VideoModelInfo, network: Network, latents: Tensor, labels: Tensor
         return network(view.x[None], view.sigma[None], batch)[0]
 
     schedule = NoiseSchedule.named(info.noise_schedule)
-    steps = rollout(
-        denoise,
-        torch.zeros_like(latents),
-        levels=NoiseLevels.named("full_sequence", len(latents), STEPS),
-        sigmas=schedule.levels(STEPS),
-        window=len(latents),
-        seed=seed,
-    )
+    levels = NoiseLevels.named("full_sequence", len(latents), STEPS)
+    steps = Forcing(levels, len(latents))(Job(denoise, torch.zeros_like(latents), schedule.levels(STEPS), seed=seed))
     while True:
         try:
             next(steps)

@@ -8,7 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor
 
-from ...modules.sampling.view import Denoise, View
+from ...modules.sampling.model_view import Denoise, View
 from .options import CLIPS, IDS, NAMES, TIMES
 
 ROUNDING = 1e-4  # ComfyUI resizes masks

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...modules.guidance.goals import unfolded
 from ...modules.guidance.steering import Space
-from ...modules.sampling.view import Denoise, View
+from ...modules.sampling.model_view import Denoise, View
 from ...modules.temporal.chunks import Chunks, spatial_layers
 from ...modules.temporal.gradients import Gradients, checkpointed
 from ...modules.temporal.motion import functions_of

@@ -12,8 +12,8 @@ from ...modules.checkpoints.video_model import clean_prediction
 from ...modules.control.hints import beside
 from ...modules.guidance.history import on_model
 from ...modules.guidance.steering import asked_by, fitted
-from ...modules.sampling.samplers import Algorithm, Job, Step
-from ...modules.sampling.view import Denoise, Guide, View, plain
+from ...modules.sampling.job import Algorithm, Job, Step
+from ...modules.sampling.model_view import Denoise, Guide, View, plain
 from ...modules.temporal.past import Memories, Memory
 from .gradients import differentiable, space_of
 from .models import Model, device

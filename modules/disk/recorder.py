@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..sampling.endless import Endless, Now
-from ..sampling.samplers import Step
+from ..sampling.endless import Endless
+from ..sampling.job import State, Step
 from .frame_files import FrameFiles
 from .take_file import Saved, differences, load
 
@@ -25,7 +25,7 @@ class Recorder:
     """Takes the steps of an endless take and writes its frames; used as a context, it leaves a state to go on from.
 
     Args:
-        take: the sampler; with ``resume`` it is set to where the take of this name is.
+        take: the sampler; with ``resume`` the recorder's own goes on from where the take of this name is.
         files: where frames go.
         decode: a VAE.
         run: the settings of the take, numbers and texts by name; they must be those it was begun with. ``frames``, where it ends, may
@@ -55,7 +55,7 @@ class Recorder:
             if value < 1:
                 raise ValueError(f"{name} is {value}: it must be at least 1")
         self.take, self.files, self.decode, self.batch, self.every = take, files, decode, batch, every
-        self.state = Saved(Now(0, torch.arange(0), known[:0]), known, len(known), 0, run)
+        self.state = Saved(State(0, torch.arange(0), known[:0]), known, len(known), 0, run)
         self.kept: Saved | None = None  # the state that is on disk
         files.sweep()
         if resume:
@@ -74,11 +74,11 @@ class Recorder:
 
     def watch(self, step: Step) -> Tensor | None:
         """Take a step of the sampler, its finished frames as the VAE takes them. Returns ``h w c`` in 0..1, the last frame written now."""
-        assert self.take.now is not None
+        assert step.state is not None
         new = self.state.recent[:0] if step.finished is None else step.finished.to(self.state.recent)
         state = replace(
             self.state,
-            now=self.take.now,
+            now=step.state,
             recent=torch.cat([self.state.recent, new]),
             finished=self.state.finished + len(new),
         )
@@ -150,5 +150,5 @@ class Recorder:
         lost = self.files.missing(saved.written, self.batch)
         if lost is not None:
             raise ValueError(f"{name} lacks {self.files.path(lost).name}, which was there: put it back, or {ANEW}")
-        self.take.now = saved.now
+        self.take = replace(self.take, state=saved.now)
         self.kept = self.state = replace(saved, run=self.state.run)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..sampling.endless import Now
+from ..sampling.job import State
 
 KEY = "longtake_take"  # in the metadata
 MEMORY = "memory/"
@@ -30,7 +30,7 @@ class Saved:
         run: the settings that the take was begun with.
     """
 
-    now: Now
+    now: State
     recent: Tensor
     finished: int
     written: int
@@ -63,7 +63,7 @@ def load(path: Path) -> Saved:
     if about is None:
         raise ValueError(f"{path.name} is not the state of a take: choose another folder or prefix, or turn resume off")
     memory = {name.removeprefix(MEMORY): tensor for name, tensor in tensors.items() if name.startswith(MEMORY)}
-    now = Now(about["row"], tensors["ids"], tensors["x"], memory)
+    now = State(about["row"], tensors["ids"], tensors["x"], memory)
     return Saved(now, tensors["recent"], about["finished"], about["written"], about["run"])
 
 

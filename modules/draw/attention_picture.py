@@ -9,8 +9,9 @@ from torch import Tensor
 from ..measure.alarms import Snapshot, findings
 from ..measure.attention import Reading, Watch
 from ..noise.seeded import frame_noise
-from ..sampling.samplers import Job, Step
-from ..sampling.view import View, mixed
+from ..sampling.coordinates import mixed
+from ..sampling.job import Job, Step
+from ..sampling.model_view import View
 from .canvas import Canvas
 from .pictures import contact_sheet, heat_map
 

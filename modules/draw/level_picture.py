@@ -1,13 +1,12 @@
 """A schedule of noise levels as a picture, and what it costs: levels of every frame at every model call, and the calls of each frame."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..sampling.calls import Levels
+from ..sampling.plan import ClipPlan
 from .canvas import INKS, PAPER, Canvas, middle, ticks
 from .pictures import heat_map
 
@@ -15,22 +14,6 @@ CELLS, LARGEST = (12, 36), 1600  # pixels: least and greatest side of a cell whi
 LEFT, TOP, RIGHT, GAP, STRIP, BOTTOM = 64, 60, 24, 10, 56, 28
 NARROWEST = 560  # pixels, for the text
 _BAR, _SHOWN = INKS[0], (92, 97, 108)
-
-
-class Drawable(Levels, Protocol):
-    """A schedule of which single rows and columns can be had: for long takes the whole matrix would not fit the memory."""
-
-    def part(self, rows: Tensor, ids: Tensor) -> Tensor:
-        """Some rows and columns of the matrix: ``rows``: ``m``, ``ids``: ``f``. Returns ``m f``."""
-        ...
-
-    def spans(self, window: int, anchors: int = 0) -> Tensor:
-        """The first frame that each model call shows and the one after its last. Returns ``m 2``."""
-        ...
-
-    def moves(self) -> Tensor:
-        """How many calls move each frame. Returns ``f``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,34 +49,34 @@ class Cost:
         ]
 
 
-def cost_of(levels: Drawable, window: int = 0) -> Cost:
+def cost_of(plan: ClipPlan, window: int = 0) -> Cost:
     """The cost of a take through a window of so many frames; 0 for the least.
 
     Raises:
         ValueError: the window is too short.
     """
-    least = levels.in_flight()
-    low, high = levels.spans(window or least).unbind(1)
-    change = torch.zeros(levels.frames + 1, dtype=torch.int64)
+    least = plan.in_flight()
+    low, high = plan.spans(window or least).unbind(1)
+    change = torch.zeros(plan.frames + 1, dtype=torch.int64)
     change.index_add_(0, low, torch.ones_like(low)).index_add_(0, high, -torch.ones_like(high))
-    made = int((~levels.known).sum())
-    return Cost(levels.calls_total, made, least, window or least, levels.moves(), change.cumsum(0)[:-1])
+    made = int((~plan.known).sum())
+    return Cost(plan.rows_total, made, least, window or least, plan.moves(), change.cumsum(0)[:-1])
 
 
-def draw_levels(levels: Drawable, window: int = 0) -> Tensor:
+def draw_levels(plan: ClipPlan, window: int = 0) -> Tensor:
     """Frames to the right, model calls downwards, bright is noise; below, how many calls each frame takes.
 
     Args:
-        levels: a schedule. Of a long take rows and columns are left out evenly.
+        plan: a schedule. Of a long take rows and columns are left out evenly.
         window: frames in a call; 0 for the least.
 
     Returns:
         image: ``1 h w 3`` in 0..1.
     """
-    cost, rows, frames = cost_of(levels, window), levels.calls_total + 1, levels.frames
+    cost, rows, frames = cost_of(plan, window), plan.rows_total + 1, plan.frames
     across, down = (torch.linspace(0, n - 1, min(n, LARGEST)).round().long() for n in (frames, rows))
     cell = max(CELLS[0], min(CELLS[1], NARROWEST // max(rows, frames)))
-    levels_map = heat_map(levels.part(down, across), top=levels.steps, cell=cell, longest=LARGEST)[0]
+    levels_map = heat_map(plan.part(down, across), top=plan.steps, cell=cell, longest=LARGEST)[0]
     tall, wide = levels_map.shape[:2]
     canvas = Canvas(max(LEFT + wide + RIGHT, NARROWEST), TOP + tall + GAP + STRIP + BOTTOM)
     for line, text in enumerate(cost.lines()):

@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..sampling.samplers import Job, Step, check_finite
+from ..sampling.job import Job, Step, check_finite
+from ..sampling.model_view import Guide
 from ..sampling.vdm import VdmSampler
-from ..sampling.view import Guide
 from .history import Composed
 from .reconstruction import ReconstructionGuidance
 from .steering import parts_of

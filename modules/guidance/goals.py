@@ -22,7 +22,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ..noise.seeded import broadcast, frame_noise
-from ..sampling.view import Denoise, View, mixed
+from ..sampling.coordinates import mixed
+from ..sampling.model_view import Denoise, View
 from ..temporal.gradients import PLAIN, Gradients
 from .steering import ALWAYS, LEAST_SIGNAL, Notes, Space, When, differentiated, limited, signal
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..sampling.view import Denoise, Guide, History, View, plain, stacked
+from ..sampling.context_noise import ContextNoise
+from ..sampling.model_view import Denoise, Guide, View, plain, stacked
 from .branches import Branch, chosen
 
 HIDDEN = ("noise", "absent")  # what frames that a branch does not show are: pure noise, or not there at all
@@ -28,7 +29,7 @@ class Variant(NamedTuple):
     """How finished frames are shown in one variant of a call, what its guess counts, and the number of the branch that it is of."""
 
     weight: float
-    history: History
+    shown_with: ContextNoise
     name: int
 
 
@@ -41,14 +42,12 @@ class HistoryGuidance:
         hidden: a name in ``HIDDEN``. ``noise`` needs a model that was trained with a noise level per frame; ``absent`` leaves the frames
             out of the call, for other models (they see a shorter window then, and each branch is a call of its own).
         at_once: most variants in one call; 0 for all. Fewer need less memory.
-        seed: of the noise that frames are shown with, where the sampler shows them without.
         sigmas: of the branches' levels, in the model's coordinates; None until ``on`` was told them.
     """
 
     branches: tuple[Branch, ...]
     hidden: str = "noise"
     at_once: int = 0
-    seed: int = 0
     sigmas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -87,37 +86,37 @@ class HistoryGuidance:
         if self.sigmas is None and any(branch.level > 0 for branch in self.branches):
             raise RuntimeError("history guidance was not told what its levels are for this model: call on() first")
         finished = view.ids[view.finished].tolist()
-        own = view.history or History(seed=self.seed)
+        own = view.context_noise
         sigmas = self.sigmas or (0.0,) * len(self.branches)
         given = [(chosen(branch.frames, finished), sigma) for branch, sigma in zip(self.branches, sigmas, strict=True)]
-        histories = [_history(own, kept, finished, sigma) for kept, sigma in [*given, (frozenset[int](), 0.0)]]
+        ways = [_shown_with(own, kept, finished, sigma) for kept, sigma in [*given, (frozenset[int](), 0.0)]]
         weights = [branch.weight for branch in self.branches]
-        found: dict[History, Variant] = {}
-        for place, (history, weight) in enumerate(zip(histories, [*weights, 1 - sum(weights)], strict=True)):
-            before = found.get(history, Variant(0.0, history, place))
-            found[history] = before._replace(weight=before.weight + weight)
+        found: dict[ContextNoise, Variant] = {}
+        for place, (way, weight) in enumerate(zip(ways, [*weights, 1 - sum(weights)], strict=True)):
+            before = found.get(way, Variant(0.0, way, place))
+            found[way] = before._replace(weight=before.weight + weight)
         return [variant for variant in found.values() if abs(variant.weight) > NOTHING]
 
     def _shown(self, view: View, variant: Variant) -> View:
-        history, view = variant.history, replace(view, names=(variant.name,))
-        if self.hidden == "absent" and history.kept is not None:
-            rows = ~view.finished | torch.tensor([i in history.kept for i in view.ids.tolist()], device=view.finished.device)
+        way, view = variant.shown_with, replace(view, names=(variant.name,))
+        if self.hidden == "absent" and way.kept is not None:
+            rows = ~view.finished | torch.tensor([i in way.kept for i in view.ids.tolist()], device=view.finished.device)
             times = None if view.times is None else view.times[rows]
             some = replace(
                 view, x=view.x[rows], sigma=view.sigma[rows], ids=view.ids[rows], finished=view.finished[rows], times=times
             )
-            view, history = some, replace(history, kept=None)
-        return replace(view, history=history).shown()
+            view, way = some, replace(way, kept=None)
+        return replace(view, context_noise=way).shown()
 
 
-def _history(own: History, kept: frozenset[int], finished: Sequence[int], sigma: float) -> History:
+def _shown_with(own: ContextNoise, kept: frozenset[int], finished: Sequence[int], sigma: float) -> ContextNoise:
     """How a branch's frames are shown: at its own level, or the sampler's where that is noisier."""
     if not finished:
         return own
     if not kept:
-        return History(0.0, seed=own.seed, kept=kept)
+        return ContextNoise(kept=kept)
     everywhere = sigma == 0 or own.only is None
-    shown = own if sigma <= own.sigma and everywhere else History(max(sigma, own.sigma), "noise", own.seed)
+    shown = own if sigma <= own.sigma and everywhere else ContextNoise(max(sigma, own.sigma))
     return replace(shown, kept=kept)
 
 

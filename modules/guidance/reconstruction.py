@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..noise.seeded import broadcast
-from ..sampling.view import Denoise, View
+from ..sampling.model_view import Denoise, View
 from ..temporal.gradients import Gradients, normal
 from .steering import ALWAYS, Notes, Space, When, differentiated, limited, signal
 

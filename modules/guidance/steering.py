@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..noise.seeded import broadcast
-from ..sampling.view import SIGNAL, Denoise, Guide, View
+from ..sampling.coordinates import SIGNAL
+from ..sampling.model_view import Denoise, Guide, View
 from ..temporal.gradients import Gradients, gradients, normal
 from .history import Composed
 

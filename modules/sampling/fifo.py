@@ -4,32 +4,36 @@ Frames stand in a queue, each one level noisier than the one before it. A pass o
 first, which is finished, and puts pure noise at the end. The model sees a window of the queue at a time: with several ``partitions`` the
 levels within a window are close to each other, which a model that knows one level per clip can bear (Section 4.2, latent partitioning);
 with ``lookahead`` windows overlap by half and only the noisier half moves, so that every frame is moved in sight of cleaner ones (Section
-4.3). In this pack's terms it is a pyramid of lag 1 whose rows are several calls each.
+4.3). In this pack's terms it is a pyramid of lag 1 in which a pass is several rows, one per window.
 
 Differs from the authors' code: the last step goes to 0 exactly (theirs ends at the lowest trained level, an identity, and leaves noise of
 sigma 0.03); finished frames in a lookahead window really have the noise that the model is told of; noise depends on seed and frame alone.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from ..noise.seeded import frame_noise
-from .calls import Call
-from .samplers import Job, Step, check_finite, check_sigmas, started
-from .stepping import Stepper, check_order
-from .view import Denoise, History, View, mixed
+from .context_noise import ContextNoise
+from .coordinates import mixed
+from .job import Job, State, Step, check_finite, check_sigmas
+from .model_view import Denoise, View
+from .plan import Row
+from .rollout import Rollout, collected, entry_noise, rollout
+from .stepping import check_order
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Who is in the queue when, and what a pass over it consists of. Frame 0 is the clip's first; the model sees others besides.
+    """Who is in the queue when, and what a pass over it consists of: a ``Plan``. The model sees frames before and behind the clip besides.
 
-    In row ``m``, a pass, the frame ``f`` goes from level ``clip(steps + f - m, 0, steps)`` to the next one.
+    In pass ``m`` the frame ``f`` goes from level ``clip(steps + f - m, 0, steps)`` to the next one.
 
     Attributes:
+        frames: of the clip.
         partitions: windows that the queue holds side by side.
         window: frames in a call.
         lookahead: whether windows overlap by half.
@@ -37,6 +41,7 @@ class Queue:
             passes and no clip to start from.
     """
 
+    frames: int
     partitions: int = 4
     window: int = 16
     lookahead: bool = True
@@ -70,99 +75,77 @@ class Queue:
         """The oldest frame that there is: finished ones that the first windows look at come before those in flight."""
         return self.first - self.stride if self.full and self.lookahead else self.first
 
-    def rows(self, frames: int) -> range:
-        """The passes for a clip of so many frames. Those of a full queue before the clip's first frame are warm-up."""
-        return range(self.window - 1 if self.full else 0, self.steps + frames - 1)
+    @property
+    def passes(self) -> range:
+        """The numbers of the passes. Those of a full queue before the clip's first frame are warm-up."""
+        return range(self.window - 1 if self.full else 0, self.steps + self.frames - 1)
 
-    def calls_total(self, frames: int) -> int:
-        """Model calls for a clip of so many frames: ``steps / stride`` per pass, fewer while the queue fills up."""
+    @property
+    def rows_total(self) -> int:
+        """Model calls of the whole clip: ``steps / stride`` per pass, fewer while the queue fills up."""
         most = self.steps // self.stride
-        return sum(most if self.full else min(most, row // self.stride + 1) for row in self.rows(frames))
+        return sum(most if self.full else min(most, number // self.stride + 1) for number in self.passes)
 
-    def levels(self, ids: Tensor, row: int) -> Tensor:
+    def is_known(self, ids: Tensor) -> Tensor:
+        """No frame is given: ``ids``: ``n``. Returns ``n``, bool."""
+        return torch.zeros_like(ids, dtype=torch.bool)
+
+    def in_flight(self) -> int:
+        """Frames in a call: the queue is seen through windows."""
+        return self.window
+
+    def levels(self, ids: Tensor, number: int) -> Tensor:
         """Levels before a pass: ``ids``: ``n``. Returns ``n``."""
-        return (self.steps + ids - row).clamp(0, self.steps)
+        return (self.steps + ids - number).clamp(0, self.steps)
 
-    def shown(self, row: int) -> range:
+    def shown(self, number: int) -> range:
         """Frames that the calls of a pass show, and no others."""
-        low = max(row - self.steps + 1, self.first)
+        low = max(number - self.steps + 1, self.first)
         return range(max(self.oldest, low + self.stride - self.window), low + self.steps)
 
-    def calls(self, row: int) -> Iterator[Call]:
-        """The model calls of a pass, from the noisy end: so each window still sees the cleaner frames at the levels before the pass."""
-        low = max(row - self.steps + 1, self.first)
+    def rows(self, window: int, sink_frames: int = 0, start: int = 0) -> Iterator[Row]:
+        """As ``Plan.rows``; the window is the queue's own, and it has no sink frames."""
+        if window != self.window or sink_frames:
+            raise ValueError(
+                f"window is {window} with {sink_frames} sink frames: a queue has windows of {self.window} frames and no sink frames"
+            )
+        return islice((row for number in self.passes for row in self.one_pass(number)), start, None)
+
+    def one_pass(self, number: int) -> Iterator[Row]:
+        """The rows of a pass, from the noisy end: so each window still sees the cleaner frames at the levels before the pass."""
+        low, keep = max(number - self.steps + 1, self.first), self.shown(number).start
         for part in reversed(range(self.steps // self.stride)):
             new, end = low + part * self.stride, low + (part + 1) * self.stride
             start = max(self.oldest, end - self.window)
             ids = torch.arange(start, start + self.window)
-            now, then = self.levels(ids, row), self.levels(ids, row + 1)
+            now, then = self.levels(ids, number), self.levels(ids, number + 1)
             before = torch.where(ids < end, now, then)  # what lies behind has moved already
             after = torch.where((new <= ids) & (ids < end), then, before)
             if (after < before).any():
-                yield Call(ids, before, after)
+                yield Row(ids, before, after, keep=keep)
 
 
-def warm_up(queue: Queue, clip: Tensor, noise: Callable[[Sequence[int]], Tensor], sigmas: Tensor, coordinates: str) -> Tensor:
+def warm_up(job: Job, queue: Queue, clip: Tensor) -> State:
     """A full queue out of a clip (Section 4.1): its frames are the noisiest, and copies of its first frame stand before them.
 
     Args:
+        job: of the sampling.
         queue: that starts full.
         clip: ``n ...``, ``queue.window`` frames.
-        noise: unit noise of frames.
-        sigmas: ``l``, sigma of each level, 0 first, rising.
-        coordinates: a name in ``view.SIGNAL``.
 
     Returns:
-        frames: ``f ...``, those that the first pass shows.
+        state: to begin with, of the frames that the first pass shows.
     """
-    row = queue.rows(1)[0]
-    ids = torch.tensor(queue.shown(row))
+    number = queue.passes[0]
+    ids = torch.tensor(queue.shown(number))
     clean = clip[ids.clamp(0, len(clip) - 1).to(clip.device)]
-    levels = queue.levels(ids, row)
-    return mixed(clean, noise(ids.tolist()).to(clip), sigmas[levels.to(sigmas.device)], coordinates)
-
-
-def fifo(
-    stepper: Stepper,
-    queue: Queue,
-    begin: Callable[[Sequence[int]], Tensor],
-    *,
-    frames: int,
-    warm: Tensor | None = None,
-) -> Generator[Step, None, None]:
-    """Finished frames as they come; what is kept meanwhile is the queue, whatever the length of the clip.
-
-    Args:
-        stepper: the model and how it is stepped.
-        queue: the plan.
-        begin: frames that enter the queue, by number: ``n ...`` at the highest level.
-        frames: of the clip.
-        warm: ``f ...``, what is in a queue that starts full (``warm_up``).
-
-    Yields:
-        A step per model call; the last call of a pass has the frame that it finished, from the clip's first on.
-    """
-    rows, done = queue.rows(frames), 0
-    kept, total = queue.shown(rows[0]), queue.calls_total(frames)
-    x = begin(kept) if warm is None else warm
-    for row in rows:
-        shown = queue.shown(row)
-        entering = range(kept.stop, shown.stop)
-        if entering or shown.start > kept.start:
-            x = torch.cat([x[shown.start - kept.start :], begin(entering)]) if entering else x[shown.start - kept.start :]
-        kept, calls = shown, list(queue.calls(row))
-        for place, call in enumerate(calls):
-            mine = (call.ids - kept.start).to(x.device)
-            x[mine], clean = stepper.step(x[mine], call, done)
-            done, frame = done + 1, row - queue.steps + 1
-            ends = place == len(calls) - 1 and frame >= 0
-            out = x[frame - kept.start :][:1].clone() if ends else None
-            yield Step(done, total, clean, out, torch.tensor([frame]) if ends else None)
+    levels = queue.levels(ids, number)
+    return State(0, ids, mixed(clean, entry_noise(job, ids), job.sigmas[levels.to(job.sigmas.device)], job.coordinates))
 
 
 @dataclass(frozen=True)
 class Fifo:
-    """``fifo`` as hosts run it, an ``Algorithm``.
+    """The rollout of a ``Queue`` as hosts run it, an ``Algorithm``.
 
     Attributes:
         partitions: see ``Queue``.
@@ -181,15 +164,15 @@ class Fifo:
     def __post_init__(self) -> None:
         check_order("euler", self.eta)
         if self.window:
-            self.queue(self.window)
+            self.queue(1, self.window)
 
-    def queue(self, window: int) -> Queue:
-        """The plan with a window of so many frames.
+    def queue(self, frames: int, window: int) -> Queue:
+        """The plan for a clip of so many frames with a window of so many.
 
         Raises:
             ValueError: it cannot be divided.
         """
-        return Queue(self.partitions, window, self.lookahead, self.base is not None)
+        return Queue(frames, self.partitions, window, self.lookahead, self.base is not None)
 
     def shown(self, frames: int, trained: int) -> int:
         """Most frames in a call on a model that was trained on so many: the queue is as long for short clips."""
@@ -197,36 +180,14 @@ class Fifo:
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Run it. The latent's frames begin from what is there, under noise: zeros for nothing."""
-        queue = self.queue(job.window(self.window))
-        self._check(job, queue)
-        sigmas, base = job.sigmas.to(job.latent), None if self.base is None else self._base(job, queue.window)
-        return self._run(job, queue, sigmas, base)
-
-    def _run(self, job: Job, queue: Queue, sigmas: Tensor, base: Tensor | None) -> Generator[Step, None, Tensor]:
         frames = len(job.latent)
-
-        def noise(ids: Sequence[int]) -> Tensor:
-            own = frame_noise(job.latent.shape[1:], job.seed, ids).to(job.latent)
-            inside = torch.tensor([0 <= i < frames for i in ids])
-            if job.noise is not None and inside.any():
-                own[inside.to(own.device)] = job.noise[torch.tensor(ids)[inside].to(job.noise.device)].to(own)
-            return own
-
-        def begin(ids: Sequence[int]) -> Tensor:
-            latent = job.latent[torch.tensor(ids).clamp(0, frames - 1).to(job.latent.device)]
-            return started(latent, noise(ids), sigmas[-1], job.coordinates, full=job.full)
-
-        history = History(float(sigmas[1]), "noise", job.seed)
-        denoise = within(job.denoise, frames)
-        stepper = Stepper(denoise, sigmas, job.seed, self.eta, "euler", job.guide, history, job.coordinates)
-        warm = None if base is None else warm_up(queue, base, noise, sigmas, job.coordinates)
-        clip = torch.empty_like(job.latent)
-        for step in fifo(stepper, queue, begin, frames=frames, warm=warm):
-            if step.finished is not None and step.ids is not None:
-                check_finite(step.finished)
-                clip[step.ids.to(clip.device)] = step.finished
-            yield step
-        return clip
+        queue = self.queue(frames, job.window(self.window))
+        self._check(job, queue)
+        job = replace(job, denoise=within(job.denoise, frames), sigmas=job.sigmas.to(job.latent))
+        start = None if self.base is None else warm_up(job, queue, self._base(job, queue.window))
+        shown_with = ContextNoise(float(job.sigmas[1]))  # finished frames that windows look at, at the lowest level
+        how = Rollout(queue, queue.window, self.eta, context_noise=shown_with)
+        return collected(rollout(job, how, start), torch.empty_like(job.latent))
 
     def _base(self, job: Job, window: int) -> Tensor:
         base = job.encode(self.base).to(job.latent) if self.base is not None else job.latent

@@ -6,44 +6,29 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .calls import Levels
-from .samplers import Job, Step, check_lengths, rollout
-from .stepping import check_order, corrects
-from .view import History
+from .job import Job, Step, check_finite, check_sigmas
+from .plan import ClipPlan
+from .rollout import Rollout, collected, rollout
+from .stepping import corrects
 
 
 @dataclass(frozen=True)
-class Forcing:
-    """``rollout`` as hosts run it, an ``Algorithm``.
+class Forcing(Rollout):
+    """The rollout of a clip as hosts run it, an ``Algorithm``.
 
     Attributes:
-        levels: when each frame moves.
-        window: most frames in one call; 0 for the model's own length.
-        eta: see ``stepping.move``.
-        order: see ``stepping.Stepper``.
-        history: how finished frames are shown; its seed is the job's.
-        anchors: first frames of the clip that stay in the window for good.
-        known_frames: samples of a LATENT, the frames that ``levels`` takes as known, or a whole clip that has them in their places; None
+        plan: when each frame moves.
+        known_frames: samples of a LATENT, the frames that ``plan`` takes as known, or a whole clip that has them in their places; None
             where the job's latent holds them.
     """
 
-    levels: Levels
-    window: int = 0
-    eta: float = 0.0
-    order: str = "euler"
-    history: History | None = None
-    anchors: int = 0
+    plan: ClipPlan
     known_frames: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        check_order(self.order, self.eta)
-        if self.window:
-            self.levels.calls(self.window, self.anchors)  # refuses a window that is too short
 
     @property
     def uniform(self) -> bool:
         """Whether all new frames are at one noise level all along."""
-        return self.levels.calls_total == self.levels.steps
+        return self.plan.rows_total == self.plan.steps
 
     def shown(self, frames: int, trained: int) -> int:
         """Most frames in a call, for a clip of so many on a model that was trained on so many."""
@@ -52,10 +37,10 @@ class Forcing:
     @property
     def model_calls(self) -> int:
         """How often the model is called for the whole clip."""
-        rows = self.levels.calls_total
+        rows = self.plan.rows_total
         if self.order == "euler":
             return rows
-        return rows + sum(map(corrects, self.levels.calls(self.levels.in_flight() + self.anchors, self.anchors)))
+        return rows + sum(map(corrects, self.plan.rows(self.plan.in_flight() + self.sink_frames, self.sink_frames)))
 
     def given(self, latent: Tensor, encode: Callable[[Tensor], Tensor] = lambda samples: samples) -> Tensor:
         """The clip with its known frames in place: ``latent``: ``f ...``. Returns ``f ...``.
@@ -65,8 +50,8 @@ class Forcing:
         """
         if self.known_frames is None:
             return latent
-        frames, known = encode(self.known_frames).to(latent), self.levels.known.to(latent.device)
-        frames = frames.index_select(0, places(self.levels, len(frames)).to(frames.device))
+        frames, known = encode(self.known_frames).to(latent), self.plan.known.to(latent.device)
+        frames = frames.index_select(0, places(self.plan, len(frames)).to(frames.device))
         if frames.shape[1:] != latent.shape[1:]:
             raise ValueError(
                 f"the known frames have the shape {list(frames.shape[1:])} each and the latent's {list(latent.shape[1:])}: they must agree"
@@ -86,35 +71,20 @@ class Forcing:
         Returns:
             clip: ``f ...``.
         """
-        if not self.levels.known.any():
+        if not self.plan.known.any():
             return clip
-        known = self.levels.known.to(clip.device).reshape(-1, *(1,) * (clip.ndim - 1))
+        known = self.plan.known.to(clip.device).reshape(-1, *(1,) * (clip.ndim - 1))
         return torch.where(known, self.given(latent, encode).to(clip), clip)
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Run it."""
-        check_lengths(job.latent, self.levels, job.sigmas)
+        check_lengths(job.latent, self.plan, job.sigmas)
         self._check_known(job)
-        return rollout(
-            job.denoise,
-            self.given(job.latent, job.encode),
-            levels=self.levels,
-            sigmas=job.sigmas,
-            window=job.window(self.window),
-            seed=job.seed,
-            eta=self.eta,
-            order=self.order,
-            guide=job.guide,
-            history=self.history and replace(self.history, seed=job.seed),
-            coordinates=job.coordinates,
-            anchors=self.anchors,
-            start=job.noise,
-            full=job.full,
-            recalls=job.recalls,
-        )
+        clip = self.given(job.latent, job.encode)
+        return collected(rollout(replace(job, latent=clip), self), clip)
 
     def _check_known(self, job: Job) -> None:
-        known = self.levels.known
+        known = self.plan.known
         if job.known is not None and not torch.equal(job.known.cpu(), known):
             masked = int(job.known.sum())
             raise ValueError(
@@ -130,11 +100,26 @@ class Forcing:
             )
 
 
-def take(levels: Levels, known: Tensor | None, like: Tensor) -> Tensor:
+def check_lengths(latent: Tensor, plan: ClipPlan, sigmas: Tensor) -> None:
+    """Refuse what does not fit together: ``latent``: ``f ...``, ``sigmas``: ``l``.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    if len(latent) != plan.frames:
+        raise ValueError(
+            f"the latent has {len(latent)} frames and the noise levels are for {plan.frames}: set frames of Noise Levels to {len(latent)}"
+            ", or the length of the latent"
+        )
+    check_sigmas(sigmas, plan.steps)
+    check_finite(latent)
+
+
+def take(plan: ClipPlan, known: Tensor | None, like: Tensor) -> Tensor:
     """The clip that a take starts from: known frames in their places, zeros elsewhere.
 
     Args:
-        levels: of the take.
+        plan: of the take.
         known: ``k ...``, or ``k`` in the third axis where the layout is that of video models, see ``places``; None for none.
         like: ``r ...``, a clip of any length with frames of the same size, in the same layout.
 
@@ -142,7 +127,7 @@ def take(levels: Levels, known: Tensor | None, like: Tensor) -> Tensor:
         clip: ``m ...``, laid out as ``like`` is, as long as the take.
 
     Raises:
-        ValueError: there are more or fewer known frames than ``levels`` says, or it is no clip.
+        ValueError: there are more or fewer known frames than ``plan`` says, or it is no clip.
     """
     if like.ndim not in (4, 5):
         raise ValueError(
@@ -150,29 +135,29 @@ def take(levels: Levels, known: Tensor | None, like: Tensor) -> Tensor:
             " frames in the third axis"
         )
     axis = frame_axis(like)
-    chosen = places(levels, 0 if known is None else known.shape[axis])
-    shape = [levels.frames if place == axis else size for place, size in enumerate(like.shape)]
+    chosen = places(plan, 0 if known is None else known.shape[axis])
+    shape = [plan.frames if place == axis else size for place, size in enumerate(like.shape)]
     clip = like.new_zeros(shape)
     if known is None:
         return clip
-    mine = levels.known.nonzero().flatten().to(clip.device)
+    mine = plan.known.nonzero().flatten().to(clip.device)
     return clip.index_copy_(axis, mine, known.index_select(axis, chosen.to(known.device)))
 
 
-def places(levels: Levels, given: int) -> Tensor:
+def places(plan: ClipPlan, given: int) -> Tensor:
     """Which of so many given frames are the known ones: all, in order, or of a whole clip those in their places. Returns ``k``.
 
     Raises:
         ValueError: there are more or fewer.
     """
-    count = int(levels.known.sum())
+    count = int(plan.known.sum())
     if given == count:
         return torch.arange(count)
-    if given == levels.frames and count:
-        return levels.known.nonzero().flatten()
+    if given == plan.frames and count:
+        return plan.known.nonzero().flatten()
     raise ValueError(
         f"the noise levels are for {count} known frames and {given or 'none'} are connected: connect that many, or a whole clip of"
-        f" {levels.frames}, or set known of Noise Levels to {given}"
+        f" {plan.frames}, or set known of Noise Levels to {given}"
     )
 
 

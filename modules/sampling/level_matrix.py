@@ -4,15 +4,16 @@ Levels may lie between whole numbers here, as in AR-Diffusion for text (arXiv:23
 two levels. To add such a schedule, write a function of frames and steps that gives its matrix, and name it in ``MATRICES``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .calls import Call, anchored, check_window, spans
-from .known_frames import known_frames, reaching
-from .schedules import SCHEDULES, NoiseLevels, check_schedule
+from .known_frames import known_frames
+from .noise_levels import NoiseLevels
+from .plan import ClipPlan
+from .schedules import SCHEDULES, check_schedule
 
 CUSTOM = "custom"
 
@@ -35,13 +36,14 @@ NAMES = (*SCHEDULES, *MATRICES, CUSTOM)  # all there is to choose from
 
 
 @dataclass(frozen=True)
-class LevelMatrix:
+class LevelMatrix(ClipPlan):
     """A schedule for a clip, written out.
 
     Attributes:
         levels: ``m f``, every state on the way: whole numbers (int64) or levels in between (float). Frames that are 0 in every row are
             known.
         steps: the level of pure noise.
+        known: ``f``, bool, frames that are 0 in every row.
 
     Raises:
         ValueError: it is not one: see ``check_matrix``.
@@ -49,64 +51,33 @@ class LevelMatrix:
 
     levels: Tensor
     steps: int
+    known: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         check_matrix(self.levels, self.steps)
+        object.__setattr__(self, "known", (self.levels == 0).all(dim=0))
 
     @property
-    def known(self) -> Tensor:
-        """Which frames are given and clean all along, bool. Returns ``f``."""
-        return (self.levels == 0).all(dim=0)
-
-    @property
-    def frames(self) -> int:
-        """Length of the clip, known frames included."""
-        return self.levels.shape[1]
-
-    @property
-    def calls_total(self) -> int:
-        """Model calls of the whole clip."""
+    def rows_total(self) -> int:
+        """Rows that move something, each a model call."""
         return len(self.levels) - 1
-
-    def matrix(self) -> Tensor:
-        """Every state on the way, the first all noise and the last all clean. Returns ``m f``."""
-        return self.levels
 
     def part(self, rows: Tensor, ids: Tensor) -> Tensor:
         """Some rows and columns of the matrix: ``rows``: ``m``, ``ids``: ``f``. Returns ``m f``."""
         return self.levels[rows][:, ids]
 
     def moves(self) -> Tensor:
-        """How many calls move each frame. Returns ``f``."""
+        """How many rows move each frame. Returns ``f``."""
         return (self.levels[:-1] != self.levels[1:]).sum(dim=0)
 
-    def in_flight(self) -> int:
-        """The widest stretch of frames, from the first to the last, that have begun and are not finished: the least window."""
-        first, last = self._busy()
-        return int((last - first).max()) + 1
-
-    def spans(self, window: int, anchors: int = 0) -> Tensor:
-        """As ``NoiseLevels.spans``. Returns ``m 2``."""
-        first, last = self._busy()
-        context = check_window(int((last - first).max()) + 1, window, anchors)
-        rising = bool((self.levels[:, ~self.known].diff(dim=1) >= 0).all())
-        return spans(first, last, window - anchors, self.frames, context=context, rising=rising)
-
-    def calls(self, window: int, anchors: int = 0) -> Iterator[Call]:
-        """As ``NoiseLevels.calls``."""
-        return self._calls(self.spans(window, anchors), anchors)
-
-    def _calls(self, shown: Tensor, anchors: int) -> Iterator[Call]:
-        for row, (low, high) in enumerate(shown.tolist()):
-            ids, times = anchored(low, high, anchors)
-            yield Call(ids, self.levels[row, ids], self.levels[row + 1, ids], times)
+    @property
+    def _rising(self) -> bool:
+        return bool((self.levels[:, ~self.known].diff(dim=1) >= 0).all())
 
     def _busy(self) -> tuple[Tensor, Tensor]:
-        """First and last frame that each row moves or must not lose, ``m`` each."""
         now, then = self.levels[:-1], self.levels[1:]
         busy = (now != then) | ((now > 0) & (now < self.steps))
-        first, last = busy.int().argmax(dim=1), self.frames - 1 - busy.flip(1).int().argmax(dim=1)
-        return reaching(first, last, self.known)
+        return busy.int().argmax(dim=1), self.frames - 1 - busy.flip(1).int().argmax(dim=1)
 
 
 def check_matrix(levels: Tensor, steps: int) -> None:
@@ -211,7 +182,7 @@ def planned(
     known: int | Sequence[int] | Tensor = 0,
     window: int = 0,
     text: str = "",
-) -> NoiseLevels | LevelMatrix:
+) -> ClipPlan:
     """A schedule by any of ``NAMES``.
 
     Args:

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from ..noise.seeded import KeptNoise, broadcast, frame_noise
-from .calls import Call
-from .view import SIGNAL, Denoise, Guide, History, View, plain
+from .context_noise import NO_NOISE, ContextNoise
+from .coordinates import SIGNAL
+from .job import Job
+from .model_view import View
+from .plan import Row
 
 ORDERS = {"euler": 1, "heun": 2}  # model calls in a row
 
@@ -31,7 +34,7 @@ def move(
         after: ``n``, sigma of each frame afterwards, at most ``before``.
         noise: ``n ...``, standard normal; needed when eta is above 0.
         eta: 0 is deterministic, 1 is ancestral.
-        coordinates: a name in ``view.SIGNAL``.
+        coordinates: a name in ``coordinates.SIGNAL``.
 
     Returns:
         x: ``n ...``; frames whose sigma does not change come back bit for bit.
@@ -89,71 +92,75 @@ class Stepper:
     do, and it is the same wherever a clip is interrupted.
 
     Attributes:
-        denoise: the model with its conditions.
-        sigmas: ``l``, sigma of each level, 0 first, rising.
-        seed: of fresh noise.
+        job: the model with its conditions, its sigmas, coordinates and guide, and the seed of fresh noise.
         eta: see ``move``.
         order: ``euler``, or ``heun``: a second call at the next levels, whose slope is averaged with the first (Karras et al.,
             arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step.
-        guide: what is done around the model.
-        history: how finished frames are shown.
-        coordinates: a name in ``view.SIGNAL``.
+        context_noise: how finished frames are shown.
         noises: where noise for showing frames comes from.
     """
 
-    denoise: Denoise
-    sigmas: Tensor
-    seed: int
+    job: Job
     eta: float = 0.0
     order: str = "euler"
-    guide: Guide = plain
-    history: History | None = None
-    coordinates: str = "diffusion"
+    context_noise: ContextNoise = NO_NOISE
     noises: KeptNoise = field(default_factory=KeptNoise)
 
     def __post_init__(self) -> None:
         check_order(self.order, self.eta)
 
-    def step(self, x: Tensor, call: Call, number: int) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, row: Row, number: int) -> tuple[Tensor, Tensor]:
         """Do one row.
 
         Args:
             x: ``n ...``, the window's frames.
-            call: which frames they are and how they move.
+            row: which frames they are and how they move.
             number: of the row, from 0.
 
         Returns:
             x: ``n ...``, frames that do not move bit for bit.
             clean: ``n ...``, the model's guess.
         """
-        before, after = (sigma_of(levels, self.sigmas).to(x) for levels in (call.before, call.after))
-        view = self._view(x, call, before, number * ORDERS[self.order])
-        clean = self.guide(self.denoise, view)
-        if self.order == "heun" and corrects(call):
+        before, after = (sigma_of(levels, self.job.sigmas).to(x) for levels in (row.before, row.after))
+        view = self._view(x, row, before, number * ORDERS[self.order])
+        clean = self._guess(view)
+        if self.order == "heun" and corrects(row):
             return self._corrected(x, clean, view, after), clean
-        fresh = self._fresh(x, call) if self.eta > 0 else None
-        return move(x, clean, before, after, fresh, self.eta, self.coordinates), clean
+        fresh = self._fresh(x, row) if self.eta > 0 else None
+        return move(x, clean, before, after, fresh, self.eta, self.job.coordinates), clean
 
-    def _view(self, x: Tensor, call: Call, sigma: Tensor, number: int) -> View:
-        ids, times = (None if part is None else part.to(x.device) for part in (call.ids, call.times))
-        assert ids is not None
-        finished, top = (call.before == 0).to(x.device), float(self.sigmas[-1])
-        return View(x, sigma, ids, finished, times, number, top, self.coordinates, self.history, noises=self.noises)
+    def _guess(self, view: View) -> Tensor:
+        return self.job.guide(self.job.denoise, view)
 
-    def _fresh(self, x: Tensor, call: Call) -> Tensor:
+    def _view(self, x: Tensor, row: Row, sigma: Tensor, number: int) -> View:
+        return View(
+            x,
+            sigma,
+            row.ids.to(x.device),
+            finished=(row.before == 0).to(x.device),
+            times=None if row.times is None else row.times.to(x.device),
+            call=number,
+            top=float(self.job.sigmas[-1]),
+            coordinates=self.job.coordinates,
+            context_noise=self.context_noise,
+            seed=self.job.seed,
+            noises=self.noises,
+        )
+
+    def _fresh(self, x: Tensor, row: Row) -> Tensor:
         """Fresh noise for those frames that get any, zeros for the others. Returns ``n ...``."""
-        ids, before, after = (part.tolist() for part in (call.ids, call.before, call.after))  # every frame is a draw of its own
-        rows = [row for row, (level, lower) in enumerate(zip(before, after, strict=True)) if 0 < lower < level]
-        if len(rows) == len(x):
-            return level_noise(x, self.seed, ids, before)
-        drawn = level_noise(x, self.seed, [ids[row] for row in rows], [before[row] for row in rows])
-        return torch.zeros_like(x).index_copy_(0, torch.tensor(rows, dtype=torch.int64, device=x.device), drawn)
+        ids, before, after = (part.tolist() for part in (row.ids, row.before, row.after))  # every frame is a draw of its own
+        places = [place for place, (level, lower) in enumerate(zip(before, after, strict=True)) if 0 < lower < level]
+        if len(places) == len(x):
+            return level_noise(x, self.job.seed, ids, before)
+        drawn = level_noise(x, self.job.seed, [ids[place] for place in places], [before[place] for place in places])
+        return torch.zeros_like(x).index_copy_(0, torch.tensor(places, dtype=torch.int64, device=x.device), drawn)
 
     def _corrected(self, x: Tensor, clean: Tensor, view: View, after: Tensor) -> Tensor:
         before = view.sigma
         guessed = move(x, clean, before, after)
         shown = replace(view, x=guessed, sigma=after, finished=after == 0, call=view.call + 1)  # as the next row shows them
-        second = self.guide(self.denoise, shown)
+        second = self._guess(shown)
         first_slope = (x - clean) / broadcast(before.clamp_min(torch.finfo(before.dtype).tiny), x)
         second_slope = (guessed - second) / broadcast(after.clamp_min(torch.finfo(after.dtype).tiny), x)
         better = x + broadcast(after - before, x) * (first_slope + second_slope) / 2
@@ -165,9 +172,9 @@ def _frames(chosen: Tensor, like: Tensor) -> Tensor:
     return chosen.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def corrects(call: Call) -> bool:
+def corrects(row: Row) -> bool:
     """Whether Heun's method makes its second model call in a row: some frame moves to a level above 0."""
-    return bool(((call.after < call.before) & (call.after > 0)).any())
+    return bool(((row.after < row.before) & (row.after > 0)).any())
 
 
 def check_order(order: str, eta: float) -> None:

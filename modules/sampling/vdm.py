@@ -1,7 +1,7 @@
 """Samplers of Video Diffusion Models (Ho et al., arXiv:2204.03458): ancestral steps of any variance, a Langevin corrector, known frames.
 
 All frames have one noise level. Theirs is written for variance-preserving models; here a noisy frame is ``a * clean + sigma * noise``
-with ``a`` a name's function in ``view.SIGNAL``, and what their formulas need of their own scale follows from it:
+with ``a`` a name's function in ``coordinates.SIGNAL``, and what their formulas need of their own scale follows from it:
 
     x_s = r' x_t + (1 - r) a_s clean + sqrt((1 - r) lower^(1 - gamma) upper^gamma) noise,   r = (a_t sigma_s)^2 / (a_s sigma_t)^2
 
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from ..noise.seeded import broadcast, frame_noise
-from .samplers import Job, Step, check_finite, check_sigmas, started
-from .view import SIGNAL, View, mixed
+from .coordinates import SIGNAL, mixed
+from .job import Job, Step, check_finite, check_sigmas, started
+from .model_view import View
 
 DIVERGES = 4.0  # a corrector step of this size or more makes any error larger
 
@@ -42,7 +43,7 @@ def ancestral(x: Tensor, clean: Tensor, before: Tensor, after: Tensor, noise: Te
         after: ``()``, sigma afterwards, lower.
         noise: ``n ...``, standard normal.
         gamma: 0 for the smallest variance that a step may have, 1 for the largest.
-        coordinates: a name in ``view.SIGNAL``.
+        coordinates: a name in ``coordinates.SIGNAL``.
 
     Returns:
         x: ``n ...``; at ``after`` 0 it is ``clean`` itself.
@@ -65,7 +66,7 @@ def langevin(x: Tensor, clean: Tensor, sigma: Tensor, noise: Tensor, delta: floa
         sigma: ``()``.
         noise: ``n ...``, standard normal.
         delta: size of the step; the paper's is 0.1.
-        coordinates: a name in ``view.SIGNAL``.
+        coordinates: a name in ``coordinates.SIGNAL``.
 
     Returns:
         x: ``n ...``.
@@ -179,7 +180,9 @@ class _Run:
             shown = mixed(job.latent, self._noise(self.shown(self.call)), levels, job.coordinates)
         x = torch.where(self.given, shown, x)
         top = float(job.sigmas[-1])
-        view = View(x, levels, self.ids.to(x.device), levels == 0, call=self.call, top=top, coordinates=job.coordinates)
+        view = View(
+            *(x, levels, self.ids.to(x.device), levels == 0), call=self.call, top=top, coordinates=job.coordinates, seed=job.seed
+        )
         self.call += 1
         return x, torch.where(self.given, job.latent, job.guide(job.denoise, view))
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from ..checkpoints.video_model import VideoModel, clean_prediction
 from ..noise.levels import NoiseSchedule
-from ..sampling.samplers import Step, rollout
-from ..sampling.schedules import NoiseLevels
-from ..sampling.view import View
+from ..sampling.forcing import Forcing
+from ..sampling.job import Job, Step
+from ..sampling.model_view import View
+from ..sampling.noise_levels import NoiseLevels
 
 STEPS = 20
 
@@ -57,10 +58,8 @@ def sample_clip(
             return clean_prediction(unet, view.x, view.sigma, noise, info.prediction, told, y=labels)
 
     with torch.no_grad():
-        latent = torch.zeros(shape, device=device)
-        levels = NoiseLevels.named(schedule, count, steps)
-        steps_of = rollout(denoise, latent, levels=levels, sigmas=noise.levels(steps), window=count, seed=seed)
-        return _finished(steps_of).cpu()
+        job = Job(denoise, torch.zeros(shape, device=device), noise.levels(steps), seed=seed)
+        return _finished(Forcing(NoiseLevels.named(schedule, count, steps), window=count)(job)).cpu()
 
 
 def _finished(steps: Generator[Step, None, Tensor]) -> Tensor:

@@ -8,11 +8,12 @@ import torch
 
 from ... import host
 from ...modules.draw.level_picture import cost_of, draw_levels
+from ...modules.sampling.context_noise import ContextNoise
 from ...modules.sampling.forcing import Forcing, frame_axis, take
 from ...modules.sampling.known_frames import known_frames, numbers_of
-from ...modules.sampling.level_matrix import CUSTOM, NAMES, LevelMatrix, planned
-from ...modules.sampling.schedules import NoiseLevels
-from ...modules.sampling.view import Guide, History, plain
+from ...modules.sampling.level_matrix import CUSTOM, NAMES, planned
+from ...modules.sampling.model_view import Guide, plain
+from ...modules.sampling.plan import ClipPlan
 from ..models.models import described, empty_clip, labelled
 from ..node import LongTakeNode
 from .forcing_inputs import (
@@ -94,7 +95,7 @@ class LongTakeNoiseLevels(LongTakeNode):
         given = known_at_all(frames, known, known_at) if schedule != CUSTOM else numbers_of(known_at) or known
         levels = planned(schedule, frames, steps, lag=lag, block=block, known=given, window=window, text=custom)
         report = "\n".join([f"{schedule}, {levels.steps} steps", *cost_of(levels, window).lines()])
-        return io.NodeOutput(levels, draw_levels(levels, window), levels.calls_total, report)
+        return io.NodeOutput(levels, draw_levels(levels, window), levels.rows_total, report)
 
 
 def known_at_all(frames: int, known: int, known_at: str) -> torch.Tensor | int:
@@ -171,7 +172,7 @@ class LongTakeRollout(LongTakeNode):
         positive: list | None = None,
         negative: list | None = None,
         known_frames: dict | None = None,
-        noise_levels: NoiseLevels | LevelMatrix | None = None,
+        noise_levels: ClipPlan | None = None,
         order: str = "euler",
         anchors: int = 0,
         guidance: Guide | None = None,
@@ -187,8 +188,8 @@ class LongTakeRollout(LongTakeNode):
         )
         clip = take(levels, known, frame_size(model, known, latent))
         info = host.video_info(model)
-        history = History(stabilise, stabilise_with, seed, only=stabilised(stabilise_frames, levels.known))
-        algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, history, anchors)
+        shown_with = ContextNoise(stabilise, stabilise_with, only=stabilised(stabilise_frames, levels.known))
+        algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, shown_with, anchors)
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()
         clip = host.sample(

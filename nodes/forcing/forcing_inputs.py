@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from ... import host
+from ...modules.sampling.context_noise import KINDS
 from ...modules.sampling.level_matrix import CUSTOM, NAMES
 from ...modules.sampling.stepping import ORDERS
-from ...modules.sampling.view import KINDS
 
 io = host.io
 

@@ -1,9 +1,9 @@
 """The Diffusion Forcing sampler as a SAMPLER, for ComfyUI's SamplerCustomAdvanced."""
 
 from ... import host
+from ...modules.sampling.context_noise import ContextNoise
 from ...modules.sampling.forcing import Forcing
-from ...modules.sampling.schedules import NoiseLevels
-from ...modules.sampling.view import History
+from ...modules.sampling.plan import ClipPlan
 from ..node import LongTakeNode
 from .forcing import CATEGORY, NoiseLevelsType
 from .forcing_inputs import eta_input, stabilise_inputs, stabilised, stabilised_input, stepping_inputs, window_input
@@ -43,7 +43,7 @@ class LongTakeForcingSampler(LongTakeNode):
     @classmethod
     def execute(
         cls,
-        noise_levels: NoiseLevels,
+        noise_levels: ClipPlan,
         window: int,
         eta: float,
         order: str,
@@ -53,6 +53,6 @@ class LongTakeForcingSampler(LongTakeNode):
         known_frames: dict | None = None,
         stabilise_frames: str = "all",
     ) -> "io.NodeOutput":
-        history = History(stabilise, stabilise_with, only=stabilised(stabilise_frames, noise_levels.known))
+        shown_with = ContextNoise(stabilise, stabilise_with, only=stabilised(stabilise_frames, noise_levels.known))
         known = None if known_frames is None else known_frames["samples"]
-        return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, history, anchors, known)))
+        return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, shown_with, anchors, known)))

@@ -11,11 +11,13 @@ from ...host.mp4 import mp4
 from ...modules.disk.fingerprint import fingerprint
 from ...modules.disk.frame_files import FORMATS, FrameFiles
 from ...modules.disk.recorder import Recorder
+from ...modules.sampling.context_noise import ContextNoise
 from ...modules.sampling.endless import Endless
-from ...modules.sampling.endless_levels import ENDLESS, Stream
 from ...modules.sampling.forcing import frame_axis
-from ...modules.sampling.samplers import Step
-from ...modules.sampling.view import Guide, History, plain
+from ...modules.sampling.job import Step
+from ...modules.sampling.model_view import Guide, plain
+from ...modules.sampling.noise_levels import EndlessLevels
+from ...modules.sampling.schedules import ENDLESS
 from ..node import LongTakeNode
 from .forcing import CATEGORY, GuidanceType, anything, frame_size
 from .forcing_inputs import (
@@ -159,11 +161,11 @@ class LongTakeStream(LongTakeNode):
         positive = anything(model) if positive is None else positive
         start, known = beginning(model, known_frames, latent, window)
         info = host.video_info(model)
-        plan = Stream(schedule, steps, lag, block, len(known), frames)
-        history = History(
-            stabilise, stabilise_with, seed, only=stabilised(stabilise_frames, torch.ones(len(known), dtype=torch.bool))
+        plan = EndlessLevels(schedule, steps, lag, block, len(known), frames)
+        shown_with = ContextNoise(
+            stabilise, stabilise_with, only=stabilised(stabilise_frames, torch.ones(len(known), dtype=torch.bool))
         )
-        take = Endless(plan, window or (info.frames if info else 0), eta, order, history, anchors)
+        take = Endless(plan, window or (info.frames if info else 0), eta, order, shown_with, anchors)
         files = FrameFiles(folder_of(folder), filename_prefix, format, fps, mp4)
         run = {
             "seed": seed,
@@ -192,14 +194,14 @@ class LongTakeStream(LongTakeNode):
         sigmas, began = host.level_sigmas(model, steps), time.perf_counter()
         recorder = Recorder(take, files, vae.decode, run, known, batch=decode_batch, every=save_every, resume=resume)
         with recorder:
-            if not take.done:
+            if not recorder.take.done:
                 host.sample(
                     model,
                     positive,
                     negative,
                     cfg=cfg,
                     latent=start,
-                    algorithm=take,
+                    algorithm=recorder.take,
                     seed=seed,
                     sigmas=sigmas,
                     guide=guidance or plain,

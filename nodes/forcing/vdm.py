@@ -7,8 +7,8 @@ from ... import host
 from ...modules.guidance.extension import Extension, frames_of, lengthened
 from ...modules.guidance.history import compose
 from ...modules.guidance.reconstruction import ReconstructionGuidance
+from ...modules.sampling.model_view import Guide
 from ...modules.sampling.vdm import REPLACEMENTS, VdmSampler
-from ...modules.sampling.view import Guide
 from ...modules.temporal.gradients import Gradients
 from ..guidance.guidance import GuidanceType
 from ..guidance.reconstruction import BRANCHES, gradient_inputs

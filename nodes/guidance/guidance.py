@@ -5,7 +5,7 @@ from typing import Any
 from ... import host
 from ...modules.guidance.branches import PRESETS, Branch, read_branches
 from ...modules.guidance.history import HIDDEN, HistoryGuidance, compose
-from ...modules.sampling.view import Guide, plain
+from ...modules.sampling.model_view import Guide, plain
 from ..node import LongTakeNode
 
 io = host.io

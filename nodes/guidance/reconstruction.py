@@ -8,7 +8,7 @@ from ...modules.guidance.goals import GOALS, VALUES, GoalGuidance, named
 from ...modules.guidance.history import compose
 from ...modules.guidance.reconstruction import SHRINKS, Known, ReconstructionGuidance, Small
 from ...modules.guidance.steering import When
-from ...modules.sampling.view import Guide
+from ...modules.sampling.model_view import Guide
 from ...modules.temporal.gradients import Gradients
 from ..node import LongTakeNode
 from .guidance import CATEGORY, GuidanceType

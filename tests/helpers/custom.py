@@ -1,7 +1,7 @@
 """ComfyUI's SamplerCustomAdvanced with its usual company, for tests of SAMPLERs."""
 
 import torch
-from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.noise_levels import NoiseLevels
 from pack.nodes.forcing.forcing_sampler import LongTakeForcingSampler
 
 

@@ -5,8 +5,8 @@ import torch
 from pack import host
 from pack.modules.checkpoints.video_model import clean_prediction
 from pack.modules.noise.levels import NoiseSchedule
-from pack.modules.sampling.samplers import Step
-from pack.modules.sampling.view import View
+from pack.modules.sampling.job import Step
+from pack.modules.sampling.model_view import View
 from tiny import LABELS, video_model
 
 FRAMES = 6

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from pack import host
-from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.noise_levels import NoiseLevels
 from pack.nodes.forcing.forcing import LongTakeNoiseLevels, LongTakeRollout
 from pack.nodes.measure.contact_sheet import LongTakeContactSheet
 from pack.nodes.models.models import LongTakeEmptyClip, LongTakeLabelPrompt, LongTakeLoadVideoModel
@@ -108,7 +108,7 @@ def test_a_bundled_file_loads_and_decodes(tiny_video_file, monkeypatch):
         ({"known_frames": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "frames in the batch axis"),
         ({"noise_levels": NoiseLevels.named("pyramid", 12, 4, known=2)}, "2 known frames and none are connected"),
         ({"known_frames": {"samples": torch.full((2, 48, 4, 4), float("nan"))}}, "not finite"),
-        ({"stabilise": -1.0}, "stabilisation"),
+        ({"stabilise": -1.0}, "context noise"),
         ({"stabilise_frames": "some"}, "some"),
         ({"tempo": 3}, "no input 'tempo'"),
     ],

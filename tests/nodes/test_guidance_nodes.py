@@ -8,9 +8,10 @@ from custom import advanced
 from pack import host
 from pack.modules.guidance.branches import fractional, read_branches, vanilla
 from pack.modules.guidance.history import HistoryGuidance
+from pack.modules.sampling.context_noise import ContextNoise
 from pack.modules.sampling.forcing import Forcing
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.view import History, plain
+from pack.modules.sampling.model_view import plain
+from pack.modules.sampling.noise_levels import NoiseLevels
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.nodes.forcing.forcing import LongTakeRollout
 from pack.nodes.guidance.guidance import LongTakeGuider, LongTakeHistoryGuidance
@@ -156,7 +157,7 @@ def test_a_guider_is_for_comfyui(model):
 
 
 def forcing(levels, **options):
-    return Forcing(levels, history=History(0.1), **options)
+    return Forcing(levels, context_noise=ContextNoise(0.1), **options)
 
 
 @pytest.mark.comfy

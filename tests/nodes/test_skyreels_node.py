@@ -52,7 +52,7 @@ def test_the_workflow_says_the_same_everywhere():
     assert levels["block"] == of_class(WORKFLOW, "LongTakeSkyReels")["causal_block_size"]
     assert of_class(WORKFLOW, "LongTakeSkyReels")["fps_file"] == of_class(WORKFLOW, "UNETLoader")["unet_name"]
     assert of_class(WORKFLOW, "CreateVideo")["fps"] == of_class(WORKFLOW, "LongTakeSkyReels")["fps"]
-    schedules = importlib.import_module("pack.modules.sampling.schedules")
+    schedules = importlib.import_module("pack.modules.sampling.noise_levels")
     given = {name: levels[name] for name in ("frames", "steps", "lag", "block", "known")}
     in_flight = schedules.NoiseLevels.named(levels["schedule"], **given).in_flight()
     assert in_flight == 15

@@ -21,12 +21,12 @@ from pack.modules.disk.fingerprint import fingerprint
 from pack.modules.disk.frame_files import FrameFiles, encoded
 from pack.modules.disk.take_file import Saved, load
 from pack.modules.noise.levels import NoiseSchedule
-from pack.modules.sampling.endless import Endless, Now
-from pack.modules.sampling.endless_levels import ENDLESS, Stream
+from pack.modules.sampling.context_noise import ContextNoise
+from pack.modules.sampling.endless import Endless
 from pack.modules.sampling.forcing import Forcing
-from pack.modules.sampling.samplers import Job, rollout
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.view import History
+from pack.modules.sampling.job import Job, State
+from pack.modules.sampling.noise_levels import EndlessLevels, NoiseLevels
+from pack.modules.sampling.schedules import ENDLESS
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.nodes.forcing.forcing import LongTakeRollout
 from pack.nodes.forcing.stream import LongTakeStream, beginning
@@ -51,11 +51,12 @@ def job(known=None, steps=4, seed=3, denoise=mixing):
 
 
 def collected(take, given, rows=None):
-    """All frames that come, by number."""
-    frames = {}
+    """All frames that come, by number, and where the take is then."""
+    frames, state = {}, take.state
     for step in islice(take(given), rows):
         frames.update(zip(step.ids.tolist(), step.finished, strict=True))
-    return frames
+        state = step.state
+    return frames, state
 
 
 def names_in(folder):
@@ -72,8 +73,8 @@ def names_in(folder):
         {},
         {"eta": 1.0},
         {"order": "heun"},
-        {"anchors": 2, "history": History(0.3, "noise")},
-        {"history": History(0.3, "addnoise"), "eta": 0.5},
+        {"sink_frames": 2, "context_noise": ContextNoise(0.3, "noise")},
+        {"context_noise": ContextNoise(0.3, "addnoise"), "eta": 0.5},
     ],
     ids=str,
 )
@@ -81,9 +82,7 @@ def test_it_is_the_rollout_bit_for_bit(name, options):
     known = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
     levels = NoiseLevels.named(name, 14, 4, lag=2, block=2, known=3)
     latent = torch.cat([known, torch.zeros(11, *SHAPE)])
-    history = options.get("history")
-    given = {**options, "history": history and History(history.sigma, history.kind, 3)}
-    sampler = rollout(mixing, latent, levels=levels, sigmas=TABLE.levels(4), window=9, seed=3, **given)
+    sampler = Forcing(levels, 9, **options)(Job(mixing, latent, TABLE.levels(4), seed=3))
     steps = 0
     while True:
         try:
@@ -92,17 +91,17 @@ def test_it_is_the_rollout_bit_for_bit(name, options):
         except StopIteration as end:
             clip = end.value
             break
-    take = Endless(Stream(name, 4, 2, 2, 3, 14), 9, **options)
-    frames = collected(take, job(known))
+    take = Endless(EndlessLevels(name, 4, 2, 2, 3, 14), 9, **options)
+    frames, state = collected(take, job(known))
     assert sorted(frames) == list(range(3, 14))
     assert all(torch.equal(frames[i], clip[i]) for i in frames)
-    assert take.done
-    assert take.now.row == steps
+    assert replace(take, state=state).done and not take.done
+    assert state.row == steps
 
 
-@pytest.mark.parametrize("anchors", [0, 2])
+@pytest.mark.parametrize("sink_frames", [0, 2])
 @pytest.mark.parametrize("recalls", [False, True])
-def test_a_model_that_recalls_is_shown_all_known_frames_first(recalls, anchors):
+def test_a_model_that_recalls_is_shown_all_known_frames_first(recalls, sink_frames):
     """Those that no window would show, each once and in order; a take that goes on does not show them again."""
     shown = []
 
@@ -115,51 +114,51 @@ def test_a_model_that_recalls_is_shown_all_known_frames_first(recalls, anchors):
     given = replace(job(known, denoise=watching), recalls=recalls)
     levels = NoiseLevels.named("pyramid", 14, 4, known=11)
     clip = replace(given, latent=torch.cat([known, torch.zeros(3, *SHAPE)]))
-    for _ in Forcing(levels, 6, anchors=anchors)(clip):
+    for _ in Forcing(levels, 6, sink_frames=sink_frames)(clip):
         pass
     calls = [shown.pop(0) for _ in range(2 * recalls)]
-    first = [*range(anchors), *range(8 + anchors, 12)]
-    assert calls == ([[0, 1, 2, 3, 4, 5], list(range(6, 8 + anchors))] if recalls else [])
-    assert shown[0] == first and len(shown) == levels.calls_total
+    first = [*range(sink_frames), *range(8 + sink_frames, 12)]
+    assert calls == ([[0, 1, 2, 3, 4, 5], list(range(6, 8 + sink_frames))] if recalls else [])
+    assert shown[0] == first and len(shown) == levels.rows_total
     whole, shown[:] = calls + shown, []
-    take = Endless(Stream("pyramid", 4, known=11, frames=14), 6, anchors=anchors)
-    collected(take, given, rows=2)
-    collected(Endless(take.plan, 6, anchors=anchors, now=take.now), given)
+    take = Endless(EndlessLevels("pyramid", 4, known=11, frames=14), 6, sink_frames=sink_frames)
+    _, state = collected(take, given, rows=2)
+    collected(replace(take, state=state), given)
     assert shown == whole
 
 
-@pytest.mark.parametrize("options", [{}, {"eta": 1.0, "anchors": 1, "history": History(0.2, "addnoise")}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"eta": 1.0, "sink_frames": 1, "context_noise": ContextNoise(0.2, "addnoise")}], ids=str)
 def test_it_goes_on_at_every_row_as_if_nothing_had_happened(options, tmp_path):
     known = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
-    plan = Stream("pyramid", 4, 1, 1, 2, 9)
-    whole = collected(Endless(plan, 7, **options), job(known))
-    for row in range(plan.calls_total + 1):
+    plan = EndlessLevels("pyramid", 4, 1, 1, 2, 9)
+    whole, _ = collected(Endless(plan, 7, **options), job(known))
+    for row in range(plan.rows_total + 1):
         take = Endless(plan, 7, **options)
-        frames = collected(take, job(known), row)
-        if take.now is not None:
-            Saved(take.now, known, 0, 0, {}).save(tmp_path / "state")
-            take = Endless(plan, 7, **options, now=load(tmp_path / "state").now)
-        frames |= collected(take, job(known))
+        frames, state = collected(take, job(known), row)
+        if state is not None:
+            Saved(state, known, 0, 0, {}).save(tmp_path / "state")
+            take = replace(take, state=load(tmp_path / "state").now)
+        frames |= collected(take, job(known))[0]
         assert frames.keys() == whole.keys()
         assert all(torch.equal(frames[i], whole[i]) for i in whole)
 
 
 def test_steps_say_what_is_finished():
-    steps = list(Endless(Stream("pyramid", 3, 1, frames=4), 4)(job(steps=3)))
+    steps = list(Endless(EndlessLevels("pyramid", 3, 1, frames=4), 4)(job(steps=3)))
     assert [step.row for step in steps] == [1, 2, 3, 4, 5, 6]
     assert {step.total for step in steps} == {6}
     assert [step.ids.tolist() for step in steps] == [[], [], [0], [1], [2], [3]]
-    endless = Endless(Stream("pyramid", 3, 1), 4)
+    endless = Endless(EndlessLevels("pyramid", 3, 1), 4)
     assert next(endless(job(steps=3))).total == 0
     assert not endless.done
 
 
 def test_what_is_kept_fits_the_window():
-    take = Endless(Stream("pyramid", 4, 2, known=30), 6, anchors=2)
+    take = Endless(EndlessLevels("pyramid", 4, 2, known=30), 6, sink_frames=2)
     for step in islice(take(job(torch.zeros(30, *SHAPE))), 90):
-        assert len(take.now.x) == len(take.now.ids) <= 6
-        assert take.now.row == step.row
-    assert take.now.ids[:2].tolist() == [0, 1]
+        assert len(step.state.x) == len(step.state.ids) <= 6
+        assert step.state.row == step.row
+    assert step.state.ids[:2].tolist() == [0, 1]
 
 
 def living_bytes():
@@ -171,13 +170,13 @@ def living_bytes():
 
 def test_memory_does_not_grow_with_the_take():
     """Bytes of all living tensors, and Python's own, after 50 and after 500 frames."""
-    take = Endless(Stream("pyramid", 4, 1), 8, eta=0.5, history=History(0.2))
+    take = Endless(EndlessLevels("pyramid", 4, 1), 8, eta=0.5, context_noise=ContextNoise(0.2))
     steps = take(job())
     counts = []
     tracemalloc.start()
     for frames in (50, 500):
-        while take.now is None or take.now.row < frames + 4:
-            next(steps)
+        while next(steps).row < frames + 4:
+            pass
         counts.append((living_bytes(), tracemalloc.get_traced_memory()[0]))
     tracemalloc.stop()
     assert counts[1][0] == counts[0][0]
@@ -188,12 +187,12 @@ def test_a_model_that_breaks_stops_the_take_before_the_frame_is_handed_on():
     def breaking(view):
         return torch.where((view.ids == 5)[:, None, None, None], torch.nan, view.x / 2)
 
-    take, got = Endless(Stream("pyramid", 3, 1), 4), {}
-    with pytest.raises(ValueError, match="frame 5 is not finite"):
+    take, got = Endless(EndlessLevels("pyramid", 3, 1), 4), {}
+    with pytest.raises(ValueError, match="frame 5 came out not finite"):
         for step in islice(take(Job(breaking, torch.zeros(1, *SHAPE), TABLE.levels(3))), 30):
             got.update(zip(step.ids.tolist(), step.finished, strict=True))
     assert sorted(got) == [0, 1, 2, 3, 4]
-    assert torch.isfinite(take.now.x[take.now.ids < 5]).all()
+    assert torch.isfinite(step.state.x[step.state.ids < 5]).all()
 
 
 @pytest.mark.parametrize(
@@ -202,9 +201,9 @@ def test_a_model_that_breaks_stops_the_take_before_the_frame_is_handed_on():
         ({"latent": torch.zeros(2, *SHAPE), "known": 2}, "2 frames and 2 are known: it needs one more"),
         ({"latent": torch.full((4, *SHAPE), torch.nan), "known": 2}, "not finite"),
         ({"steps": 5}, "the sigmas have 5 steps and the noise levels 4"),
-        ({"now": Now(3, torch.arange(2), torch.zeros(2, 9, 9, 9))}, "go on with the model that began it"),
+        ({"state": State(3, torch.arange(2), torch.zeros(2, 9, 9, 9))}, "go on with the model that began it"),
         (
-            {"now": Now(3, torch.arange(2), torch.zeros(2, *SHAPE), {"0/furthest": torch.zeros(1)})},
+            {"state": State(3, torch.arange(2), torch.zeros(2, *SHAPE), {"0/furthest": torch.zeros(1)})},
             "remembers what has left the window",
         ),
         ({"window": 0}, "set window"),
@@ -215,24 +214,24 @@ def test_what_does_not_fit_is_refused_before_the_first_call(change, sentence):
     def never(view):
         raise AssertionError("the model was called")
 
-    given = {"latent": torch.zeros(3, *SHAPE), "known": 0, "steps": 4, "now": None, "window": 8} | change
-    take = Endless(Stream("pyramid", 4, 1, known=given["known"]), given["window"], now=given["now"])
+    given = {"latent": torch.zeros(3, *SHAPE), "known": 0, "steps": 4, "state": None, "window": 8} | change
+    take = Endless(EndlessLevels("pyramid", 4, 1, known=given["known"]), given["window"], state=given["state"])
     with pytest.raises(ValueError, match=sentence):
         next(take(Job(never, given["latent"], TABLE.levels(given["steps"]))))
 
 
 def test_a_window_or_an_order_that_cannot_be_is_refused_at_once():
     with pytest.raises(ValueError, match="window of at least 4"):
-        Endless(Stream("pyramid", 4, 1), 3)
+        Endless(EndlessLevels("pyramid", 4, 1), 3)
     with pytest.raises(ValueError, match="heun"):
-        Endless(Stream("pyramid", 4, 1), 8, 0.5, "heun")
+        Endless(EndlessLevels("pyramid", 4, 1), 8, 0.5, "heun")
 
 
 # The state file
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):
-    now = Now(7, torch.tensor([0, 5, 6]), torch.randn(3, *SHAPE).half(), {"0/slot": torch.randn(4), "1/x": torch.arange(3)})
+    now = State(7, torch.tensor([0, 5, 6]), torch.randn(3, *SHAPE).half(), {"0/slot": torch.randn(4), "1/x": torch.arange(3)})
     saved = Saved(now, torch.randn(5, *SHAPE), 9, 4, {"seed": 3, "cfg": 1.5, "name": "é", "none": None})
     saved.save(tmp_path / "a.state.safetensors")
     again = load(tmp_path / "a.state.safetensors")
@@ -277,8 +276,8 @@ def test_fingerprints_tell_apart_what_differs():
     ]
     marks = [fingerprint(value) for value in different]
     assert len(set(marks)) == len(different)
-    assert fingerprint([{"a": tensor.clone(), "b": History(0.1)}]) == fingerprint([{"b": History(0.1), "a": tensor}])
-    assert fingerprint(History(0.1)) != fingerprint(History(0.2))
+    assert fingerprint([{"a": tensor.clone(), "b": ContextNoise(0.1)}]) == fingerprint([{"b": ContextNoise(0.1), "a": tensor}])
+    assert fingerprint(ContextNoise(0.1)) != fingerprint(ContextNoise(0.2))
 
 
 # Files
@@ -654,7 +653,7 @@ def test_a_recurrent_model_remembers_what_it_needs(output, forgiving):
         session.current().resume()
     path = output / "bare" / "frame.state.safetensors"
     state = load(path)
-    Saved(Now(state.now.row, state.now.ids, state.now.x), state.recent, state.finished, state.written, state.run).save(path)
+    Saved(State(state.now.row, state.now.ids, state.now.x), state.recent, state.finished, state.written, state.run).save(path)
     stream(recurrent, folder="bare")
     assert frames_in(output / "bare") != expected
 
@@ -675,8 +674,8 @@ def test_frames_that_a_vae_cannot_decode_on_their_own_are_refused(monkeypatch):
         ({"lag": 0.0}, "for a take without an end use a larger lag"),
         ({"schedule": "trapezoid"}, "needs to know where the take ends"),
         ({"window": 2}, "window holds 2 frames"),
-        ({"anchors": 9}, "4 in flight and 9 anchors"),
-        ({"stabilise": -1.0}, "stabilisation"),
+        ({"anchors": 9}, "4 in flight and 9 sink frames"),
+        ({"stabilise": -1.0}, "context noise"),
         ({"stabilise_frames": "some"}, "some"),
         ({"order": "heun", "eta": 0.5}, "heun"),
         ({"folder": "../elsewhere"}, "does not lie below"),

@@ -81,7 +81,7 @@ def plain(plan: Any) -> Any:
     """A plan as ``js_calls.mjs`` writes it."""
     if isinstance(plan, str):
         return plan
-    numbers = {"steps": plan.steps, "known": plan.known.tolist(), "calls": plan.calls_total, "least": plan.in_flight()}
+    numbers = {"steps": plan.steps, "known": plan.known.tolist(), "calls": plan.rows_total, "least": plan.in_flight()}
     return numbers | {"levels": plan.matrix().tolist()}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ....modules.guidance.history import needs_history, on_model, variants_of
 from ....modules.guidance.steering import asked_by, fitted
 from ....modules.noise.levels import NoiseSchedule
-from ....modules.sampling.view import Guide, View, plain
+from ....modules.sampling.model_view import Guide, View, plain
 from ..layout import Layout, denoiser
 from ..options import IDS
 from .frame_levels import with_frame_levels

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ....modules.checkpoints.video_model import unfold
 from ....modules.noise.levels import NoiseSchedule
-from ....modules.sampling.samplers import Algorithm, Job, Step
-from ....modules.sampling.view import Guide, plain
+from ....modules.sampling.job import Algorithm, Job, Step
+from ....modules.sampling.model_view import Guide, plain
 from ....modules.temporal.carried_state import Nothing
 from ..attach.video import video_info
 from ..held import held_by

@@ -11,8 +11,8 @@ from native import FRAMES, ask, label, noise, sample, standalone
 from pack import host
 from pack.modules.checkpoints.video_model import fold, unfold
 from pack.modules.noise.levels import NoiseSchedule
-from pack.modules.sampling.samplers import Step
-from pack.modules.sampling.view import View
+from pack.modules.sampling.job import Step
+from pack.modules.sampling.model_view import View
 from pack.modules.temporal.transformer import TemporalConfig
 from tiny import LABELS, config, video_model
 from tiny_motion import ksample

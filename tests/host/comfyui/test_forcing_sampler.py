@@ -9,7 +9,8 @@ from custom import advanced, forcing, scheduler_sigmas, theirs
 from native import label
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.sampling.noise_levels import NoiseLevels
+from pack.modules.sampling.schedules import SCHEDULES
 from pack.modules.temporal.windows import WindowPlan
 from pack.nodes.forcing.forcing import LongTakeRollout
 from tiny import video_model
@@ -120,7 +121,7 @@ def test_without_motion_every_schedule_gives_what_euler_gives(image, schedule):
 @pytest.mark.parametrize("family", ["v2", "v3"])
 def test_a_sigma_per_frame_is_each_frame_on_its_own(image, tmp_path, family):
     """With the motion at rest; with it on, frames see each other, and everything stays finite."""
-    from pack.modules.sampling.view import View
+    from pack.modules.sampling.model_view import View
     from pack.modules.temporal.settings import MotionSettings
 
     module = load_motion_module(motion_file(tmp_path, family))

@@ -74,7 +74,7 @@ def test_the_network_is_told_what_the_article_says(tmp_path, frames, k):
 
 def test_recursion_keeps_pinned_keyframes_bit_for_bit(tmp_path):
     """5 to 17 to 65 with Rollout, which gives back what is known as it was given."""
-    from pack.modules.sampling.schedules import NoiseLevels
+    from pack.modules.sampling.noise_levels import NoiseLevels
     from pack.nodes.forcing.forcing import LongTakeRollout
 
     model, first = inpainting_model(tmp_path, 65), keys(5)

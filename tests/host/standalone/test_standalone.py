@@ -15,8 +15,8 @@ from pack.host.standalone.executor import Executor, without_classes
 from pack.modules.checkpoints.video_model import clean_prediction, new_networks
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import frame_noise
-from pack.modules.sampling.samplers import Step
-from pack.modules.sampling.view import View
+from pack.modules.sampling.job import Step
+from pack.modules.sampling.model_view import View
 from PIL import Image
 
 quiet = {"report": lambda report: None}

@@ -7,9 +7,11 @@ import torch
 from pack.modules.guidance.branches import Branch, chosen, fractional, read_branches, stabilised, temporal, vanilla
 from pack.modules.guidance.history import Composed, HistoryGuidance, compose, needs_history, on_model, variants_of
 from pack.modules.noise.levels import NoiseSchedule
-from pack.modules.sampling.samplers import rollout
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.view import History, View, plain
+from pack.modules.sampling.context_noise import NO_NOISE, ContextNoise
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.job import Job
+from pack.modules.sampling.model_view import View, plain
+from pack.modules.sampling.noise_levels import NoiseLevels
 
 FRAMES, RHO, TOP = 8, 0.9, 1e6
 SHAPE = (2, 3)
@@ -43,11 +45,11 @@ def conditional(view, known, sigma):
 
 
 def shown(view, sigma):
-    """The frames with the noise that ``History(sigma)`` adds to finished ones."""
-    return replace(view, history=History(sigma)).shown().x.double()
+    """The frames with the noise that ``ContextNoise(sigma)`` adds to finished ones."""
+    return replace(view, context_noise=ContextNoise(sigma)).shown().x.double()
 
 
-def view(finished=5, frames=FRAMES, history=None):
+def view(finished=5, frames=FRAMES, context_noise=NO_NOISE):
     """The first frames finished, the others noisier and noisier."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(frames, *SHAPE, generator=g, dtype=torch.float64)
@@ -59,7 +61,7 @@ def view(finished=5, frames=FRAMES, history=None):
         torch.arange(frames) + 3,
         done,
         top=TOP,
-        history=history,
+        context_noise=context_noise,
     )
 
 
@@ -96,9 +98,9 @@ def test_guesses_add_up_to_the_combination_of_exact_conditionals(branches, parts
     torch.testing.assert_close(guess, x + sigma**2 * scores, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("history", [None, History(0.3, "noise", 5), History(0.3, "label", 5)])
-def test_weight_1_is_no_guidance_bit_for_bit(history):
-    given = view(history=history)
+@pytest.mark.parametrize("context_noise", [NO_NOISE, ContextNoise(0.3), ContextNoise(0.3, "label")])
+def test_weight_1_is_no_guidance_bit_for_bit(context_noise):
+    given = view(context_noise=context_noise)
     for branches in (vanilla(1.0), fractional(1.0, 0.5), read_branches("all:0.25, all:0.75")):
         assert torch.equal(guided(branches)(exact, given), plain(exact, given))
 
@@ -136,7 +138,7 @@ def roll(denoise, *, guide, known=None, eta=0.0, frames=10, steps=8):
     latent = torch.zeros(frames, *SHAPE)
     latent[:count] = 0.0 if known is None else known
     levels = NoiseLevels.named("pyramid", frames, steps, lag=2, known=count)
-    return rollout(denoise, latent, levels=levels, sigmas=TABLE.levels(steps), window=8, seed=1, eta=eta, guide=guide)
+    return Forcing(levels, 8, eta)(Job(denoise, latent, TABLE.levels(steps), seed=1, guide=guide))
 
 
 def finish(steps):
@@ -189,7 +191,7 @@ def test_calls_and_variants(branches, options, variants):
 
 @pytest.mark.parametrize("hidden", ["noise", "absent"])
 def test_branches_give_the_same_together_and_one_by_one(hidden):
-    given = view(history=History(0.2))
+    given = view(context_noise=ContextNoise(0.2))
     branches = read_branches("all:1.5, all@0.3:0.5, last 2:0.25")
     together = guided(branches, hidden=hidden)(exact, given)
     for at_once in (1, 2, 3):
@@ -203,7 +205,7 @@ def test_where_nothing_is_finished_there_is_one_call():
 
 
 def test_what_the_variants_show():
-    model, given = Model(), view(history=History(0.2, "noise", 9))
+    model, given = Model(), view(context_noise=ContextNoise(0.2, "noise"))
     guided(read_branches("all:1, last 2@0.5:0.5, all@0.05:0.5"))(model, given)
     (shown,) = model.views
     assert shown.clips == 3, "a level below the sampler's own is the sampler's own"
@@ -215,12 +217,12 @@ def test_what_the_variants_show():
         torch.testing.assert_close(row[5:], given.sigma[5:])
     for clip in shown.x.view(3, FRAMES, *SHAPE):
         assert torch.equal(clip[5:], given.x[5:])
-    first, last = shown.x.view(3, FRAMES, *SHAPE)[0], replace(given, history=History(0.2, "noise", 9)).shown().x
+    first, last = shown.x.view(3, FRAMES, *SHAPE)[0], replace(given, context_noise=ContextNoise(0.2, "noise")).shown().x
     assert torch.equal(first, last)
 
 
 def test_a_label_stays_a_label_and_a_level_is_noise():
-    model, given = Model(), view(history=History(0.2, "label"))
+    model, given = Model(), view(context_noise=ContextNoise(0.2, "label"))
     guided(read_branches("all:1, all@0.5:1"))(model, given)
     clips = model.views[0].x.view(3, FRAMES, *SHAPE)
     assert torch.equal(clips[0][:5], given.x[:5])
@@ -281,17 +283,17 @@ def test_history_guidance_is_innermost_wherever_it_stands_in_the_chain():
     seen = []
 
     def doubled(denoise, view):
-        seen.append(view.history)
+        seen.append(view.context_noise)
         return 2 * denoise(view)
 
     def raised(denoise, view):
         return denoise(view) + 1
 
-    given, history = view(history=History(0.3)), guided(vanilla(2.0))
+    given, history = view(context_noise=ContextNoise(0.3)), guided(vanilla(2.0))
     expected = 2 * history(exact, given) + 1
     for chain in ([history, doubled, raised], [doubled, history, raised], [doubled, None, raised, history]):
         torch.testing.assert_close(compose(chain)(exact, given), expected)
-    assert seen == [History(0.3)] * 3, "the others get frames as they are"
+    assert seen == [ContextNoise(0.3)] * 3, "the others get frames as they are"
     nested = compose([compose([history, doubled]), raised])
     torch.testing.assert_close(nested(exact, given), expected)
     torch.testing.assert_close(compose([doubled, raised])(exact, given), 2 * plain(exact, given) + 1)

@@ -16,10 +16,10 @@ from pack.modules.guidance.history import Composed, HistoryGuidance, compose
 from pack.modules.guidance.reconstruction import NO_MODULES, PAST_ONLY, UNSEEN, Known, ReconstructionGuidance, Small
 from pack.modules.guidance.steering import ALWAYS, Space, When, asked_by, fitted
 from pack.modules.sampling.forcing import Forcing
-from pack.modules.sampling.samplers import Job
-from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.job import Job
+from pack.modules.sampling.model_view import View
+from pack.modules.sampling.noise_levels import NoiseLevels
 from pack.modules.sampling.vdm import VdmSampler
-from pack.modules.sampling.view import View
 from pack.modules.temporal.chunks import Chunks, spatial_layers
 from pack.modules.temporal.gradients import Gradients, checkpointed, normal
 from pack.modules.temporal.motion import MotionModel

@@ -6,10 +6,10 @@ import pytest
 import torch
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import frame_noise
-from pack.modules.sampling.fifo import Fifo, Queue, fifo
-from pack.modules.sampling.samplers import Job
-from pack.modules.sampling.stepping import Stepper
-from pack.modules.sampling.view import History
+from pack.modules.sampling.context_noise import ContextNoise
+from pack.modules.sampling.fifo import Fifo, Queue
+from pack.modules.sampling.job import Job
+from pack.modules.sampling.rollout import Rollout, rollout
 
 SHAPE, SEED = (2, 3), 7
 TABLE = NoiseSchedule.named("cosine")
@@ -141,18 +141,18 @@ def test_equals_the_queue_by_hand(shape, start, eta):
     for (_, sigma), (_, levels, _) in zip(seen, hand.calls, strict=True):
         torch.testing.assert_close(sigma, hand.sigmas[torch.tensor(levels).clamp_min(1)])
     assert len(steps) == len(hand.calls) == steps[-1].total == steps[-1].row
-    assert [int(step.ids) for step in steps if step.ids is not None] == list(range(frames)), "frames come in order"
+    assert [int(step.ids) for step in steps if len(step.ids)] == list(range(frames)), "frames come in order"
 
 
 def test_the_windows_of_the_papers_figure():
     """8 levels, windows of 4, lookahead: reversed order, only the noisier half moves."""
-    queue = Queue(2, 4, True, full=True)
-    calls = list(queue.calls(row := queue.rows(1)[0] + 20))
-    first = row - queue.steps + 1
+    queue = Queue(1, 2, 4, True, full=True)
+    calls = list(queue.one_pass(number := queue.passes[0] + 20))
+    first = number - queue.steps + 1
     assert [(call.ids - first).tolist() for call in calls] == [[4, 5, 6, 7], [2, 3, 4, 5], [0, 1, 2, 3], [-2, -1, 0, 1]]
     assert [call.before.tolist() for call in calls] == [[5, 6, 7, 8], [3, 4, 5, 6], [1, 2, 3, 4], [0, 0, 1, 2]]
     assert [(call.before - call.after).tolist() for call in calls] == [[0, 0, 1, 1]] * 4
-    plain = [(call.before.tolist(), call.after.tolist()) for call in Queue(2, 4, False, full=True).calls(20)]
+    plain = [(call.before.tolist(), call.after.tolist()) for call in Queue(1, 2, 4, False, full=True).one_pass(20)]
     assert plain == [([5, 6, 7, 8], [4, 5, 6, 7]), ([1, 2, 3, 4], [0, 1, 2, 3])]
 
 
@@ -161,11 +161,12 @@ def test_the_windows_of_the_papers_figure():
 def test_it_costs_what_theory_says(shape, full):
     """Partitions calls per frame, twice as many with lookahead; and the queue to be warmed up or filled."""
     partitions, window, lookahead = shape
-    queue, frames = Queue(*shape, full), 11
-    counted = [len(list(queue.calls(row))) for row in queue.rows(frames)]
+    frames = 11
+    queue, longer = Queue(frames, *shape, full), Queue(frames + 1, *shape, full)
+    counted = [len(list(queue.one_pass(number))) for number in queue.passes]
     per_frame = partitions * (2 if lookahead else 1)
-    assert counted[-1] == per_frame and sum(counted) == queue.calls_total(frames)
-    assert queue.calls_total(frames + 1) - queue.calls_total(frames) == per_frame
+    assert counted[-1] == per_frame and sum(counted) == queue.rows_total
+    assert longer.rows_total - queue.rows_total == per_frame
     if full:
         assert len(counted) == frames + queue.steps - window and set(counted) == {per_frame}
     else:
@@ -189,7 +190,7 @@ def test_a_frame_ends_at_exactly_zero():
         except StopIteration as end:
             clip = end.value
             break
-        if step.ids is not None:
+        if len(step.ids):
             taken[int(step.ids)] = guesses[int(step.ids)]
     for frame in range(6):
         assert torch.equal(clip[frame], taken[frame])
@@ -221,13 +222,11 @@ def test_frames_outside_the_clip_have_the_prompts_of_its_ends():
 
 def test_what_is_kept_is_the_queue_and_no_more():
     """However long the clip: the generator holds frames in flight and half a window."""
-    sigmas = TABLE.levels(8)
-    stepper = Stepper(coupled, sigmas, SEED, 1.0, history=History(0.1))
-    sampler = fifo(stepper, Queue(2, 4, True), lambda ids: frame_noise(SHAPE, SEED, ids) * 80, frames=150)
+    sampler = rollout(job(150, 8), Rollout(Queue(150, 2, 4, True), 4, 1.0, context_noise=ContextNoise(0.1)))
     sizes = set()
     for step in sampler:
-        if step.ids is not None and int(step.ids) > 8:
-            sizes.add((len(sampler.gi_frame.f_locals["x"]), len(stepper.noises.kept) <= 16))
+        if len(step.ids) and int(step.ids) > 8:
+            sizes.add((len(step.state.x), len(sampler.gi_frame.f_locals["stepper"].noises.kept) <= 16))
     assert sizes == {(8 + 2, True)}
 
 
@@ -240,8 +239,8 @@ RHO = 0.9
 def moments(partitions, lookahead, outputs=24, passes=50):
     """Mean variance and mean lag-8 correlation of finished frames in the long run."""
     window = 16
-    queue = Queue(partitions, window, lookahead)
     frames = passes + outputs
+    queue = Queue(frames, partitions, window, lookahead)
     width = frames + queue.steps + 1
     angles = torch.arange(queue.steps + 1, dtype=torch.float64) * math.pi / 2 / queue.steps
     sigmas = angles.tan().clamp(0, 1e5)  # cosine levels
@@ -252,11 +251,9 @@ def moments(partitions, lookahead, outputs=24, passes=50):
         known = torch.linalg.solve(prior + torch.diag(view.sigma**2), view.x)
         return prior @ known
 
-    def begin(ids):
-        return torch.eye(width, dtype=torch.float64)[list(ids)] * (1 + sigmas[-1] ** 2).sqrt()
-
-    stepper = Stepper(denoise, sigmas, 0)
-    made = torch.cat([step.finished for step in fifo(stepper, queue, begin, frames=frames) if step.finished is not None])
+    noise = torch.eye(width, dtype=torch.float64)  # frames behind the clip have some too
+    steps = rollout(Job(denoise, torch.zeros_like(noise), sigmas, noise), Rollout(queue, window))
+    made = torch.cat([step.finished for step in steps])
     covariance = (made @ made.T)[passes:, passes:]
     deviation = covariance.diag().sqrt()
     correlation = covariance / deviation[:, None] / deviation

@@ -6,10 +6,10 @@ import pytest
 import torch
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import frame_noise
+from pack.modules.sampling.context_noise import ContextNoise
 from pack.modules.sampling.forcing import Forcing, take
-from pack.modules.sampling.samplers import Job
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.view import History
+from pack.modules.sampling.job import Job
+from pack.modules.sampling.noise_levels import NoiseLevels
 
 SHAPE, SEED = (2, 3, 4), 3
 TABLE = NoiseSchedule.named("cosine")
@@ -32,8 +32,8 @@ def levels_for(schedule="pyramid", frames=FRAMES, steps=STEPS, **more):
 
 
 def run(algorithm, *, denoise=None, latent=None, **job):
-    latent = torch.zeros(algorithm.levels.frames, *SHAPE) if latent is None else latent
-    sigmas = job.pop("sigmas", TABLE.levels(algorithm.levels.steps))
+    latent = torch.zeros(algorithm.plan.frames, *SHAPE) if latent is None else latent
+    sigmas = job.pop("sigmas", TABLE.levels(algorithm.plan.steps))
     generator = algorithm(Job(denoise or Counted(), latent, sigmas, seed=SEED, **job))
     while True:
         try:
@@ -81,7 +81,7 @@ def test_a_longer_clip_costs_the_lag_per_frame(lag):
 
 def test_anchors_stay_in_the_window_and_times_have_no_gap():
     denoise = Counted()
-    clip = run(Forcing(levels_for(frames=30), 10, anchors=2), denoise=denoise)
+    clip = run(Forcing(levels_for(frames=30), 10, sink_frames=2), denoise=denoise)
     late = [view for view in denoise.views if 15 < int(view.ids[-1]) < 29]
     assert len(late) > 10
     for view in late:
@@ -93,7 +93,7 @@ def test_anchors_stay_in_the_window_and_times_have_no_gap():
     assert all(view.times is None for view in denoise.views if int(view.ids[0]) == 0 and len(view.ids) == int(view.ids[-1]) + 1)
 
 
-def test_the_seed_of_the_history_is_the_jobs():
+def test_the_seed_of_context_noise_is_the_jobs():
     shown = []
 
     def denoise(view):
@@ -101,7 +101,7 @@ def test_the_seed_of_the_history_is_the_jobs():
         return torch.zeros_like(view.x)
 
     latent = torch.ones(FRAMES, *SHAPE)
-    run(Forcing(levels_for(known=1), 8, history=History(0.5, seed=99)), denoise=denoise, latent=latent)
+    run(Forcing(levels_for(known=1), 8, context_noise=ContextNoise(0.5)), denoise=denoise, latent=latent)
     torch.testing.assert_close(shown[0], 1 + 0.5 * frame_noise(SHAPE, SEED, [0], "stabilise")[0])
 
 
@@ -152,7 +152,7 @@ REFUSED = [
         r"not finite \(NaN or infinite\) in frame 0",
     ),
     (lambda: Forcing(levels_for(), 5), "window holds 5 frames and this schedule has 6 in flight"),
-    (lambda: Forcing(levels_for(), 8, anchors=-1), "anchors is -1"),
+    (lambda: Forcing(levels_for(), 8, sink_frames=-1), "sink_frames is -1"),
     (lambda: Forcing(levels_for(), order="uni_pc"), "order 'uni_pc' is not offered: choose euler or heun; multistep"),
     (lambda: Forcing(levels_for(), eta=-0.1), "eta is -0.1"),
     (

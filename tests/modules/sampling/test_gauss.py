@@ -12,7 +12,7 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import gauss
 from gauss import FRAMES, GIVEN, RHO, conditional, covariance, distance, extended, given_frames, made_by, queue, truth
-from pack.modules.sampling.schedules import NoiseLevels
+from pack.modules.sampling.noise_levels import NoiseLevels
 
 STEPS = 32
 

@@ -5,9 +5,11 @@ from fractions import Fraction
 import pytest
 import torch
 from pack.modules.draw.level_picture import cost_of, draw_levels
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.job import Job
 from pack.modules.sampling.level_matrix import MATRICES, NAMES, LevelMatrix, matrix_of, planned
-from pack.modules.sampling.samplers import rollout
-from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.sampling.noise_levels import NoiseLevels
+from pack.modules.sampling.schedules import SCHEDULES
 from pack.nodes.forcing.forcing import LongTakeNoiseLevels
 
 
@@ -25,7 +27,7 @@ def test_ar_diffusion_is_the_line_through_its_anchors(frames, steps):
     levels = planned("ar_diffusion", frames, steps)
     expected = [[on_the_line(n, t, frames, steps) for n in range(1, frames + 1)] for t in range(frames + steps, -1, -1)]
     torch.testing.assert_close(levels.matrix(), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
-    assert levels.calls_total == frames + steps
+    assert levels.rows_total == frames + steps
     assert levels.in_flight() == frames, "all frames move from the first row on"
 
 
@@ -52,7 +54,7 @@ def test_a_schedule_written_out_makes_the_same_calls(name, known):
     assert torch.equal(written.moves(), levels.moves())
     for window, anchors in ((levels.in_flight(), 0), (levels.in_flight() + 3, 0), (levels.in_flight() + 4, 2)):
         assert torch.equal(written.spans(window, anchors), levels.spans(window, anchors))
-        for ours, theirs in zip(written.calls(window, anchors), levels.calls(window, anchors), strict=True):
+        for ours, theirs in zip(written.rows(window, anchors), levels.rows(window, anchors), strict=True):
             assert torch.equal(ours.ids, theirs.ids)
             assert torch.equal(ours.before, theirs.before)
             assert torch.equal(ours.after, theirs.after)
@@ -64,7 +66,7 @@ def test_a_frame_that_pauses_stays_in_the_window():
     """Only finished frames may be left behind."""
     levels = matrix_of("2222 1222 1122 1112 1111 1110 1100 1000 0000")
     assert levels.in_flight() == 4
-    for call in levels.calls(4):
+    for call in levels.rows(4):
         begun = (levels.matrix() > 0) & (levels.matrix() < 2)
         assert call.ids[0] == 0, begun
 
@@ -77,8 +79,8 @@ def test_real_levels_are_sampled_between_their_sigmas():
         seen.append(view.sigma.tolist())
         return torch.full_like(view.x, 7.0)
 
-    sampler = rollout(denoise, torch.zeros(2, 1, 1, 1), levels=levels, sigmas=sigmas, window=2, seed=0)
-    for _ in range(levels.calls_total):
+    sampler = Forcing(levels, 2)(Job(denoise, torch.zeros(2, 1, 1, 1), sigmas))
+    for _ in range(levels.rows_total):
         next(sampler)
     with pytest.raises(StopIteration) as end:
         next(sampler)
@@ -171,7 +173,7 @@ def test_what_is_shown_and_moved_is_counted(name):
     levels = planned(name, 14, 4, lag=1.5, block=2, known=0 if name == "custom" else [0, 13], window=14, text=text)
     cost = cost_of(levels, levels.frames)
     moved, shown = torch.zeros(levels.frames, dtype=torch.int64), torch.zeros(levels.frames, dtype=torch.int64)
-    calls = list(levels.calls(levels.frames))
+    calls = list(levels.rows(levels.frames))
     for call in calls:
         moved[call.ids] += call.before != call.after
         shown[call.ids] += 1
@@ -195,7 +197,7 @@ def test_the_picture_holds_the_map_and_a_strip_of_calls():
     assert picture.dtype == torch.float32
     assert picture.shape[0] == 1
     assert picture.shape[3] == 3
-    rows = levels.calls_total + 1
+    rows = levels.rows_total + 1
     side = 560 // rows
     assert picture.shape[1] == drawing.TOP + rows * side + drawing.GAP + drawing.STRIP + drawing.BOTTOM
     cell = lambda row, frame: picture[0, drawing.TOP + row * side + side // 2, drawing.LEFT + frame * side + side // 2]  # noqa: E731

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from pack.modules.noise.levels import NoiseSchedule
-from pack.modules.sampling.samplers import Step, rollout
-from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.sampling.context_noise import ContextNoise
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.job import Job, Step
+from pack.modules.sampling.model_view import View
+from pack.modules.sampling.noise_levels import NoiseLevels
+from pack.modules.sampling.schedules import SCHEDULES
 from pack.modules.sampling.stepping import move
-from pack.modules.sampling.view import History, View
 
 SHAPE = (3, 4, 5)
 TABLE = NoiseSchedule.named("cosine")
@@ -39,7 +42,7 @@ def run(denoise, frames=10, steps=5, window=10, schedule="pyramid", seed=3, late
     shape = {key: options.pop(key) for key in ("lag", "block", "known") if key in options}
     levels = NoiseLevels.named(schedule, frames, steps, **shape)
     latent = torch.zeros(frames, *SHAPE) if latent is None else latent
-    return finish(rollout(denoise, latent, levels=levels, sigmas=TABLE.levels(steps), window=window, seed=seed, **options))
+    return finish(Forcing(levels, window, **options)(Job(denoise, latent, TABLE.levels(steps), seed=seed)))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -104,7 +107,7 @@ def test_stabilisation_shows_finished_frames_noisier_and_never_writes_it_back(ki
             seen.setdefault(i, []).append(view.x[view.ids == i][0])
         return target(view.ids)
 
-    clip, _ = run(denoise, latent=latent, known=3, history=History(0.25, kind))
+    clip, _ = run(denoise, latent=latent, known=3, context_noise=ContextNoise(0.25, kind))
     assert torch.equal(clip[:3], latent[:3])
     torch.testing.assert_close(clip[3:], target(torch.arange(3, 10)))
     assert set(seen) >= {0, 1, 2, 3}, "known and finished frames are both stabilised"
@@ -137,7 +140,7 @@ def test_cancelling_in_the_middle_leaves_the_latent_alone():
     latent = torch.randn(10, *SHAPE)
     copy = latent.clone()
     levels = NoiseLevels.named("pyramid", 10, 5, known=2)
-    sampler = rollout(shrinking, latent, levels=levels, sigmas=TABLE.levels(5), window=10, seed=0)
+    sampler = Forcing(levels, 10)(Job(shrinking, latent, TABLE.levels(5)))
     next(sampler)
     sampler.close()
     assert torch.equal(latent, copy)
@@ -161,8 +164,8 @@ def test_bad_input_is_refused_before_the_first_call(change, sentence):
 
 @pytest.mark.parametrize(("sigma", "kind"), [(-1.0, "noise"), (float("inf"), "noise"), (float("nan"), "noise"), (0.1, "magic")])
 def test_bad_stabilisation(sigma, kind):
-    with pytest.raises(ValueError, match="stabilisation"):
-        History(sigma, kind)
+    with pytest.raises(ValueError, match="context noise"):
+        ContextNoise(sigma, kind)
 
 
 def test_a_model_that_breaks_is_reported_not_returned():

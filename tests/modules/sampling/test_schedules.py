@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 from pack.modules.sampling.known_frames import gaps, known_frames, numbers_of, only_at_the_start
-from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels, least_lag
+from pack.modules.sampling.noise_levels import NoiseLevels
+from pack.modules.sampling.schedules import SCHEDULES
 
 CASES = [
     (name, frames, steps, lag, block, known)
@@ -43,7 +44,7 @@ def test_goes_from_noise_to_clean_one_level_at_a_time_and_never_idles(levels):
 def test_calls_are_the_matrix_seen_through_windows(levels):
     matrix = levels.matrix()
     for window in {levels.in_flight(), levels.frames, levels.frames + 5}:
-        calls = list(levels.calls(window))
+        calls = list(levels.rows(window))
         assert len(calls) == len(matrix) - 1
         for row, call in enumerate(calls):
             assert len(call.ids) <= window
@@ -57,7 +58,7 @@ def test_calls_are_the_matrix_seen_through_windows(levels):
 def test_a_window_shorter_than_what_is_in_flight_is_refused_before_the_first_call(levels):
     if levels.in_flight() > 1:
         with pytest.raises(ValueError, match=r"window of at least \d+"):
-            levels.calls(levels.in_flight() - 1)
+            levels.rows(levels.in_flight() - 1)
 
 
 def rows(name, frames, steps, **options):
@@ -97,16 +98,8 @@ def test_trapezoid_is_symmetric(frames):
     assert torch.equal(matrix, matrix.flip(1))
 
 
-@pytest.mark.parametrize(("steps", "window", "block", "context"), [(12, 16, 1, 4), (50, 16, 1, 1), (8, 16, 4, 4), (3, 2, 1, 1)])
-def test_least_lag_fits_and_is_least(steps, window, block, context):
-    lag = least_lag(steps, window, block, context)
-    fits = lambda value: NoiseLevels.named("pyramid", 200, steps, lag=value, block=block).in_flight() <= window - context  # noqa: E731
-    assert fits(lag)
-    assert lag == 1 or not fits(lag - 1)
-
-
 def test_model_calls_of_a_long_pyramid_are_lag_per_frame():
-    assert len(NoiseLevels.named("pyramid", 164, 12, lag=3, known=4).rows) == 12 + 3 * 159
+    assert len(NoiseLevels.named("pyramid", 164, 12, lag=3, known=4).moments) == 12 + 3 * 159
 
 
 @pytest.mark.parametrize(
@@ -131,13 +124,13 @@ def test_bad_input_is_one_sentence(change, sentence):
 
 def test_a_longer_clip_is_made_by_the_same_calls_as_far_as_the_shorter_goes():
     short, long = (NoiseLevels.named("pyramid", frames, 6, lag=2, known=2) for frames in (9, 30))
-    for one, other in zip(short.calls(7), long.calls(7), strict=False):
+    for one, other in zip(short.rows(7), long.rows(7), strict=False):
         assert torch.equal(one.ids, other.ids[other.ids < 9])
         assert torch.equal(one.before, other.before[: len(one.before)])
 
 
 def test_a_trapezoid_shows_its_finished_ends():
-    calls = list(NoiseLevels.named("trapezoid", 7, 3, lag=2).calls(7))
+    calls = list(NoiseLevels.named("trapezoid", 7, 3, lag=2).rows(7))
     assert all(call.ids.tolist() == list(range(7)) for call in calls)
 
 
@@ -218,7 +211,7 @@ def skyreels(frames, steps, ar_step, block, ready):
 def test_ar_step_is_skyreels_recurrence(steps, blocks, block, ready, step):
     levels = NoiseLevels.named("ar_step", blocks * block, steps, lag=step, block=block, known=ready)
     matrix, theirs = levels.matrix(), list(skyreels(blocks * block, steps, step, block, ready))
-    assert len(theirs) == levels.calls_total
+    assert len(theirs) == levels.rows_total
     for row, (before, updated) in enumerate(theirs):
         assert matrix[row].tolist() == before
         assert (matrix[row] != matrix[row + 1]).tolist() == updated
@@ -332,19 +325,19 @@ COSTS = [  # name, steps, lag, block -> model calls per new frame, frames in fli
 @pytest.mark.parametrize(("name", "steps", "lag", "block", "cost", "flying"), COSTS)
 def test_a_frame_of_a_long_take_costs_what_the_papers_say(name, steps, lag, block, cost, flying):
     short, long = (NoiseLevels.named(name, frames, steps, lag=lag, block=block) for frames in (240, 480))
-    assert (long.calls_total - short.calls_total) / 240 == cost
+    assert (long.rows_total - short.rows_total) / 240 == cost
     assert long.in_flight() == flying
 
 
 def test_a_full_sequence_costs_steps_per_clip():
-    assert NoiseLevels.named("full_sequence", 48, 20).calls_total == 20
+    assert NoiseLevels.named("full_sequence", 48, 20).rows_total == 20
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_frame_is_moved_as_often_as_it_has_steps(name):
     levels = NoiseLevels.named(name, 20, 6, lag=2, block=2, known=[0, 1, 19])
     counted = torch.zeros(20, dtype=torch.int64)
-    for call in levels.calls(20):
+    for call in levels.rows(20):
         counted[call.ids] += call.before != call.after
     assert torch.equal(counted, levels.moves())
     assert counted.tolist() == [0, 0, *[6] * 17, 0]
@@ -352,7 +345,7 @@ def test_every_frame_is_moved_as_often_as_it_has_steps(name):
 
 def test_single_rows_and_columns_are_those_of_the_matrix():
     levels = NoiseLevels.named("pyramid", 20, 6, lag=2.5, known=3)
-    rows, ids = torch.tensor([0, 7, levels.calls_total]), torch.tensor([2, 3, 11, 19])
+    rows, ids = torch.tensor([0, 7, levels.rows_total]), torch.tensor([2, 3, 11, 19])
     assert torch.equal(levels.part(rows, ids), levels.matrix()[rows][:, ids])
 
 
@@ -398,7 +391,7 @@ def test_filling_in_is_a_matrix_and_shows_what_it_leads_to(known, lag, block, wi
     drop = matrix[:-1] - matrix[1:]
     assert ((drop == 0) | (drop == 1)).all()
     assert drop.any(dim=1).all()
-    calls = list(levels.calls(levels.in_flight()))
+    calls = list(levels.rows(levels.in_flight()))
     assert len(calls) == len(matrix) - 1
     for row, call in enumerate(calls):
         assert len(call.ids) <= levels.in_flight()
@@ -415,11 +408,11 @@ def test_filling_in_is_a_matrix_and_shows_what_it_leads_to(known, lag, block, wi
 def test_gaps_that_do_not_fit_the_window_together_are_filled_in_turn():
     known = list(range(0, 41, 8))
     together = NoiseLevels.named("trapezoid", 41, 4, lag=1, known=known)
-    assert (together.in_flight(), together.calls_total) == (41, 7)
+    assert (together.in_flight(), together.rows_total) == (41, 7)
     in_turn = NoiseLevels.named("trapezoid", 41, 4, lag=1, known=known, window=17)
-    assert (in_turn.in_flight(), in_turn.calls_total) == (17, 3 * 7)
+    assert (in_turn.in_flight(), in_turn.rows_total) == (17, 3 * 7)
     one_by_one = NoiseLevels.named("trapezoid", 41, 4, lag=1, known=known, window=9)
-    assert (one_by_one.in_flight(), one_by_one.calls_total) == (9, 5 * 7)
+    assert (one_by_one.in_flight(), one_by_one.rows_total) == (9, 5 * 7)
 
 
 def test_other_schedules_count_only_the_frames_that_are_made():
@@ -458,7 +451,7 @@ def test_bad_known_frames_are_one_sentence(known, sentence):
 
 def test_the_window_stands_around_what_is_filled_in():
     levels = NoiseLevels.named("trapezoid", 31, 3, lag=1, known=[0, 10, 20, 30], window=14)
-    for call in levels.calls(14):
+    for call in levels.rows(14):
         moving = call.ids[call.before != call.after]
         left, right = int(moving[0] - call.ids[0]), int(call.ids[-1] - moving[-1])
         assert len(call.ids) == 14
@@ -467,7 +460,7 @@ def test_the_window_stands_around_what_is_filled_in():
 
 def test_anchors_and_a_trapezoid_share_the_window():
     levels = NoiseLevels.named("trapezoid", 31, 3, lag=1, known=[0, 10, 20, 30], window=11)
-    for call in levels.calls(14, anchors=2):
+    for call in levels.rows(14, sink_frames=2):
         assert len(call.ids) <= 14
         assert call.ids[:2].tolist() == [0, 1]
         assert all(a < b for a, b in pairwise(call.ids.tolist()))

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from pack.modules.checkpoints.skyreels import fps_modulation, read_fps
+from pack.modules.sampling.context_noise import ContextNoise
 from pack.modules.sampling.forcing import Forcing
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.view import History, plain
+from pack.modules.sampling.model_view import plain
+from pack.modules.sampling.noise_levels import NoiseLevels
 from pack.modules.temporal.skyreels import block_causal, whole_timesteps
 from safetensors.torch import save_file
 from small_skyreels import fps_weights
@@ -288,7 +289,7 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
     levels = NoiseLevels.named("pyramid", frames, STEPS, lag=min(ar_step, STEPS), block=block, known=known)
 
     # the pipeline noises what it was given and not what it has finished itself
-    history = History(addnoise / 1000, "addnoise", only=frozenset(range(known)))
+    history = ContextNoise(addnoise / 1000, "addnoise", only=frozenset(range(known)))
 
     def guide(denoise, view):
         def watched(view):
@@ -305,7 +306,7 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
         text(4),
         cfg=CFG,
         latent=latent,
-        algorithm=Forcing(levels, window=2 * frames, history=history),
+        algorithm=Forcing(levels, window=2 * frames, context_noise=history),
         seed=seed,
         sigmas=level_sigmas(STEPS),
         guide=guide,

@@ -8,11 +8,14 @@ import torch
 from pack.modules.noise import seeded as noise_module
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import KeptNoise, frame_noise
-from pack.modules.sampling.calls import Call
-from pack.modules.sampling.samplers import rollout, started
-from pack.modules.sampling.schedules import SCHEDULES, NoiseLevels
+from pack.modules.sampling.context_noise import KINDS, ContextNoise
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.job import Job, started
+from pack.modules.sampling.model_view import View
+from pack.modules.sampling.noise_levels import NoiseLevels
+from pack.modules.sampling.plan import Row
+from pack.modules.sampling.schedules import SCHEDULES
 from pack.modules.sampling.stepping import Stepper, level_noise, move
-from pack.modules.sampling.view import KINDS, History, View
 
 SHAPE = (3, 4, 5)
 TABLE = NoiseSchedule.named("cosine")
@@ -32,12 +35,23 @@ def shrinking(view):
 
 
 def run(
-    denoise, *, frames=10, steps=5, window=10, schedule="pyramid", lag=1.0, known=0, latent=None, sigmas=None, seed=3, **options
+    denoise,
+    *,
+    frames=10,
+    steps=5,
+    window=10,
+    schedule="pyramid",
+    lag=1.0,
+    known=0,
+    latent=None,
+    sigmas=None,
+    noise=None,
+    **options,
 ):
     levels = NoiseLevels.named(schedule, frames, steps, lag=lag, known=known)
     latent = torch.zeros(frames, *SHAPE) if latent is None else latent
     sigmas = TABLE.levels(steps) if sigmas is None else sigmas
-    return finish(rollout(denoise, latent, levels=levels, sigmas=sigmas, window=window, seed=seed, **options))
+    return finish(Forcing(levels, window, **options)(Job(denoise, latent, sigmas, noise=noise, seed=3)))
 
 
 # Noise that is kept
@@ -78,7 +92,7 @@ def test_kept_noise_does_not_grow_and_keeps_what_is_used(drawn):
 
 
 def test_a_take_draws_the_noise_of_a_finished_frame_once(drawn):
-    run(shrinking, frames=30, window=8, history=History(0.2))
+    run(shrinking, frames=30, window=8, context_noise=ContextNoise(0.2))
     stabilised = [frame for _, frame, purpose in drawn if purpose == "stabilise"]
     assert sorted(stabilised) == list(range(len(stabilised))) and len(stabilised) >= 24
 
@@ -96,7 +110,7 @@ def test_a_finished_frame_is_shown_as_its_kind_says_and_never_changed(kind):
             shown.setdefault(0, []).append(view.x[0])
         return torch.zeros_like(view.x)
 
-    clip = run(denoise, latent=known, known=2, history=History(0.25, kind))
+    clip = run(denoise, latent=known, known=2, context_noise=ContextNoise(0.25, kind))
     assert torch.equal(clip[:2], known[:2]) and torch.equal(clip[2:], torch.zeros(8, *SHAPE))
     differences = [view - known[0] for view in shown[0]]
     assert [bool((change != 0).any()) for change in differences] == [kind != "label"] * len(differences)
@@ -108,7 +122,7 @@ def test_frames_that_are_kept_out_are_pure_noise():
     view = View(
         torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False]), top=50.0
     )
-    shown = replace(view, history=History(0.1, "noise", 4, frozenset({1}))).shown()
+    shown = replace(view, seed=4, context_noise=ContextNoise(0.1, kept=frozenset({1}))).shown()
     torch.testing.assert_close(shown.x[0], frame_noise(SHAPE, 4, [0], "dropped")[0] * math.sqrt(1 + 50.0**2))
     torch.testing.assert_close(shown.x[1], 1 + 0.1 * frame_noise(SHAPE, 4, [1], "stabilise")[0])
     assert torch.equal(shown.x[2], view.x[2]) and shown.sigma.tolist() == pytest.approx([50.0, 0.1, 2.0])
@@ -116,7 +130,7 @@ def test_frames_that_are_kept_out_are_pure_noise():
 
 def test_only_some_finished_frames_are_noisy():
     view = View(torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False]))
-    shown = replace(view, history=History(0.1, "noise", 4, only=frozenset({0, 2}))).shown()
+    shown = replace(view, context_noise=ContextNoise(0.1, only=frozenset({0, 2}))).shown()
     assert not torch.equal(shown.x[0], view.x[0]) and torch.equal(shown.x[1:], view.x[1:])
     assert shown.sigma.tolist() == pytest.approx([0.1, 0.0, 2.0])
 
@@ -137,7 +151,7 @@ def test_the_error_falls_with_the_order(order, power):
         sigmas = torch.cat([torch.zeros(1), torch.logspace(-3.5, 0.7, steps)]).double()
         latent = torch.zeros(1, *SHAPE, dtype=torch.float64)
         noise = frame_noise(SHAPE, 3, [0]).double()
-        clip = run(shrinking, frames=1, steps=steps, sigmas=sigmas, latent=latent, order=order, start=noise)
+        clip = run(shrinking, frames=1, steps=steps, sigmas=sigmas, latent=latent, order=order, noise=noise)
         errors.append((clip - exact(sigmas, noise * (1 + sigmas[-1] ** 2).sqrt())).abs().max().item())
     assert math.log2(errors[0] / errors[1]) == pytest.approx(power, abs=0.25)
 
@@ -158,9 +172,9 @@ def test_the_second_call_shows_what_the_next_row_would():
         return shrinking(view)
 
     sigmas = torch.tensor([0.0, 1.0, 4.0])
-    call = Call(torch.arange(3), torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]))
+    row = Row(torch.arange(3), torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1]))
     x = torch.randn(3, *SHAPE)
-    moved, clean = Stepper(denoise, sigmas, 0, order="heun", history=History(0.5)).step(x, call, 7)
+    moved, clean = Stepper(Job(denoise, x, sigmas), order="heun", context_noise=ContextNoise(0.5)).step(x, row, 7)
     assert [view.sigma.tolist() for view in seen] == [[0.5, 1.0, 4.0], [0.5, 0.5, 1.0]]
     assert [view.call for view in seen] == [14, 15]
     assert torch.equal(moved[0], x[0]) and torch.equal(moved[1], clean[1])
@@ -179,8 +193,8 @@ def test_fresh_noise_depends_on_frame_and_level_alone():
 
 def test_frames_that_stay_get_no_fresh_noise(drawn):
     sigmas, x = torch.tensor([0.0, 1.0, 4.0]), torch.randn(4, *SHAPE)
-    call = Call(torch.tensor([0, 5, 6, 7]), torch.tensor([0, 1, 2, 2]), torch.tensor([0, 0, 1, 2]))
-    moved, clean = Stepper(shrinking, sigmas, 3, eta=1.0).step(x, call, 0)
+    row = Row(torch.tensor([0, 5, 6, 7]), torch.tensor([0, 1, 2, 2]), torch.tensor([0, 0, 1, 2]))
+    moved, clean = Stepper(Job(shrinking, x, sigmas, seed=3), eta=1.0).step(x, row, 0)
     assert [key[1:] for key in drawn] == [(6, "level 2")], "nor do frames that become clean"
     assert torch.equal(moved[0], x[0]) and torch.equal(moved[1], clean[1]) and torch.equal(moved[3], x[3])
 

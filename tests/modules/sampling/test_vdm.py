@@ -10,10 +10,11 @@ from pack.modules.guidance.history import Composed
 from pack.modules.guidance.reconstruction import PAST_ONLY, ReconstructionGuidance, Small
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import frame_noise
-from pack.modules.sampling.samplers import Job
+from pack.modules.sampling.coordinates import SIGNAL
+from pack.modules.sampling.job import Job
+from pack.modules.sampling.model_view import plain
 from pack.modules.sampling.stepping import move
 from pack.modules.sampling.vdm import REPLACEMENTS, VdmSampler, ancestral, langevin
-from pack.modules.sampling.view import SIGNAL, plain
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.nodes.forcing.vdm import LongTakeExtend, LongTakeVdmSampler
 from pack.nodes.models.models import LongTakeLabelPrompt

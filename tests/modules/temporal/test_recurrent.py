@@ -12,10 +12,10 @@ import tiny_training
 import torch
 from pack import host
 from pack.modules.checkpoints.video_model import VideoModelInfo, load_video_model
-from pack.modules.sampling import samplers
+from pack.modules.sampling import rollout as rollouts
+from pack.modules.sampling.context_noise import ContextNoise
 from pack.modules.sampling.forcing import Forcing
-from pack.modules.sampling.schedules import NoiseLevels
-from pack.modules.sampling.view import History
+from pack.modules.sampling.noise_levels import NoiseLevels
 from pack.modules.temporal import pseudo3d, transformer
 from pack.modules.temporal.frames import Frames, Gain, Hint
 from pack.modules.temporal.kinds import KINDS
@@ -555,7 +555,7 @@ def rolled(which, model, *, frames=24, window=8, cfg=1.0, latent=None, **options
         clip[: len(latent)] = latent
     y = torch.rand(2, 1, 4, generator=torch.Generator().manual_seed(2))
     conds = [[[torch.zeros(1, 1, 1), {"pooled_output": row}]] for row in y]
-    algorithm = Forcing(levels, window, history=History(0.1, "noise", 5))
+    algorithm = Forcing(levels, window, context_noise=ContextNoise(0.1))
     sigmas = which.level_sigmas(model, levels.steps)
     with torch.inference_mode():
         return which.sample(model, *conds, cfg=cfg, latent=clip, algorithm=algorithm, seed=5, sigmas=sigmas, **options)
@@ -593,7 +593,7 @@ def test_two_samplings_share_nothing(monkeypatch):
     from pack.host import standalone
 
     model = standalone.video_model(video())
-    monkeypatch.setattr(samplers, "unseen", lambda *args: ())
+    monkeypatch.setattr(rollouts, "unseen", lambda *args: ())
     later = {"window": 4, "latent": torch.ones(10, 48, 2, 2)}  # so its first call is about frames whose past was never shown
     alone = rolled(standalone, model, frames=16, **later)
     rolled(standalone, model, frames=12)

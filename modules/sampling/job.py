@@ -1,20 +1,35 @@
-"""Samplers as generators: a noise-level matrix, row by row, on a clip that is as long as one likes.
+"""What a host hands to a sampler, and what it gets back.
 
-A sampler knows nothing of hosts: it gets a ``denoise`` function (``view.py``), yields a ``Step`` after every row (the host draws
-progress, previews and may stop there) and returns the finished frames. How frames move in a row: ``stepping.py``.
+A sampler knows nothing of hosts: it is a generator that gets a ``Job``, yields a ``Step`` after every row (the host draws progress,
+previews and may stop there) and returns the clip.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..noise.seeded import frame_noise
 from ..temporal.carried_state import Nothing, Remembering
-from .calls import Levels, unseen
-from .stepping import Stepper
-from .view import Denoise, Guide, History, begun, mixed, plain
+from .coordinates import begun, mixed
+from .model_view import Denoise, Guide, plain
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a take is between two rows. From it the same frames are made as if nothing had happened.
+
+    Attributes:
+        row: number of the next one.
+        ids: ``n``, int64, frames that are kept, rising.
+        x: ``n ...``, what they are.
+        memory: further tensors by name, of models that remember more than frames.
+    """
+
+    row: int
+    ids: Tensor
+    x: Tensor
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Step:
         clean: ``n ...``, the model's present guess of the frames it worked on, for previews; or None.
         finished: ``f ...``, frames that this row finished, in order; None where the sampler returns the whole clip at its end.
         ids: ``f``, their absolute numbers.
+        state: what a sampler that may be interrupted goes on from; None for others.
     """
 
     row: int
@@ -34,6 +50,7 @@ class Step:
     clean: Tensor | None = None
     finished: Tensor | None = None
     ids: Tensor | None = None
+    state: State | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Job:
         noise: ``f ...``, unit noise that the user chose, or None to draw it from the seed.
         known: ``f``, bool, frames that the latent's mask leaves alone, or None where there is no mask.
         seed: the user's.
-        coordinates: a name in ``view.SIGNAL``.
+        coordinates: a name in ``coordinates.SIGNAL``.
         guide: what is done around the model.
         full: whether the highest level is the model's noisiest; else the clip shows through it.
         trained: frames of the clips that the model was trained on; 0 where it does not say.
@@ -93,7 +110,7 @@ def started(latent: Tensor, noise: Tensor, sigma: Tensor, coordinates: str, *, f
         latent: ``f ...``, what they hold: zeros for nothing.
         noise: ``f ...``, unit noise.
         sigma: ``()``, of the level.
-        coordinates: a name in ``view.SIGNAL``.
+        coordinates: a name in ``coordinates.SIGNAL``.
         full: whether it is the model's noisiest level.
 
     Returns:
@@ -103,87 +120,6 @@ def started(latent: Tensor, noise: Tensor, sigma: Tensor, coordinates: str, *, f
     if full and coordinates == "diffusion":
         return latent + begun(noise, levels, coordinates)
     return mixed(latent, noise, levels, coordinates)
-
-
-def rollout(
-    denoise: Denoise,
-    latent: Tensor,
-    *,
-    levels: Levels,
-    sigmas: Tensor,
-    window: int,
-    seed: int,
-    eta: float = 0.0,
-    order: str = "euler",
-    guide: Guide = plain,
-    history: History | None = None,
-    coordinates: str = "diffusion",
-    anchors: int = 0,
-    start: Tensor | None = None,
-    full: bool = True,
-    recalls: bool = False,
-) -> Generator[Step, None, Tensor]:
-    """Generate a clip of any length through a sliding window, every frame at its own noise level.
-
-    Args:
-        denoise: the model with its conditions.
-        latent: ``f ...``; frames that ``levels.known`` names are given and come back unchanged, the others begin from what is there,
-            under noise: zeros for nothing.
-        levels: when each frame moves.
-        sigmas: ``l``, sigma of each level, 0 first, rising (``NoiseSchedule.levels``).
-        window: most frames in one call; what is not in flight is context.
-        seed: of all noise; frame ``i`` of the same seed starts from the same noise under any schedule, window or length.
-        eta: see ``stepping.move``.
-        order: see ``stepping.Stepper``.
-        guide: what is done around the model.
-        history: how finished frames are shown; None shows them as they are.
-        coordinates: a name in ``view.SIGNAL``.
-        anchors: first frames of the clip that stay in the window for good.
-        start: ``f ...``, unit noise to start from instead of the seed's.
-        full: whether the highest level is the model's noisiest; else what ``latent`` holds shows through it.
-        recalls: see ``Job``.
-
-    Returns:
-        clip: ``f ...``.
-
-    Raises:
-        ValueError: lengths disagree, the window cannot hold the frames in flight, or something is not finite.
-    """
-    check_lengths(latent, levels, sigmas)
-    calls = levels.calls(window, anchors)
-    stepper = Stepper(denoise, sigmas.to(latent), seed, eta, order, guide, history, coordinates)
-    device = latent.device
-    clip = latent.clone()
-    unknown = (~levels.known).nonzero().flatten()
-    noise = frame_noise(latent.shape[1:], seed, unknown.tolist()) if start is None else start[unknown.to(start.device)]
-    made = unknown.to(device)
-    clip[made] = started(clip[made], noise.to(latent), stepper.sigmas[-1], coordinates, full=full)
-    following, known = 0, levels.known.tolist()
-    for number, call in enumerate(calls):
-        for first in unseen(call, following, known.__getitem__, window) if recalls else ():
-            stepper.step(clip[first.ids.to(device)], first, number)
-        following = max(following, int(call.ids[-1]) + 1)
-        ids = call.ids.to(device)
-        clip[ids], clean = stepper.step(clip[ids], call, number)
-        yield Step(number + 1, levels.calls_total, clean)
-    if not torch.isfinite(clip).all():
-        raise ValueError("the sampler's result is not finite: the model or its precision is broken, nothing was kept")
-    return clip
-
-
-def check_lengths(latent: Tensor, levels: Levels, sigmas: Tensor) -> None:
-    """Refuse what does not fit together: ``latent``: ``f ...``, ``sigmas``: ``l``.
-
-    Raises:
-        ValueError: one sentence.
-    """
-    if len(latent) != levels.frames:
-        raise ValueError(
-            f"the latent has {len(latent)} frames and the noise levels are for {levels.frames}: set frames of Noise Levels to {len(latent)}"
-            ", or the length of the latent"
-        )
-    check_sigmas(sigmas, levels.steps)
-    check_finite(latent)
 
 
 def check_sigmas(sigmas: Tensor, steps: int) -> None:

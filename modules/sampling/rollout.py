@@ -1,0 +1,161 @@
+"""The loop of all samplers with a noise level per frame: a plan, row by row, on the frames that a window has room for.
+
+``rollout`` yields finished frames as they come, and what it keeps meanwhile is what later rows show: memory does not grow with the
+clip. A clip (``forcing.py``) is these frames collected, a take without an end (``endless.py``) hands them on, FIFO-Diffusion
+(``fifo.py``) is a plan of its own. How frames move in a row: ``stepping.py``.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..noise.seeded import frame_noise
+from .context_noise import NO_NOISE, ContextNoise
+from .job import Job, State, Step, check_finite, check_sigmas, started
+from .plan import Plan, Row, unseen
+from .stepping import Stepper, check_order
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How a plan is carried out.
+
+    Attributes:
+        plan: when each frame moves.
+        window: most frames in one call; 0 for the model's own length.
+        eta: see ``stepping.move``.
+        order: see ``stepping.Stepper``.
+        context_noise: how finished frames are shown.
+        sink_frames: first frames of the clip that stay in the window for good.
+    """
+
+    plan: Plan
+    window: int = 0
+    eta: float = 0.0
+    order: str = "euler"
+    context_noise: ContextNoise = NO_NOISE
+    sink_frames: int = 0
+
+    def __post_init__(self) -> None:
+        check_order(self.order, self.eta)
+        if self.window:
+            self.plan.rows(self.window, self.sink_frames)  # refuses a window that is too short
+
+
+def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Step, None, State]:
+    """Carry a plan out, through a window that slides over frames at noise levels of their own.
+
+    Args:
+        job: known frames of its latent stand in their places and stay unchanged; the others begin from what is there, under noise, and
+            those behind its end from its last frame: zeros for nothing.
+        how: what to do.
+        state: what to go on from; None to begin.
+
+    Returns:
+        state: after the last row.
+
+    Raises:
+        ValueError: something does not fit together, or a finished frame is not finite.
+    """
+    plan, window = how.plan, job.window(how.window)
+    check_sigmas(job.sigmas, plan.steps)
+    check_finite(job.latent)
+    job = replace(job, sigmas=job.sigmas.to(job.latent))
+    state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job)
+    stepper = Stepper(job, how.eta, how.order, how.context_noise)
+    following = int(state.ids[-1]) + 1 if len(state.ids) else 0
+    for row in plan.rows(window, how.sink_frames, state.row):
+        for missed in unseen(row, following, plan, window) if job.recalls else ():
+            stepper.step(_frames(state, missed.ids, job, plan), missed, state.row)
+        following = max(following, int(row.ids[-1]) + 1)
+        x, clean = stepper.step(_frames(state, row.ids, job, plan), row, state.row)
+        state = _moved(state, row, x, job, how.sink_frames)
+        finished = (row.before > 0) & (row.after == 0) & (row.ids >= 0)
+        frames, ids = x[finished.to(x.device)], row.ids[finished]
+        _check_finished(frames, ids)
+        yield Step(state.row, plan.rows_total, clean, frames, ids, state)
+    return state
+
+
+def collected(steps: Generator[Step, None, State], clip: Tensor) -> Generator[Step, None, Tensor]:
+    """The same steps, with finished frames put in their places of a clip: ``clip``: ``f ...``, known ones are there. Returns ``f ...``."""
+    clip = clip.clone()
+    for step in steps:
+        if step.finished is not None and step.ids is not None:
+            clip[step.ids.to(clip.device)] = step.finished
+        yield step
+    return clip
+
+
+def _resumed(state: State, job: Job) -> State:
+    if state.x.shape[1:] != job.latent.shape[1:]:
+        raise ValueError(
+            f"the take has frames of {list(state.x.shape[1:])} and this model's are of {list(job.latent.shape[1:])}: go on with the model"
+            " that began it"
+        )
+    job.memory.restore({name: tensor.to(job.latent.device) for name, tensor in state.memory.items()})
+    return replace(state, x=state.x.to(job.latent))
+
+
+def _frames(state: State, ids: Tensor, job: Job, plan: Plan) -> Tensor:
+    """The frames of a call, as they are kept, and new ones as they enter: ``ids``: ``n``. Returns ``n ...``."""
+    if torch.equal(state.ids, ids):
+        return state.x
+    numbers = ids.tolist()
+    places = {number: place for place, number in enumerate(state.ids.tolist())}
+    new = [number for number in numbers if number not in places]
+    places |= {number: len(state.ids) + place for place, number in enumerate(new)}
+    x = torch.cat([state.x, entering(job, plan, new)]) if new else state.x
+    return x[torch.tensor([places[number] for number in numbers], device=x.device)]
+
+
+def entering(job: Job, plan: Plan, numbers: Sequence[int]) -> Tensor:
+    """Frames that no call has shown yet: known ones as they are given, the others at the highest noise level.
+
+    Args:
+        job: of the sampling.
+        plan: which says what is known.
+        numbers: of the frames; those outside the latent begin from its nearest one.
+
+    Returns:
+        x: ``n ...``.
+    """
+    ids = torch.tensor(numbers)
+    x = job.latent[ids.clamp(0, len(job.latent) - 1).to(job.latent.device)]
+    made = (~plan.is_known(ids)).nonzero().flatten()
+    if not len(made):
+        return x
+    chosen = made.to(x.device)
+    return x.index_copy(
+        0, chosen, started(x[chosen], entry_noise(job, ids[made]), job.sigmas[-1], job.coordinates, full=job.full)
+    )
+
+
+def entry_noise(job: Job, ids: Tensor) -> Tensor:
+    """Unit noise that frames enter with, the user's where there is some: ``ids``: ``n``. Returns ``n ...``."""
+    inside = torch.zeros_like(ids, dtype=torch.bool) if job.noise is None else (ids >= 0) & (ids < len(job.noise))
+    noise = torch.empty(len(ids), *job.latent.shape[1:], dtype=job.latent.dtype, device=job.latent.device)
+    noise[(~inside).to(noise.device)] = frame_noise(job.latent.shape[1:], job.seed, ids[~inside].tolist()).to(noise)
+    if job.noise is not None:
+        noise[inside.to(noise.device)] = job.noise[ids[inside].to(job.noise.device)].to(noise)
+    return noise
+
+
+def _moved(state: State, row: Row, x: Tensor, job: Job, sink_frames: int) -> State:
+    """What is kept after a row: its frames ``x``, ``n ...``, and those that it did not show and a later one may."""
+    others = ((state.ids >= row.keep) | (state.ids < sink_frames)) & ~torch.isin(state.ids, row.ids)
+    ids = row.ids
+    if others.any():
+        ids, order = torch.cat([ids, state.ids[others]]).sort()
+        x = torch.cat([x, state.x[others.to(x.device)]])[order.to(x.device)]
+    return State(state.row + 1, ids, x, job.memory.tensors())
+
+
+def _check_finished(frames: Tensor, ids: Tensor) -> None:
+    bad = ~torch.isfinite(frames).flatten(1).all(dim=1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"frame {int(ids[bad.cpu()][0])} came out not finite (NaN or infinite): the model or its precision is broken"
+        )
