@@ -17,11 +17,11 @@ from ...modules.sampling.plan import ClipPlan
 from ..models.models import described, empty_clip, labelled
 from ..node import LongTakeNode
 from .forcing_inputs import (
+    context_noise_inputs,
     eta_input,
+    noisy_frames,
+    noisy_frames_input,
     schedule_inputs,
-    stabilise_inputs,
-    stabilised,
-    stabilised_input,
     stepping_inputs,
     window_input,
 )
@@ -127,7 +127,7 @@ class LongTakeRollout(LongTakeNode):
                 *schedule_inputs(),
                 window_input(),
                 eta_input(),
-                *stabilise_inputs(0.2),
+                *context_noise_inputs(0.2),
                 io.Latent.Input(
                     "known_frames",
                     optional=True,
@@ -149,7 +149,7 @@ class LongTakeRollout(LongTakeNode):
                     tooltip="An empty latent that says how large the frames are, for models that do not say it themselves; how many it has"
                     " does not matter.",
                 ),
-                stabilised_input(),
+                noisy_frames_input(),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
         )
@@ -167,17 +167,17 @@ class LongTakeRollout(LongTakeNode):
         block: int,
         window: int,
         eta: float,
-        stabilise: float,
-        stabilise_with: str,
+        context_noise: float,
+        context_noise_kind: str,
         positive: list | None = None,
         negative: list | None = None,
         known_frames: dict | None = None,
         noise_levels: ClipPlan | None = None,
         order: str = "euler",
-        anchors: int = 0,
+        sink_frames: int = 0,
         guidance: Guide | None = None,
         latent: dict | None = None,
-        stabilise_frames: str = "all",
+        context_noise_frames: str = "all",
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
@@ -188,8 +188,8 @@ class LongTakeRollout(LongTakeNode):
         )
         clip = take(levels, known, frame_size(model, known, latent))
         info = host.video_info(model)
-        shown_with = ContextNoise(stabilise, stabilise_with, only=stabilised(stabilise_frames, levels.known))
-        algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, shown_with, anchors)
+        shown_with = ContextNoise(context_noise, context_noise_kind, only=noisy_frames(context_noise_frames, levels.known))
+        algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, shown_with, sink_frames)
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()
         clip = host.sample(

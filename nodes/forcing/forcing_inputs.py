@@ -60,7 +60,7 @@ def stepping_inputs(optional: bool = False) -> list:
             tooltip="euler: one model call per row. heun: two, with a smaller error for the same steps; needs eta 0.",
         ),
         io.Int.Input(
-            "anchors",
+            "sink_frames",
             default=0,
             min=0,
             max=1024,
@@ -90,48 +90,48 @@ def eta_input() -> "io.Input":
     )
 
 
-def stabilise_inputs(default: float) -> list:
+def context_noise_inputs(default: float) -> list:
     """How finished frames are shown to the model."""
     return [
         io.Float.Input(
-            "stabilise",
+            "context_noise",
             default=default,
             min=0.0,
             max=10.0,
             step=0.01,
-            tooltip="Finished frames are shown to the model as if they had noise of this sigma, so that small errors do not add up; 0 is "
-            "off, 0.2 suits the bundled model.",
+            tooltip="Sigma of the noise that the model sees finished frames with, so that small errors do not add up (Diffusion Forcing and"
+            " DFoT call it stabilisation). 0 is off, 0.2 suits the bundled model, 0.02 SkyReels-V2.",
         ),
         io.Combo.Input(
-            "stabilise_with",
+            "context_noise_kind",
             options=list(KINDS),
             default="noise",
-            tooltip="noise: they really get that noise, the same at every call. addnoise: other noise at every call. label: the model is "
-            "only told so. The frames themselves never change.",
+            tooltip="How it is shown. noise: finished frames really get that noise, the same at every call. addnoise: other noise at every"
+            " call. label: the model is only told so. The frames themselves never change.",
         ),
     ]
 
 
-STABILISED = {  # which finished frames are shown as slightly noisy, of a clip's known ones
+NOISY = {  # which finished frames are shown as slightly noisy, of a clip's known ones
     "all": lambda known: None,
     "known": lambda known: frozenset(known.nonzero().flatten().tolist()),
 }
 
 
-def stabilised_input() -> "io.Input":
-    """Which frames ``stabilise`` is about."""
+def noisy_frames_input() -> "io.Input":
+    """Which frames ``context_noise`` is about."""
     return io.Combo.Input(
-        "stabilise_frames",
-        options=list(STABILISED),
+        "context_noise_frames",
+        options=list(NOISY),
         default="all",
         optional=True,
-        tooltip="Which finished frames stabilise is about. all: known ones and those made here. known: only those that are given, as "
+        tooltip="Finished frames that context_noise is about. all: known ones and those made here. known: only those that are given, as "
         "SkyReels-V2 does with the frames that a clip begins with.",
     )
 
 
-def stabilised(frames: str, known: torch.Tensor) -> frozenset[int] | None:
-    """Numbers of the frames that ``stabilise`` is about: ``known``: ``f``, bool, those that are given; None for all that are finished."""
-    if frames not in STABILISED:
-        raise ValueError(f"stabilise_frames is {frames!r}: choose one of {', '.join(STABILISED)}")
-    return STABILISED[frames](known)
+def noisy_frames(frames: str, known: torch.Tensor) -> frozenset[int] | None:
+    """Numbers of the frames that ``context_noise`` is about: ``known``: ``f``, bool, those that are given; None for all finished ones."""
+    if frames not in NOISY:
+        raise ValueError(f"context_noise_frames is {frames!r}: choose one of {', '.join(NOISY)}")
+    return NOISY[frames](known)

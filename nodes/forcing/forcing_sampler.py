@@ -6,7 +6,7 @@ from ...modules.sampling.forcing import Forcing
 from ...modules.sampling.plan import ClipPlan
 from ..node import LongTakeNode
 from .forcing import CATEGORY, NoiseLevelsType
-from .forcing_inputs import eta_input, stabilise_inputs, stabilised, stabilised_input, stepping_inputs, window_input
+from .forcing_inputs import context_noise_inputs, eta_input, noisy_frames, noisy_frames_input, stepping_inputs, window_input
 
 io = host.io
 
@@ -28,14 +28,14 @@ class LongTakeForcingSampler(LongTakeNode):
                 window_input(),
                 eta_input(),
                 *stepping_inputs(),
-                *stabilise_inputs(0.0),
+                *context_noise_inputs(0.0),
                 io.Latent.Input(
                     "known_frames",
                     optional=True,
                     tooltip="The frames that noise_levels takes as known, in order, or a whole clip that has them in their places; they"
                     " come back unchanged. Left out, the latent holds them, and its noise mask may say which.",
                 ),
-                stabilised_input(),
+                noisy_frames_input(),
             ],
             outputs=[io.Sampler.Output()],
         )
@@ -47,12 +47,12 @@ class LongTakeForcingSampler(LongTakeNode):
         window: int,
         eta: float,
         order: str,
-        anchors: int,
-        stabilise: float,
-        stabilise_with: str,
+        sink_frames: int,
+        context_noise: float,
+        context_noise_kind: str,
         known_frames: dict | None = None,
-        stabilise_frames: str = "all",
+        context_noise_frames: str = "all",
     ) -> "io.NodeOutput":
-        shown_with = ContextNoise(stabilise, stabilise_with, only=stabilised(stabilise_frames, noise_levels.known))
+        shown_with = ContextNoise(context_noise, context_noise_kind, only=noisy_frames(context_noise_frames, noise_levels.known))
         known = None if known_frames is None else known_frames["samples"]
-        return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, shown_with, anchors, known)))
+        return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, shown_with, sink_frames, known)))

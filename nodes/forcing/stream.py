@@ -21,11 +21,11 @@ from ...modules.sampling.schedules import ENDLESS
 from ..node import LongTakeNode
 from .forcing import CATEGORY, GuidanceType, anything, frame_size
 from .forcing_inputs import (
+    context_noise_inputs,
     eta_input,
+    noisy_frames,
+    noisy_frames_input,
     schedule_inputs,
-    stabilise_inputs,
-    stabilised,
-    stabilised_input,
     stepping_inputs,
     window_input,
 )
@@ -63,7 +63,7 @@ class LongTakeStream(LongTakeNode):
                 *schedule_inputs(ENDLESS),
                 window_input(),
                 eta_input(),
-                *stabilise_inputs(0.2),
+                *context_noise_inputs(0.2),
                 *stepping_inputs(),
                 io.String.Input("folder", default="endless_take", tooltip="Where frames go, below the output folder."),
                 io.String.Input("filename_prefix", default="frame", tooltip="Frames are called PREFIX_00000.png and so on."),
@@ -106,7 +106,7 @@ class LongTakeStream(LongTakeNode):
                     tooltip="An empty latent that says how large the frames are, for models that do not say it themselves; how many it "
                     "has does not matter.",
                 ),
-                stabilised_input(),
+                noisy_frames_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="last_frames", tooltip="As many as decode_batch; the others are on disk."),
@@ -137,10 +137,10 @@ class LongTakeStream(LongTakeNode):
         block: int,
         window: int,
         eta: float,
-        stabilise: float,
-        stabilise_with: str,
+        context_noise: float,
+        context_noise_kind: str,
         order: str,
-        anchors: int,
+        sink_frames: int,
         folder: str,
         filename_prefix: str,
         format: str,
@@ -154,7 +154,7 @@ class LongTakeStream(LongTakeNode):
         known_frames: dict | None = None,
         guidance: Guide | None = None,
         latent: dict | None = None,
-        stabilise_frames: str = "all",
+        context_noise_frames: str = "all",
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
@@ -163,9 +163,9 @@ class LongTakeStream(LongTakeNode):
         info = host.video_info(model)
         plan = EndlessLevels(schedule, steps, lag, block, len(known), frames)
         shown_with = ContextNoise(
-            stabilise, stabilise_with, only=stabilised(stabilise_frames, torch.ones(len(known), dtype=torch.bool))
+            context_noise, context_noise_kind, only=noisy_frames(context_noise_frames, torch.ones(len(known), dtype=torch.bool))
         )
-        take = Endless(plan, window or (info.frames if info else 0), eta, order, shown_with, anchors)
+        take = Endless(plan, window or (info.frames if info else 0), eta, order, shown_with, sink_frames)
         files = FrameFiles(folder_of(folder), filename_prefix, format, fps, mp4)
         run = {
             "seed": seed,
@@ -176,10 +176,10 @@ class LongTakeStream(LongTakeNode):
             "block": block,
             "window": window,
             "eta": eta,
-            "stabilise": stabilise,
-            "stabilise_with": stabilise_with,
+            "context_noise": context_noise,
+            "context_noise_kind": context_noise_kind,
             "order": order,
-            "anchors": anchors,
+            "sink_frames": sink_frames,
             "format": format,
             "decode_batch": decode_batch,
             "fps": fps if format == "mp4" else None,
@@ -189,7 +189,7 @@ class LongTakeStream(LongTakeNode):
             "known_frames": fingerprint(known),
             "guidance": fingerprint(guidance),
             "frames": frames,
-            "stabilise_frames": None if stabilise_frames == "all" else stabilise_frames,  # None: takes of before there was this
+            "context_noise_frames": context_noise_frames,
         }
         sigmas, began = host.level_sigmas(model, steps), time.perf_counter()
         recorder = Recorder(take, files, vae.decode, run, known, batch=decode_batch, every=save_every, resume=resume)

@@ -54,7 +54,7 @@ def test_a_take_does_not_change_with_its_length_and_repeats(model, positive):
 
 def test_cfg_mixes_the_two_predictions(model, positive, negative):
     """At one step the result is the prediction itself, so guidance can be checked by hand."""
-    one = {"model": model, "frames": 4, "steps": 1, "schedule": "full_sequence", "stabilise": 0.0}
+    one = {"model": model, "frames": 4, "steps": 1, "schedule": "full_sequence", "context_noise": 0.0}
     with_label, _ = roll(positive=positive, **one)
     without, _ = roll(positive=negative, **one)
     guided, _ = roll(positive=positive, negative=negative, cfg=2.5, **one)
@@ -108,8 +108,8 @@ def test_a_bundled_file_loads_and_decodes(tiny_video_file, monkeypatch):
         ({"known_frames": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "frames in the batch axis"),
         ({"noise_levels": NoiseLevels.named("pyramid", 12, 4, known=2)}, "2 known frames and none are connected"),
         ({"known_frames": {"samples": torch.full((2, 48, 4, 4), float("nan"))}}, "not finite"),
-        ({"stabilise": -1.0}, "context noise"),
-        ({"stabilise_frames": "some"}, "some"),
+        ({"context_noise": -1.0}, "context noise"),
+        ({"context_noise_frames": "some"}, "some"),
         ({"tempo": 3}, "no input 'tempo'"),
     ],
 )
@@ -138,7 +138,7 @@ def test_full_sequence_equals_comfyui_s_own_euler(model, positive, negative):
         frames=frames,
         steps=steps,
         schedule="full_sequence",
-        stabilise=0.0,
+        context_noise=0.0,
         seed=11,
     )
     sigmas = host.noise_schedule(model).levels(steps).flip(0)

@@ -101,7 +101,7 @@ def test_labels_per_frame_follow_the_frames_of_every_branch(model):
 
 def test_the_sum_is_of_what_the_branches_say(model):
     """One step, so that the clip is the guess itself: the sum of clips that are made with one branch each."""
-    one = {"steps": 1, "lag": 1.0, "schedule": "full_sequence", "frames": 6, "stabilise": 0.0}
+    one = {"steps": 1, "lag": 1.0, "schedule": "full_sequence", "frames": 6, "context_noise": 0.0}
     alone = {
         text: roll(model, **one, guidance=guidance(preset="custom", branches=f"{text}:1"))
         for text in ("all", "last 2@0.3", "none")

@@ -234,7 +234,7 @@ KNOBS = [
     (("As its authors run it", "fps"), 16),
     (("As its authors run it", "fps_file"), "none"),
     (("More steps for much noise", "shift"), 3.0),
-    (("Window of 25 latent frames", "stabilise"), 0.0),
+    (("Window of 25 latent frames", "context_noise"), 0.0),
     (("Seed", "noise_seed"), 2),
 ]
 

@@ -37,7 +37,7 @@ def workflow(frames: str = "0, 2") -> dict:
         "window": 0,
         "eta": 0.0,
     }
-    rollout |= {"stabilise": 0.0, "stabilise_with": "noise", "order": "euler", "anchors": 0}
+    rollout |= {"context_noise": 0.0, "context_noise_kind": "noise", "order": "euler", "sink_frames": 0}
     levels = {
         "frames": FRAMES,
         "schedule": "trapezoid",

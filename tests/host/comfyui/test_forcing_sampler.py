@@ -150,7 +150,7 @@ def test_a_sigma_per_frame_is_each_frame_on_its_own(image, tmp_path, family):
 @pytest.mark.parametrize(("family", "schedule"), [("v2", "pyramid"), ("v3", "trapezoid"), ("v3", "autoregressive")])
 def test_motion_modules_run_under_every_schedule(image, tmp_path, family, schedule):
     model = host.apply_motion(image, load_motion_module(motion_file(tmp_path, family)))
-    sampler = forcing(schedule, stabilise=0.2, eta=0.5, block=2)
+    sampler = forcing(schedule, context_noise=0.2, eta=0.5, block=2)
     made = advanced(model, sampler, torch.zeros(FRAMES, 4, 8, 8), scheduler_sigmas(model, STEPS), positive=text(3))
     assert torch.isfinite(made).all() and made.std() > 0.1
 
@@ -167,7 +167,7 @@ def test_a_first_generation_module_is_warned_of(image, tmp_path, caplog):
 
 def long_take(video, frames, **inputs):
     """On a causal model, through a window that slides."""
-    sampler = forcing("pyramid", frames, STEPS, **{"window": 6, "stabilise": 0.2, **inputs})
+    sampler = forcing("pyramid", frames, STEPS, **{"window": 6, "context_noise": 0.2, **inputs})
     noise = drawn(40, 48, 4, 4, seed=2)[:frames]  # RandomNoise would draw other noise for another length
     import comfy.samplers
 
@@ -177,7 +177,7 @@ def long_take(video, frames, **inputs):
     return guider.sample(noise, torch.zeros_like(noise), sampler, scheduler_sigmas(video, STEPS), seed=5)
 
 
-@pytest.mark.parametrize("inputs", [{}, {"eta": 1.0}, {"order": "heun"}, {"stabilise_with": "label"}], ids=str)
+@pytest.mark.parametrize("inputs", [{}, {"eta": 1.0}, {"order": "heun"}, {"context_noise_kind": "label"}], ids=str)
 def test_frames_do_not_depend_on_the_length_of_the_clip(video, inputs):
     close(long_take(video, 12, **inputs)[:8], long_take(video, 8, **inputs), 1e-5)
 
@@ -187,7 +187,7 @@ def test_the_sampler_and_rollout_give_the_same_take(video):
     from pack.modules.noise.seeded import frame_noise
 
     levels = NoiseLevels.named("pyramid", 12, STEPS)
-    options = {"noise_levels": levels, "window": 8, "stabilise": 0.3, "eta": 0.5}
+    options = {"noise_levels": levels, "window": 8, "context_noise": 0.3, "eta": 0.5}
     rolled = LongTakeRollout.execute(model=video, positive=label(1), seed=5, **options).args[0]["samples"]
     import comfy.samplers
     from pack.nodes.forcing.forcing_sampler import LongTakeForcingSampler
@@ -221,7 +221,7 @@ def test_known_frames_come_back_bit_for_bit(case, given):
     model, empty, prompt = case
     frames = drawn(*empty.shape, seed=8)
     latent, inputs = given(frames)
-    sampler = forcing("trapezoid", known=[0, 1, 5], eta=1.0, stabilise=0.2, **inputs)
+    sampler = forcing("trapezoid", known=[0, 1, 5], eta=1.0, context_noise=0.2, **inputs)
     made = advanced(model, sampler, latent, scheduler_sigmas(model, STEPS), **prompt)
     assert torch.equal(made[[0, 1, 5]], frames[[0, 1, 5]])
     assert (made[2:5] - frames[2:5]).abs().amax((1, 2, 3)).min() > 0.1
@@ -405,8 +405,8 @@ def test_known_frames_that_are_not_there_are_refused(untouched):
 def test_windows_that_are_too_short_are_refused_when_the_sampler_is_made():
     with pytest.raises(ValueError, match=r"window holds 3 frames and this schedule has 4 in flight"):
         forcing("pyramid", window=3)
-    with pytest.raises(ValueError, match=r"4 in flight and 2 anchors at once: use a window of at least 6"):
-        forcing("pyramid", 20, window=5, anchors=2)
+    with pytest.raises(ValueError, match=r"4 in flight and 2 sink frames at once: use a window of at least 6"):
+        forcing("pyramid", 20, window=5, sink_frames=2)
 
 
 def test_multistep_methods_are_refused_by_name():

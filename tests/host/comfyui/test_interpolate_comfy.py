@@ -82,7 +82,7 @@ def test_recursion_keeps_pinned_keyframes_bit_for_bit(tmp_path):
     for _ in range(2):
         positive, negative, latent, frames, known_at = hints(now)
         levels = NoiseLevels.named("full_sequence", frames, 1, lag=0, known=[int(number) for number in known_at.split(",")])
-        given = {"known_frames": latent, "noise_levels": levels, "window": frames, "stabilise": 0.0}
+        given = {"known_frames": latent, "noise_levels": levels, "window": frames, "context_noise": 0.0}
         now = LongTakeRollout.execute(model=model, positive=positive, negative=negative, **given).args[0]["samples"]
     assert len(now) == 65
     assert torch.equal(now[::16], first)
