@@ -1,4 +1,4 @@
-"""The Diffusion Forcing sampler as hosts run it: what it costs, anchors, and frames that are given."""
+"""The Diffusion Forcing sampler as hosts run it: what it costs, sink frames, and frames that are given."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_a_longer_clip_costs_the_lag_per_frame(lag):
     assert counts[1] - counts[0] == lag
 
 
-def test_anchors_stay_in_the_window_and_times_have_no_gap():
+def test_sink_frames_stay_in_the_window_and_times_have_no_gap():
     denoise = Counted()
     clip = run(Forcing(levels_for(frames=30), 10, sink_frames=2), denoise=denoise)
     late = [view for view in denoise.views if 15 < int(view.ids[-1]) < 29]

@@ -52,9 +52,9 @@ def test_a_schedule_written_out_makes_the_same_calls(name, known):
     written = LevelMatrix(levels.matrix(), 4)
     assert written.in_flight() == levels.in_flight()
     assert torch.equal(written.moves(), levels.moves())
-    for window, anchors in ((levels.in_flight(), 0), (levels.in_flight() + 3, 0), (levels.in_flight() + 4, 2)):
-        assert torch.equal(written.spans(window, anchors), levels.spans(window, anchors))
-        for ours, theirs in zip(written.rows(window, anchors), levels.rows(window, anchors), strict=True):
+    for window, sink_frames in ((levels.in_flight(), 0), (levels.in_flight() + 3, 0), (levels.in_flight() + 4, 2)):
+        assert torch.equal(written.spans(window, sink_frames), levels.spans(window, sink_frames))
+        for ours, theirs in zip(written.rows(window, sink_frames), levels.rows(window, sink_frames), strict=True):
             assert torch.equal(ours.ids, theirs.ids)
             assert torch.equal(ours.before, theirs.before)
             assert torch.equal(ours.after, theirs.after)

@@ -45,8 +45,8 @@ def test_a_stream_of_n_frames_is_the_matrix_through_windows(name, case):
     stream = EndlessLevels(name, steps, lag, block, known, frames)
     assert stream.rows_total == levels.rows_total
     assert stream.in_flight() == levels.in_flight()
-    for window, anchors in ((levels.in_flight(), 0), (levels.in_flight() + 5, 0), (levels.in_flight() + 5, 3)):
-        assert all_same(stream.rows(window, anchors), levels.rows(window, anchors))
+    for window, sink_frames in ((levels.in_flight(), 0), (levels.in_flight() + 5, 0), (levels.in_flight() + 5, 3)):
+        assert all_same(stream.rows(window, sink_frames), levels.rows(window, sink_frames))
 
 
 @pytest.mark.parametrize("name", ENDLESS)
