@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..control.camera_model import CameraModel
 from ..control.encoders import pose_encoder_shapes
 from ..temporal.slot_names import in_order, levels
-from .files import check_weights, kind, read_state
+from .files import kind, read_state
 from .formats import POSITIONS
 from .positions import table_length
+from .sound import check_weights, shape_of
 
 MERGE = re.compile(
     r"^((?:down|up)_blocks\.\d+\.motion_modules\.\d+)\.temporal_transformer\.transformer_blocks\.0\.attention_blocks\.0"
@@ -82,8 +83,8 @@ def _merges(state: Mapping[str, Tensor], name: str) -> dict[str, dict[str, Tenso
     for match in filter(None, map(MERGE.match, state)):
         found.setdefault(match[1], {})[match[2]] = state[match[0]]
     for slot, merge in found.items():
-        width = len(next(iter(merge.values())))
         prefix = f"{slot}.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.qkv_merge."
         given = {prefix + part: value for part, value in merge.items()}
+        width, _ = shape_of(given, f"{prefix}weight", 2, name)
         check_weights(given, {f"{prefix}weight": (width, width), f"{prefix}bias": (width,)}, name)
     return found

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..temporal.positions import sinusoid
 from ..temporal.slot_names import MIDDLE, levels
-from .motion_lora import PEFT_METADATA, LowRank
+from .motion_lora import LowRank
+from .peft import PEFT_METADATA
 
 MOTION_LAYOUTS = ("AnimateDiff", "diffusers")
 LORA_LAYOUTS = ("AnimateDiff", "PEFT")

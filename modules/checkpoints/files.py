@@ -4,22 +4,22 @@ safetensors, and PyTorch's own format through ``weights_only``: nothing in a fil
 file, add a row to ``KINDS`` whose signature matches no other kind's files: the order of the rows then does not matter.
 """
 
-import math
-import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .pickled import read_pickled
 
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 # where trainers put the weights in their files: AnimateDiff, CameraCtrl's image of it, CameraCtrl itself, SparseCtrl
 WRAPPERS = ("state_dict", "motion_module_state_dict", "pose_encoder_state_dict", "attention_processor_state_dict", "controlnet")
 PARTS = ("image_proj", "ip_adapter")  # dictionaries that IP-Adapter's files hold beside each other
+MOST_KEYS, LONGEST_KEY = 50_000, 200  # ten times those of SDXL
 PARALLEL = "module."  # what torch's data-parallel wrapper writes before each key
 
 
@@ -103,46 +103,60 @@ def read_state(path: Path, wanted: Callable[[str], bool] = bool) -> tuple[dict[s
         wanted: whether the tensor of a key is; all are where nothing is said. What is not wanted of a safetensors file is not read.
 
     Raises:
-        ValueError: there is no such file, or it cannot be read. One sentence.
+        ValueError: there is no such file, it cannot be read, or its tensors are larger than itself. One sentence.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if path.suffix.lower() in PICKLED:
-        return _bare({key: value for key, value in _tensors(_read_pickled(path)).items() if wanted(key)}), {}
+        found, metadata = {key: value for key, value in _tensors(read_pickled(path)).items() if wanted(key)}, {}
+        _check_keys(found, path.name)
+    else:
+        found, metadata = _read_safetensors(path, wanted)
+    size, room = sum(value.nbytes for value in found.values()), 2 * path.stat().st_size
+    if size > room:  # two names for one tensor are usual, numbers that stand for any more are not
+        raise ValueError(f"{path.name} is damaged: its weights are {size} bytes, more than it holds; download it again")
+    bare = {key.removeprefix(PARALLEL): value.detach() for key, value in found.items()}
+    if len(bare) < len(found):
+        raise ValueError(
+            f"{path.name} names the same weights with {PARALLEL!r} and without: use one of the two files it was made of"
+        )
+    return bare, metadata
+
+
+def _read_safetensors(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            found = {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118  not a dict
-            return _bare(found), file.metadata() or {}
-    except SafetensorError as error:
+            keys = list(file.keys())
+            _check_keys(keys, path.name)
+            return {key: file.get_tensor(key) for key in keys if wanted(key)}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        said = " ".join(str(error).split())[:120]
         raise ValueError(
-            f"{path.name} cannot be read: it is cut short or no safetensors file ({error}); download it again"
+            f"{path.name} cannot be read: it is cut short or no safetensors file ({said}); download it again"
         ) from error
 
 
-def _read_pickled(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name} is damaged or holds Python objects beside its weights, which could run code and are not loaded:"
-            " use a safetensors file"
-        ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(f"{path.name} cannot be read: it is cut short or no PyTorch file; download it again") from error
+def _check_keys(keys: Collection[str], name: str) -> None:
+    """Keys are shown in sentences and searched for patterns: what no program writes is refused before that."""
+    if len(keys) > MOST_KEYS:
+        raise ValueError(f"{name} is damaged: it names {len(keys)} weights, and {MOST_KEYS} are the most; download it again")
+    strange = next((key for key in keys if len(key) > LONGEST_KEY or not key.isprintable()), None)
+    if strange is not None:
+        raise ValueError(f"{name} is damaged: it names a weight {strange[:60]!a}; download it again")
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    wrapped = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
-    parts = {name: content[name] for name in PARTS if isinstance(content.get(name), Mapping)}
+    whole = _table(content)
+    wrapped = [_table(whole[name]) for name in WRAPPERS if isinstance(whole.get(name), dict)]
+    parts = {name: _table(whole[name]) for name in PARTS if isinstance(whole.get(name), dict)}
     wrapped += [{f"{name}.{key}": value for key, value in part.items()} for name, part in parts.items()]
-    items = (item for part in wrapped or [content] for item in part.items())
+    items = (item for part in wrapped or [whole] for item in part.items())
     return {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
 
 
-def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(PARALLEL): value for key, value in state.items()}
+def _table(content: Any) -> dict[Any, Any]:
+    """What is in a dictionary, whatever attributes the file gave it; nothing for anything else."""
+    return dict(dict.items(content)) if isinstance(content, dict) else {}
 
 
 def kind(keys: Iterable[str], metadata: Mapping[str, str]) -> str | None:
@@ -155,37 +169,3 @@ def kind(keys: Iterable[str], metadata: Mapping[str, str]) -> str | None:
         return "a LongTake video model, for Load Video Model"
     keys = list(keys)
     return next((words for words, signature in KINDS if signature.matches(keys)), None)
-
-
-def check_weights(given: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], name: str) -> None:
-    """Refuse weights that are not exactly the ones a network has.
-
-    Args:
-        given: by key.
-        wanted: the shape of every weight of the network, by key.
-        name: of the file.
-
-    Raises:
-        ValueError: weights are missing, are unknown or of another shape, or are no finite floating-point numbers. Names the first ones.
-    """
-    missing = sorted(set(wanted) - set(given))
-    if missing:
-        raise ValueError(f"{name} is not complete: {_listed(missing, 'missing')}; download it again")
-    strange = sorted(key for key, value in given.items() if tuple(value.shape) != wanted.get(key))
-    if strange:
-        raise ValueError(f"{name} is not what its other keys say: {_listed(strange, 'unknown or of another shape')}")
-    broken = sorted(key for key, value in given.items() if not _sound(value))
-    if broken:
-        raise ValueError(
-            f"{name} is broken: {_listed(broken, 'not made of finite floating-point numbers')}; use the file as its authors released it"
-        )
-
-
-def _sound(weight: Tensor) -> bool:
-    """Floating-point numbers, and finite ones: the least and the most show it, at a tenth of the cost of asking each."""
-    return weight.is_floating_point() and all(map(math.isfinite, map(float, weight.float().aminmax())))
-
-
-def _listed(keys: list[str], what: str) -> str:
-    verb = "weight is" if len(keys) == 1 else "weights are"
-    return f"{len(keys)} {verb} {what} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..control.image_prompt import HEAD, ImagePromptModel, PromptShape, cross_layers, widths_of
 from ..temporal.slots import BlockedUNet
 from .export import save
-from .files import check_weights, kind, read_state
+from .files import kind, read_state
+from .sound import check_weights, shape_of
 
 LAYER = re.compile(r"^ip_adapter\.(\d+)\.to_([kv])_ip\.weight$")
 FACE = 512  # features of InsightFace's embedding, which FaceID, Portrait and InstantID take in the place of a picture
@@ -131,36 +132,29 @@ def _check_no_face(state: Mapping[str, Tensor], name: str) -> None:
 
 def _layers(state: Mapping[str, Tensor], name: str) -> tuple[tuple[int, ...], int]:
     """(width of each layer, features of a token)."""
-    found = {int(match[1]): state[match[0]] for match in map(LAYER.match, state) if match and match[2] == "k"}
-    odd = [number for number, weight in found.items() if weight.ndim != 2]
-    if not found or odd:
-        said = f"ip_adapter.{odd[0]}.to_k_ip is no matrix" if odd else "none of its keys is ip_adapter.1.to_k_ip.weight"
-        raise ValueError(f"{name} is not complete: {said}; download it again")
+    keys = {int(match[1]): match[0] for match in map(LAYER.match, state) if match and match[2] == "k"}
+    found = {number: shape_of(state, key, 2, name) for number, key in keys.items()}
+    if not found:
+        raise ValueError(f"{name} is not complete: none of its keys is ip_adapter.1.to_k_ip.weight; download it again")
     absent = sorted(set(range(1, 2 * len(found), 2)) - set(found))
     if absent:
         raise ValueError(f"{name} is not complete: it has {len(found)} layers and not number {absent[0]}; download it again")
-    return tuple(len(found[number]) for number in sorted(found)), found[1].shape[1]
+    return tuple(found[number][0] for number in sorted(found)), found[1][1]
 
 
 def _shape(projection: Mapping[str, Tensor], widths: tuple[int, ...], context: int, name: str) -> PromptShape:
     """The sizes that the weights say; whether they agree is asked afterwards."""
     if "proj.weight" in projection:
-        out, clip = _sides(projection["proj.weight"], name)
+        out, clip = shape_of(projection, "proj.weight", 2, name)
         return PromptShape("plain", clip, context, max(1, out // context), widths)
     if "proj.3.weight" in projection:
-        _, clip = _sides(projection.get("proj.0.weight"), name)
+        _, clip = shape_of(projection, "proj.0.weight", 2, name)
         return PromptShape("full", clip, context, 0, widths)
-    if "latents" in projection and projection["latents"].ndim == 3:
-        _, tokens, hidden = projection["latents"].shape
-        _, clip = _sides(projection.get("proj_in.weight"), name)
-        inner, _ = _sides(projection.get("layers.0.0.to_q.weight"), name)
+    if "latents" in projection:
+        _, tokens, hidden = shape_of(projection, "latents", 3, name)
+        _, clip = shape_of(projection, "proj_in.weight", 2, name)
+        inner, _ = shape_of(projection, "layers.0.0.to_q.weight", 2, name)
         depth = len({key.split(".")[1] for key in projection if key.startswith("layers.")})
         return PromptShape("plus", clip, context, tokens, widths, hidden, depth, max(1, inner // HEAD))
     first = ", ".join(list(projection)[:3]) or "none"
     raise ValueError(f"{name} has a projection of pictures that this pack does not know (its first keys are {first}); {ADVICE}")
-
-
-def _sides(weight: Tensor | None, name: str) -> tuple[int, int]:
-    if weight is None or weight.ndim != 2:
-        raise ValueError(f"{name} is not complete: a matrix of its projection of pictures is missing; download it again")
-    return weight.shape[0], weight.shape[1]

@@ -23,11 +23,15 @@ from ..temporal.slots import BlockedUNet, widths
 from ..temporal.transformer import TemporalConfig
 from .camera import Camera
 from .families import Contents, family_of
-from .files import check_weights, read_state
+from .files import read_state
 from .formats import POSITIONS, SLOT, canonical_state, format_of
 from .positions import table_length
+from .schema import made
+from .sound import check_weights, count_of, shape_of
 
 CONV_IN, IMAGE_ENCODER = "conv_in.", "img_encoder."
+ATTENTION = re.compile(r"\.attention_blocks\.(\d+)\.")
+GROUPS = TemporalConfig().groups
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def load_motion_module(path: Path) -> MotionModule:
     weights = canonical_state(state, layout)
     tables = {key: weights.pop(key) for key in list(weights) if POSITIONS.search(key)}
     slots = _slot_widths(weights, path.name)
-    config = _config(weights)
+    config = _config(weights, path.name)
     with torch.device("meta"):
         network = MotionModel(slots, config)
     check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
@@ -126,15 +130,18 @@ def load_motion_module(path: Path) -> MotionModule:
 def _slot_widths(weights: Mapping[str, Tensor], name: str) -> dict[str, int]:
     named = {match[1] for match in map(SLOT.match, weights) if match}
     norms = {slot: f"{slot}.temporal_transformer.norm.weight" for slot in in_order(named, name)}
-    present = {key: weights[key] for key in norms.values() if key in weights}
-    check_weights(present, {key: tuple(present[key].shape) if key in present else () for key in norms.values()}, name)
-    return {slot: len(weights[key]) for slot, key in norms.items()}
+    found = {slot: shape_of(weights, key, 1, name)[0] for slot, key in norms.items()}
+    odd = next((width for width in found.values() if width % GROUPS), None)
+    if odd is not None:
+        raise ValueError(f"{name} is for levels of {odd} channels: motion modules have multiples of {GROUPS}; download it again")
+    return found
 
 
-def _config(weights: Mapping[str, Tensor]) -> TemporalConfig:
-    blocks = {int(match[1]) for match in (re.search(r"attention_blocks\.(\d+)\.", key) for key in weights) if match}
-    hidden = next((len(value[0]) / len(value) for key, value in weights.items() if key.endswith("ff.net.2.weight")), 4)
-    return TemporalConfig(attentions=max(len(blocks), 1), ff_mult=int(hidden))
+def _config(weights: Mapping[str, Tensor], name: str) -> TemporalConfig:
+    blocks = count_of((int(match[1]) for match in map(ATTENTION.search, weights) if match), "attention", name)
+    last = next((key for key in weights if key.endswith("ff.net.2.weight")), "")
+    narrow, wide = shape_of(weights, last, 2, name)
+    return made(TemporalConfig, {"attentions": max(blocks, 1), "ff_mult": wide // narrow}, name)
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -144,7 +151,7 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _conv_in(state: Mapping[str, Tensor], width: int, name: str) -> dict[str, Tensor] | None:
     """PIA's input layer; None where the file has none, or only that of a whole U-Net saved along."""
     part = _part(state, CONV_IN)
-    if "weight" not in part or part["weight"].shape[1] != PIA_CHANNELS:
+    if "weight" not in part or shape_of(part, "weight", 4, f"the conv_in of {name}")[1] != PIA_CHANNELS:
         return None
     check_weights(part, {"weight": (width, PIA_CHANNELS, 3, 3), "bias": (width,)}, f"the conv_in of {name}")
     return part

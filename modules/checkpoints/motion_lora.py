@@ -9,7 +9,6 @@ A change is ``factor * up @ down``. The factor is 1 where a file names no alpha 
 (Hu et al., arXiv:2106.09685, Section 4.1), or alpha / sqrt(rank) where PEFT's metadata says so (arXiv:2312.03732).
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from ..temporal.settings import block_factor, parse_blocks
 from .files import kind, read_state
-
-PEFT_METADATA = "lora_adapter_metadata"  # where diffusers writes PEFT's settings, as JSON
+from .peft import MOST_ALPHA, Peft, read_peft
+from .sound import sound_weights
 
 # each applied to every key, in this order
 RENAMES: tuple[tuple[str, str], ...] = (
@@ -132,7 +131,8 @@ def load_motion_lora(path: Path) -> MotionLora:
     spatial = {key: value for key, value in state.items() if key not in motion and LORA.search(key)}
     if not any(LORA.search(key) for key in motion) and not spatial:
         raise ValueError(f"{path.name} is no LoRA: {_other(state, motion, metadata)}")
-    return MotionLora(path.name, _deltas(motion, _peft(metadata, path.name), path.name), spatial)
+    sound_weights({key: value for key, value in spatial.items() if not key.endswith(".alpha")}, path.name)
+    return MotionLora(path.name, _deltas(motion, read_peft(metadata, path.name), path.name), spatial)
 
 
 def adapter_deltas(lora: MotionLora) -> dict[str, LowRank]:
@@ -172,7 +172,7 @@ def canonical(key: str) -> str:
     return key
 
 
-def _deltas(state: Mapping[str, Tensor], peft: "Peft", name: str) -> dict[str, LowRank]:
+def _deltas(state: Mapping[str, Tensor], peft: Peft, name: str) -> dict[str, LowRank]:
     layers: dict[str, dict[str, Tensor]] = {}
     modules: dict[str, str] = {}
     for key, value in state.items():
@@ -191,7 +191,7 @@ def _deltas(state: Mapping[str, Tensor], peft: "Peft", name: str) -> dict[str, L
     return {f"{layer}.weight": _low_rank(layer, parts, peft, modules[layer], name) for layer, parts in layers.items()}
 
 
-def _low_rank(layer: str, parts: Mapping[str, Tensor], peft: "Peft", key: str, name: str) -> LowRank:
+def _low_rank(layer: str, parts: Mapping[str, Tensor], peft: Peft, key: str, name: str) -> LowRank:
     absent = [part for part in ("up", "down") if part not in parts]
     if absent:
         raise ValueError(f"{name} is not complete: {layer} has no {absent[0]} matrix; download it again")
@@ -201,51 +201,22 @@ def _low_rank(layer: str, parts: Mapping[str, Tensor], peft: "Peft", key: str, n
             f"the two matrices of {layer} in {name} do not fit each other: {list(parts['up'].shape)} and {list(parts['down'].shape)};"
             " download it again"
         )
-    if not (up.isfinite().all() and down.isfinite().all()):
-        raise ValueError(f"{layer} in {name} is not finite: its training went wrong, or the file is broken; download it again")
-    alpha = float(parts["alpha"]) if "alpha" in parts else peft.alpha(key)
+    sound_weights({f"{layer}.up": up, f"{layer}.down": down}, name)
+    alpha = _alpha(parts["alpha"], layer, name) if "alpha" in parts else peft.alpha(key)
     return LowRank(up, down, 1.0 if alpha is None else alpha / peft.divisor(len(down)))
+
+
+def _alpha(alpha: Tensor, layer: str, name: str) -> float:
+    """One number, which some trainers keep as a whole one."""
+    found = float(alpha) if alpha.numel() == 1 and not alpha.is_complex() else math.nan
+    if not abs(found) < MOST_ALPHA:
+        raise ValueError(f"{name} is broken: the alpha of {layer} is {found}, and such files have one number; download it again")
+    return found
 
 
 def _matrix(weight: Tensor) -> Tensor:
     """A linear layer kept as a 1x1 convolution is a matrix, and anything else stays as it is."""
     return weight.flatten(1) if weight.ndim > 2 and weight.shape[2:].numel() == 1 else weight
-
-
-@dataclass(frozen=True)
-class Peft:
-    """What PEFT's settings in a file's metadata say about scale; nothing, for files without.
-
-    Attributes:
-        lora_alpha: of every layer that ``patterns`` does not name.
-        patterns: (the end of a layer's path, its alpha).
-        by_root: whether alpha is divided by the root of the rank.
-    """
-
-    lora_alpha: float | None = None
-    patterns: tuple[tuple[re.Pattern[str], float], ...] = ()
-    by_root: bool = False
-
-    def alpha(self, key: str) -> float | None:
-        """Of the layer that ``key`` belongs to."""
-        layer = re.sub(r"^unet\.|\.lora_.*$", "", key)
-        return next((alpha for pattern, alpha in self.patterns if pattern.match(layer)), self.lora_alpha)
-
-    def divisor(self, rank: int) -> float:
-        return math.sqrt(rank) if self.by_root else rank
-
-
-def _peft(metadata: Mapping[str, str], name: str) -> Peft:
-    try:
-        settings = {key.removeprefix("unet."): value for key, value in json.loads(metadata.get(PEFT_METADATA, "{}")).items()}
-        alphas = settings.get("alpha_pattern") or {}
-        patterns = tuple((re.compile(rf"(.*\.)?({pattern})$"), float(alpha)) for pattern, alpha in alphas.items())
-        alpha = settings.get("lora_alpha")
-        return Peft(None if alpha is None else float(alpha), patterns, bool(settings.get("use_rslora")))
-    except (ValueError, TypeError, AttributeError, re.error) as error:
-        raise ValueError(
-            f"the metadata {PEFT_METADATA!r} of {name} is not what diffusers writes ({error}): save the LoRA again with diffusers"
-        ) from error
 
 
 def fitting(lora: MotionLora, shapes: Mapping[str, tuple[int, ...]], name: str) -> MotionLora:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..temporal.positions import sinusoid
+from .sound import shape_of, sound_weights
 
 TOLERANCE = 0.01  # bfloat16 rounds 1 by at most 0.004
 
@@ -18,14 +19,15 @@ def table_length(tables: Mapping[str, Tensor], name: str) -> int | None:
     """How many frames the tables of a file are for; None if there are none.
 
     Raises:
-        ValueError: the tables differ in length, or are not the sinusoid.
+        ValueError: the tables differ in length, are not sound, or are not the sinusoid.
     """
     if not tables:
         return None
-    shapes = {tuple(table.shape[:-1]) for table in tables.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-        raise ValueError(f"the position tables in {name} have different shapes {sorted(shapes)}: the file is broken")
-    length = next(iter(shapes))[1]
+    lengths = sorted({shape_of(tables, key, 3, name)[:2] for key in tables})
+    if len(lengths) != 1 or lengths[0][0] != 1:
+        raise ValueError(f"the position tables in {name} have different shapes {lengths}: the file is broken; download it again")
+    length = lengths[0][1]
+    sound_weights(tables, name)
     for key, table in tables.items():
         expected = sinusoid(torch.arange(length), table.shape[-1])
         if not torch.allclose(table[0].float(), expected, atol=TOLERANCE):

@@ -5,7 +5,6 @@ They are Stable Diffusion's inpainting U-Net, whose weights keep their diffusers
 and temporal layers beside them. Here the first become the U-Net that everything in this pack works on, the second an ``InsideModel``.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from torch import Tensor, nn
 
 from ..nets.unet import Attention, UNet, UNetConfig
 from ..temporal.inside import InsideModel
-from .files import check_weights, kind, read_state
+from .files import kind, read_state
+from .schema import ENTRIES, json_object, made, shown
+from .sound import check_weights, count_of, shape_of
 
 GROUPS = 32  # of every norm, in all of these files
 FOLDER = re.compile(r"(^|[/\\])unet[/\\]diffusion_pytorch_model[^/\\]*$")  # where in a diffusers folder the U-Net is
@@ -168,44 +169,35 @@ def _config(path: Path, state: Mapping[str, Tensor]) -> UNetConfig:
     Raises:
         ValueError: weights that say it are missing, or the description is broken.
     """
-    levels = 1 + max((int(match[1]) for key in state if (match := re.match(r"down_blocks\.(\d+)\.resnets\.", key))), default=-1)
     counted = {(int(m[1]), int(m[2])) for key in state if (m := re.match(r"down_blocks\.(\d+)\.resnets\.(\d+)\.", key))}
-    needed = ("conv_in.spatial_conv.weight", "conv_out.spatial_conv.weight")
-    missing = [key for key in needed if key not in state]
-    if missing or not levels:
-        raise ValueError(f"{path.name} is not complete: {(missing or ['down_blocks.0'])[0]} is missing; download it again")
+    levels = count_of((level for level, _ in counted), "down_blocks", path.name)
+    base, channels = shape_of(state, "conv_in.spatial_conv.weight", 4, path.name)[:2]
+    if not 0 < levels <= ENTRIES:
+        raise ValueError(f"{path.name} has {levels} levels: U-Nets have 1 to {ENTRIES}; download it again")
     per_level = [sum(level == where for where, _ in counted) for level in range(levels)]
     if len(set(per_level)) > 1:
         raise ValueError(
             f"{path.name} is not complete: its levels have {', '.join(map(str, per_level))} residual blocks; download it again"
         )
-    wide = [_rows(state, f"down_blocks.{level}.resnets.0.conv1.spatial_conv.weight", path) for level in range(levels)]
-    base = _rows(state, "conv_in.spatial_conv.weight", path)
+    first = "down_blocks.{}.resnets.0.conv1.spatial_conv.weight"
+    wide = [shape_of(state, first.format(level), 4, path.name)[0] for level in range(levels)]
     attends = [any(key.startswith(f"down_blocks.{level}.attentions.") for key in state) for level in range(levels)]
-    context = next((value.shape[1] for key, value in state.items() if key.endswith("attn2.to_k.weight")), None)
+    words = next((key for key in state if key.endswith("attn2.to_k.weight")), None)
     blocks = per_level[0]
-    try:
-        return UNetConfig(
-            in_channels=state["conv_in.spatial_conv.weight"].shape[1],
-            out_channels=_rows(state, "conv_out.spatial_conv.weight", path),
-            model_channels=base,
-            channel_mult=tuple(width // base for width in wide),
-            num_res_blocks=(blocks,) * levels,
-            transformer_depth=tuple(int(attend) for attend in attends for _ in range(blocks)),
-            transformer_depth_output=tuple(int(attend) for attend in attends for _ in range(blocks + 1)),
-            transformer_depth_middle=1,
-            num_heads=_heads(path),
-            context_dim=context,
-            groups=GROUPS,
-        )
-    except ValueError as error:
-        raise ValueError(f"{path.name} cannot be built: {error}") from error
-
-
-def _rows(state: Mapping[str, Tensor], key: str, path: Path) -> int:
-    if key not in state:
-        raise ValueError(f"{path.name} is not complete: {key} is missing; download it again")
-    return state[key].shape[0]
+    facts = {
+        "in_channels": channels,
+        "out_channels": shape_of(state, "conv_out.spatial_conv.weight", 4, path.name)[0],
+        "model_channels": base,
+        "channel_mult": [width // base for width in wide],
+        "num_res_blocks": [blocks] * levels,
+        "transformer_depth": [int(attend) for attend in attends for _ in range(blocks)],
+        "transformer_depth_output": [int(attend) for attend in attends for _ in range(blocks + 1)],
+        "transformer_depth_middle": 1,
+        "num_heads": _heads(path),
+        "context_dim": words and shape_of(state, words, 2, path.name)[1],
+        "groups": GROUPS,
+    }
+    return made(UNetConfig, facts, path.name)
 
 
 def _heads(path: Path) -> int:
@@ -214,11 +206,12 @@ def _heads(path: Path) -> int:
     if not described.is_file():
         return HEADS
     try:
-        heads = json.loads(described.read_text(encoding="utf-8")).get("attention_head_dim", HEADS)
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+        text = described.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{described} cannot be read ({error}): download it again") from error
-    if not isinstance(heads, int) or heads < 1:
+    heads = json_object(text, str(described)).get("attention_head_dim", HEADS)
+    if type(heads) is not int or heads < 1:
         raise ValueError(
-            f"attention_head_dim is {heads!r} in {described}: pseudo-3-D U-Nets have one number of heads, such as {HEADS}"
+            f"attention_head_dim is {shown(heads)} in {described}: pseudo-3-D U-Nets have one number of heads, such as {HEADS}"
         )
     return heads

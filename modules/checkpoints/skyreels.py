@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..temporal.skyreels import SLOW
-from .files import check_weights, read_state
+from .files import read_state
+from .sound import check_weights, shape_of
 
 FPS = re.compile(r"(?:^|\.)(fps_(?:embedding|projection)\..+)$")
 DIFFUSERS = (("net.0.proj.", "0."), ("net.2.", "2."))
@@ -31,7 +32,7 @@ def read_fps(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path.name} has no frame-rate embedding: only the 1.3B models of SkyReels-V2 have one; choose none as fps_file"
         )
-    check_weights(found, _shapes(found["fps_embedding.weight"].shape[-1]), path.name)
+    check_weights(found, _shapes(shape_of(found, "fps_embedding.weight", 2, path.name)[1]), path.name)
     return found
 
 

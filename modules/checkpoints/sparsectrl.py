@@ -9,6 +9,7 @@ in their metadata how they are built.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,41 +20,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..control.sparsectrl import SparseConfig, SparseControl
-from ..nets.unet import UNetConfig
 from ..temporal.config import TemporalConfig
 from ..temporal.slots import BlockedUNet, is_attention
 from .export import motion_state
-from .files import SPARSECTRL, check_weights, kind, read_state
+from .files import SPARSECTRL, kind, read_state
 from .formats import FORMATS, POSITIONS, canonical_state
 from .positions import table_length
+from .schema import ENTRIES, json_object, made, shown
+from .sound import check_weights, count_of, shape_of
+from .sparse_names import DOWN, released, renamed
 
 LATENT, PIXELS = 4, 3  # channels of a condition
 TRAINED, MOST = 16, 32  # frames of the clips it was trained on; times it knows where its file has no table
 HEADS = 8  # of every attention of SD1.5
+MOST_FRAMES = 65536
+ATTENTION = re.compile(r"\.attention_blocks\.(\d+)\.")
+STEM = re.compile(r"^condition\.blocks\.(\d+)\.weight$")
+TRANSFORMER = re.compile(r"^input_blocks\.(\d+)\.1\.transformer_blocks\.(\d+)\.")
 OWN = "LongTake"  # the layout of encoders for this pack's video models
 ABOUT, SHOWN = "longtake_sparse_control", "pictures"  # in metadata: how such an encoder is built; what it is shown
 RGB, SCRIBBLE, DEPTH = "rgb", "scribble", "depth"
 PICTURES = {RGB: "latents of colour pictures", SCRIBBLE: "pixels of scribbles", DEPTH: "pixels of depth maps"}
-
-RESIDUAL = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
-PLAIN = {
-    "conv_in.": "input_blocks.0.0.",
-    "time_embedding.linear_1.": "time_embed.0.",
-    "time_embedding.linear_2.": "time_embed.2.",
-    "controlnet_cond_embedding.": "condition.",
-    "controlnet_mid_block.": "middle_block_out.",
-    "controlnet_down_blocks.": "zero_convs.",
-}
-DOWN = re.compile(r"^down_blocks\.(\d+)\.(resnets|attentions|downsamplers)\.(\d+)\.(.+)$")
-MID = re.compile(r"^mid_block\.(resnets\.\d+|attentions\.\d+)\.(.+)$")
 
 
 @dataclass(frozen=True)
@@ -114,18 +101,18 @@ def load_sparse_control(path: Path, pictures: str = "") -> SparseControlFile:
     }
     config = _config(weights, blocks, path.name)
     _check(weights, config, path.name)
-    shown = _pictures(config, pictures, path.name, metadata.get(SHOWN, ""))
-    return SparseControlFile(path.name, layout.name, config, weights, shown, table_length(tables, path.name) or MOST)
+    takes = _pictures(config, pictures, path.name, metadata.get(SHOWN, ""))
+    return SparseControlFile(path.name, layout.name, config, weights, takes, table_length(tables, path.name) or MOST)
 
 
 def _own(name: str, state: Mapping[str, Tensor], metadata: Mapping[str, str], pictures: str) -> SparseControlFile:
     """An encoder of this pack's own."""
-    try:
-        about = json.loads(metadata[ABOUT])
-        unet, temporal = UNetConfig(**about.pop("unet")), TemporalConfig(**about.pop("temporal"))
-        frames, config = about.pop("frames"), SparseConfig(unet, temporal=temporal, **{**about, "stem": tuple(about["stem"])})
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{name} was made by a later version of this pack, or is damaged ({error}): update the pack") from error
+    where = f"the description of {name}"
+    about = json_object(metadata[ABOUT], where)
+    frames = about.pop("frames", None)
+    if type(frames) is not int or not 0 < frames <= MOST_FRAMES:
+        raise ValueError(f"{where} is broken: its clips have {shown(frames)} frames; download the file again")
+    config = made(SparseConfig, about, where)
     _check(state, config, name)
     return SparseControlFile(name, OWN, config, state, _pictures(config, pictures, name, metadata.get(SHOWN, "")), frames, frames)
 
@@ -136,79 +123,47 @@ def _check(weights: Mapping[str, Tensor], config: SparseConfig, name: str) -> No
     check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, name)
 
 
-def renamed(key: str, blocks: int) -> str:
-    """One key of an image layer, from diffusers' spelling to ours; ``blocks`` are the residual blocks of a level.
-
-    >>> renamed("down_blocks.1.resnets.0.conv1.weight", 2)
-    'input_blocks.4.0.in_layers.2.weight'
-    >>> renamed("mid_block.attentions.0.proj_in.bias", 2)
-    'middle_block.1.proj_in.bias'
-    """
-    down, middle = DOWN.match(key), MID.match(key)
-    if down:
-        level, what, place, rest = int(down[1]), down[2], int(down[3]), down[4]
-        if what == "downsamplers":
-            return f"input_blocks.{(level + 1) * (blocks + 1)}.0.{rest.replace('conv.', 'op.', 1)}"
-        block = 1 + level * (blocks + 1) + place
-        return f"input_blocks.{block}.0.{_inner(rest)}" if what == "resnets" else f"input_blocks.{block}.1.{rest}"
-    if middle and middle[1] in MIDDLE:
-        return f"middle_block.{MIDDLE[middle[1]]}.{_inner(middle[2]) if middle[1].startswith('resnets') else middle[2]}"
-    return next((ours + key.removeprefix(theirs) for theirs, ours in PLAIN.items() if key.startswith(theirs)), key)
-
-
-def _inner(rest: str) -> str:
-    name, _, last = rest.rpartition(".")
-    return f"{RESIDUAL.get(name, name)}.{last}"
-
-
 def _config(weights: Mapping[str, Tensor], blocks: int, name: str) -> SparseConfig:
     """The architecture that the shapes tell of; what they tell wrongly ``check_weights`` finds."""
-
-    def shape(key: str) -> tuple[int, ...]:
-        if key not in weights:
-            raise ValueError(f"{name} is not complete: {key} is missing; download it again")
-        return tuple(weights[key].shape)
-
-    width = shape("input_blocks.0.0.weight")[0]
-    levels = []
-    while f"input_blocks.{1 + len(levels) * (blocks + 1)}.0.in_layers.2.weight" in weights:
-        levels.append(shape(f"input_blocks.{1 + len(levels) * (blocks + 1)}.0.in_layers.2.weight")[0])
-    depth = [
-        len({key.split(".")[3] for key in weights if key.startswith(f"input_blocks.{1 + level * (blocks + 1) + place}.1.trans")})
-        for level in range(len(levels))
-        for place in range(blocks)
-    ]
-    context = next((value.shape[1] for key, value in weights.items() if key.endswith("attn2.to_k.weight")), 0)
-    attentions = 1 + max(
-        (int(match[1]) for match in map(re.compile(r"\.attention_blocks\.(\d+)\.").search, weights) if match), default=0
-    )
-    if len(shape("middle_block.1.proj_in.weight")) != 4 or width % 32 or not levels:
+    width, entering = shape_of(weights, "input_blocks.0.0.weight", 4, name)[:2]
+    firsts = [f"input_blocks.{1 + level * (blocks + 1)}.0.in_layers.2.weight" for level in range(ENTRIES)]
+    levels = [shape_of(weights, key, 4, name)[0] for key in firsts if key in weights]
+    if "middle_block.1.proj_in.weight" not in weights:
+        raise ValueError(f"{name} is not complete: 1 weight is missing (middle_block.1.proj_in.weight); download it again")
+    if weights["middle_block.1.proj_in.weight"].ndim != 4 or width % 32 or not levels or blocks > ENTRIES:
         raise ValueError(f"{name} is for a base model whose attention layers this pack does not know: use one for SD1.5")
+    transformers = {(int(match[1]), match[2]) for match in map(TRANSFORMER.match, weights) if match}
+    depth = Counter(block for block, _ in transformers)
+    context = next((key for key in weights if key.endswith("attn2.to_k.weight")), None)
     channels, stem = _condition(weights, name)
-    unet = UNetConfig(
-        in_channels=shape("input_blocks.0.0.weight")[1],
-        model_channels=width,
-        channel_mult=tuple(level // width for level in levels),
-        num_res_blocks=(blocks,) * len(levels),
-        transformer_depth=tuple(depth),
-        transformer_depth_output=(0,) * (len(levels) * (blocks + 1)),
-        num_heads=HEADS,
-        context_dim=context,
-    )
-    return SparseConfig(unet, channels, stem, temporal=TemporalConfig(attentions=attentions), masked=_masked(weights, channels))
+    unet = {
+        "in_channels": entering,
+        "model_channels": width,
+        "channel_mult": [level // width for level in levels],
+        "num_res_blocks": [blocks] * len(levels),
+        "transformer_depth": [depth[1 + level * (blocks + 1) + place] for level in range(len(levels)) for place in range(blocks)],
+        "transformer_depth_output": [0] * (len(levels) * (blocks + 1)),
+        "num_heads": HEADS,
+        "context_dim": context and shape_of(weights, context, 2, name)[1],
+    }
+    attentions = count_of((int(match[1]) for match in map(ATTENTION.search, weights) if match), "attention", name)
+    temporal = {"attentions": max(attentions, 1)}
+    facts = {"unet": unet, "condition": channels, "stem": stem, "temporal": temporal, "masked": _masked(weights, channels)}
+    return made(SparseConfig, facts, name)
 
 
 def _condition(weights: Mapping[str, Tensor], name: str) -> tuple[int, tuple[int, ...]]:
     """(channels of the condition, widths of the stem)."""
-    latents, pixels = weights.get("condition.weight"), weights.get("condition.conv_in.weight")
-    first, channels = (latents, LATENT) if latents is not None else (pixels, PIXELS)
-    if first is None or first.shape[1] not in (channels, channels + 1):
-        found = "nothing that takes a condition" if first is None else f"a condition of {first.shape[1]} channels"
-        raise ValueError(f"{name} has {found}: 4 of a latent or 3 of a picture are known, each with a mask or without")
-    if latents is not None:
+    latents = "condition.weight" in weights
+    key, channels = ("condition.weight", LATENT) if latents else ("condition.conv_in.weight", PIXELS)
+    if key not in weights or weights[key].ndim != 4 or weights[key].shape[1] not in (channels, channels + 1):
+        found = f"a condition of the shape {list(weights[key].shape)}" if key in weights else "nothing that takes a condition"
+        raise ValueError(f"{name} has {found}: 4 channels of a latent or 3 of a picture are known, each with a mask or without")
+    if latents:
         return LATENT, ()
-    count = 1 + max((int(key.split(".")[2]) for key in weights if re.match(r"condition\.blocks\.\d+\.weight$", key)), default=-1)
-    return PIXELS, (first.shape[0], *(weights[f"condition.blocks.{place}.weight"].shape[0] for place in range(1, count, 2)))
+    count = count_of((int(match[1]) for match in map(STEM.match, weights) if match), "condition.blocks", name)
+    widths = (shape_of(weights, f"condition.blocks.{place}.weight", 4, name)[0] for place in range(1, count, 2))
+    return PIXELS, (weights[key].shape[0], *widths)
 
 
 def _masked(weights: Mapping[str, Tensor], channels: int) -> bool:
@@ -308,28 +263,3 @@ def released_by(sparse: SparseConfig, state: Mapping[str, Tensor]) -> dict[str, 
     return {
         key.removeprefix("motion.") if key.startswith("motion.") else released(key, blocks): value for key, value in state.items()
     }
-
-
-def released(key: str, blocks: int) -> str:
-    """The inverse of ``renamed``.
-
-    >>> released("input_blocks.4.0.in_layers.2.weight", 2), released("input_blocks.3.0.op.bias", 2)
-    ('down_blocks.1.resnets.0.conv1.weight', 'down_blocks.0.downsamplers.0.conv.bias')
-    """
-    match = re.match(r"^input_blocks\.(\d+)\.(\d)\.(.+)$", key)
-    if match and match[1] != "0":
-        level, place = divmod(int(match[1]) - 1, blocks + 1)
-        if place == blocks:
-            return f"down_blocks.{level}.downsamplers.0.{match[3].replace('op.', 'conv.', 1)}"
-        what = "attentions" if match[2] == "1" else "resnets"
-        return f"down_blocks.{level}.{what}.{place}.{match[3] if what == 'attentions' else _outer(match[3])}"
-    match = re.match(r"^middle_block\.(\d)\.(.+)$", key)
-    if match:
-        theirs = next(theirs for theirs, ours in MIDDLE.items() if ours == match[1])
-        return f"mid_block.{theirs}.{match[2] if theirs.startswith('attentions') else _outer(match[2])}"
-    return next((theirs + key.removeprefix(ours) for theirs, ours in PLAIN.items() if key.startswith(ours)), key)
-
-
-def _outer(rest: str) -> str:
-    name, _, last = rest.rpartition(".")
-    return f"{next((theirs for theirs, ours in RESIDUAL.items() if ours == name), name)}.{last}"

@@ -5,130 +5,27 @@ safetensors with the U-Net under ``model.diffusion_model.`` (as in any Stable Di
 what it was trained on. The weights may be stored in half precision; they are read as float32.
 """
 
-import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from einops import rearrange
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..nets.unet import LATER as UNET_LATER
 from ..nets.unet import UNet, UNetConfig
-from ..noise.levels import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule
+from ..noise.levels import PREDICTIONS, NoiseSchedule
 from ..noise.seeded import broadcast
-from ..temporal.config import LATER, TemporalConfig
-from ..temporal.kinds import class_of
 from ..temporal.motion import MotionModel
 from ..temporal.slots import fill, widths
+from .files import kind, read_state
+from .sound import check_weights
+from .video_info import VideoModelInfo
 
-VERSION = (
-    3  # 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules, 2 nothing of what is NEWEST
-)
-NEWEST = {"hints": False, "latent_scale": 1.0}  # what version 3 knows
 UNET, TEMPORAL = "model.diffusion_model.", "temporal."
-
-
-@dataclass(frozen=True)
-class VideoModelInfo:
-    """What a video model file says about itself; everything a host needs beside the weights."""
-
-    unet: UNetConfig
-    temporal: TemporalConfig
-    slots: tuple[str, ...]  # which slots hold temporal modules
-    prediction: str = "v"  # a name in noise.PREDICTIONS
-    noise_schedule: str = "cosine"  # a name in noise.NOISE_SCHEDULES
-    patch: int = 1  # a pixel-space model's latent is the picture folded into patches of this side; 0: latents of a VAE
-    frames: int = 16  # trained clip length
-    size: tuple[int, int] = (32, 32)  # trained height and width of the picture
-    labels: tuple[str, ...] = ()  # words of the label vector, in order
-    trained: Mapping[str, Any] = field(default_factory=dict)  # free: data, command, seed, steps
-    hints: bool = False  # the U-Net takes a mask and the latents of keyframes beside the noisy ones, as inpainting checkpoints do
-    latent_scale: float = 1.0  # what a VAE's latents are multiplied with before the model sees them
-
-    def __post_init__(self) -> None:
-        for name, table in (("prediction", PREDICTIONS), ("noise_schedule", NOISE_SCHEDULES)):
-            if getattr(self, name) not in table:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: this pack knows {', '.join(table)}")
-        class_of(self.temporal)
-        if len(self.labels) != (self.unet.label_channels or 0):
-            raise ValueError(
-                f"{len(self.labels)} labels are named and the U-Net takes {self.unet.label_channels or 0}: they must agree"
-            )
-        if not 0 < self.latent_scale < math.inf:
-            raise ValueError(f"latent_scale is {self.latent_scale}: it must be a number above 0")
-        wanted = self.latent_channels + (self.latent_channels + 1 if self.hints else 0)
-        if self.unet.in_channels != wanted:
-            raise ValueError(
-                f"the U-Net takes {self.unet.in_channels} channels and gives {self.latent_channels}: a video model"
-                f" {'with' if self.hints else 'without'} hints takes {wanted}"
-            )
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of a latent; the U-Net may take more beside it."""
-        return self.unet.out_channels
-
-    def json(self) -> str:
-        """The description as text. A later version is written only where it takes one to read it."""
-        unet, temporal = self.unet.facts(), self.temporal.facts()
-        version = 2 if LATER.keys() & temporal.keys() or UNET_LATER.keys() & unet.keys() else 1
-        facts = {**asdict(self), "unet": unet, "temporal": temporal}
-        for name, usual in NEWEST.items():
-            if facts[name] == usual:
-                facts.pop(name)
-            else:
-                version = VERSION
-        return json.dumps({"version": version, **facts}, sort_keys=True)
-
-    @classmethod
-    def parse(cls, text: str) -> "VideoModelInfo":
-        """Read what ``json`` wrote.
-
-        Raises:
-            ValueError: the text is of a later version of this pack, or broken.
-        """
-        try:
-            values = json.loads(text)
-            version = values.pop("version")
-            if version > VERSION:
-                raise ValueError(
-                    f"written by a later version of this pack (format {version}, this one reads {VERSION}): update it"
-                )
-            unet, temporal = UNetConfig(**values.pop("unet")), TemporalConfig(**values.pop("temporal"))
-            sequences = {name: tuple(values.pop(name)) for name in ("slots", "size", "labels")}
-            return cls(unet, temporal, **sequences, **values)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"the description of the video model is broken: {error!r}") from error
-
-    def label_vector(self, prompt: str) -> Tensor:
-        """The label vector of a prompt: words of ``labels``, ``word:weight`` for other than 1, anything between as separator.
-
-        Returns:
-            y: ``l``; all zeros for an empty prompt, which is what the model was shown for "anything".
-
-        Raises:
-            ValueError: a word is not one of the labels.
-        """
-        y = torch.zeros(len(self.labels))
-        for item in prompt.replace(",", " ").lower().split():
-            word, _, weight = item.partition(":")
-            if word not in self.labels:
-                raise ValueError(f"the model does not know the word {word!r}: it knows {', '.join(self.labels) or 'no words'}")
-            try:
-                value = float(weight) if weight else 1.0
-            except ValueError:
-                value = math.nan
-            if not math.isfinite(value):
-                raise ValueError(f"the weight in {item!r} is not a number: write it as {word}:0.5")
-            y[self.labels.index(word)] = value
-        return y
 
 
 @dataclass(frozen=True)
@@ -181,41 +78,22 @@ def load_video_model(path: Path) -> VideoModel:
     Raises:
         ValueError: there is no such file, it is cut short or no safetensors, or it holds something else. One sentence each.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("longtake")
-            if text is None:
-                raise ValueError(
-                    f"{path.name} is no LongTake video model (its metadata has no 'longtake' entry); "
-                    f"first keys: {list(file.keys())[:3]}"
-                )
-            info = VideoModelInfo.parse(text)
-            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  not a dict
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} cannot be read: it is cut short or no safetensors file ({error})") from error
-    model = VideoModel(
-        info,
-        {key.removeprefix(UNET): value for key, value in state.items() if key.startswith(UNET)},
-        {key.removeprefix(TEMPORAL): value for key, value in state.items() if key.startswith(TEMPORAL)},
-    )
-    _check_complete(model, path.name)
-    return model
-
-
-def _check_complete(model: VideoModel, name: str) -> None:
+    state, metadata = read_state(path)
+    if "longtake" not in metadata:
+        what = kind(state, metadata)
+        said = f"it is {what}" if what else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
+        raise ValueError(f"{path.name} is no LongTake video model: {said}; use one that Train Video Model made")
+    info = VideoModelInfo.parse(metadata["longtake"])
     with torch.device("meta"):
-        networks = new_networks(model.info)
-    for network, state in zip(networks, (model.unet, model.temporal), strict=True):
-        wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-        given = {key: tuple(value.shape) for key, value in state.items()}
-        wrong = sorted(key for key in wanted if given.get(key) != wanted[key]) + sorted(set(given) - set(wanted))
-        if wrong:
-            raise ValueError(
-                f"{name} does not fit its own description: "
-                f"{len(wrong)} weights are missing, extra or of another shape, first {wrong[0]}"
-            )
+        networks = new_networks(info)
+    wanted = [
+        {prefix + key: tuple(value.shape) for key, value in network.state_dict().items()}
+        for prefix, network in zip((UNET, TEMPORAL), networks, strict=True)
+    ]
+    check_weights(state, wanted[0] | wanted[1], path.name)
+    parts = zip((UNET, TEMPORAL), wanted, strict=True)
+    unet, temporal = ({key.removeprefix(prefix): state[key].float() for key in part} for prefix, part in parts)
+    return VideoModel(info, unet, temporal)
 
 
 def clean_prediction(

@@ -206,7 +206,10 @@ def without(fragment):
 
 BAD = {
     "an image model": (lambda: without("temporal"), "is no pseudo-3-D U-Net of make-a-stable-diffusion-video or TempoFunk"),
-    "no conv_in": (lambda: without("conv_in"), "is not complete: conv_in.spatial_conv.weight is missing; download it again"),
+    "no conv_in": (
+        lambda: without("conv_in"),
+        "is not complete: 1 weight is missing (conv_in.spatial_conv.weight); download it again",
+    ),
     "a hole": (lambda: without("mid_block.attentions.0.proj_in"), "is not complete: 2 weights are missing"),
     "a temporal hole": (lambda: without("conv_out.temporal_conv.bias"), "is not complete: 1 weight is missing"),
     "one too many": (lambda: file_state() | {"down_blocks.0.attentions.0.more.weight": torch.zeros(1)}, "1 weight is unknown"),
@@ -216,7 +219,7 @@ BAD = {
     ),
     "an odd width": (
         lambda: file_state() | {"conv_in.spatial_conv.weight": torch.zeros(24, 9, 3, 3)},
-        "cannot be built: a level is 24 channels wide",
+        "contradicts itself: a level is 24 channels wide",
     ),
 }
 
