@@ -116,7 +116,9 @@ class Resampler(nn.Module):
     def __init__(self, shape: PromptShape, ops: Any = nn, attention: Attention = F.scaled_dot_product_attention):
         super().__init__()
         width = shape.hidden
-        self.latents = nn.Parameter(torch.randn(1, shape.tokens, width) / width**0.5)
+        self.latents = nn.Parameter(torch.empty(1, shape.tokens, width))
+        if not self.latents.is_meta:  # torch takes seconds to learn how to draw numbers that are not there
+            self.latents.data = torch.randn(1, shape.tokens, width) / width**0.5
         self.proj_in = ops.Linear(shape.clip, width)
         self.layers = nn.ModuleList(
             [

@@ -96,6 +96,8 @@ def random3d(width: int = 24) -> Features:
 def torchscript(path: Path, *, clips: bool, size: int, low: float, high: float, scores: bool = False) -> Features:
     """A network that the user supplies as TorchScript, such as the I3D of FVD or the Inception of FID.
 
+    TorchScript is a program, of which no check can tell what it does: it is the one kind of file here that runs.
+
     Where its ``forward`` has a switch ``return_features``, that is set; not so for class scores, of which inception scores are made.
 
     Raises:

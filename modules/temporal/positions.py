@@ -87,7 +87,9 @@ class Shaw(nn.Module):
     def __init__(self, channels: int, heads: int, reach: int = 32):
         super().__init__()
         self.reach = reach
-        self.relative = nn.Parameter(torch.randn(2 * reach + 1, channels // heads) * 0.02)
+        self.relative = nn.Parameter(torch.empty(2 * reach + 1, channels // heads))
+        if not self.relative.is_meta:  # torch takes seconds to learn how to draw numbers that are not there
+            self.relative.data = torch.randn(2 * reach + 1, channels // heads) * 0.02
 
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
         """``x``: ``b f c`` as it is, whatever ``positions``: ``f``. Returns ``b f c``."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 MIDDLE = "mid_block.motion_modules.0"
 
+MOST = 64  # levels of a U-Net, and modules of a level
+
 # base model -> widths of its levels, finest first
 BASES: dict[str, tuple[int, ...]] = {"SD1.5": (320, 640, 1280, 1280), "SDXL": (320, 640, 1280)}
 
@@ -30,13 +32,18 @@ def in_order(slots: Iterable[str], name: str) -> list[str]:
     """The slots of a file named ``name``: the middle, the way down, the way up.
 
     Raises:
-        ValueError: there are none, or there is a hole in their numbering. Names the first that is missing.
+        ValueError: there are none, or more than any U-Net has, or there is a hole in their numbering. Names the first that is missing.
     """
     found = set(slots)
     if not found:
         raise ValueError(f"{name} is not complete: not one of its motion modules is there; download it again")
     places = [(side, int(level), int(index)) for side, level, _, index in (slot.split(".") for slot in found - {MIDDLE})]
     count = 1 + max((level for _, level, _ in places), default=-1)
+    most = max((index for *_, index in places), default=0)
+    if max(count, most) > MOST:  # before anything goes through them
+        raise ValueError(
+            f"{name} is damaged: it numbers a motion module {max(count - 1, most)}, and U-Nets have fewer; download it again"
+        )
     expected = [MIDDLE] if MIDDLE in found else []
     for wanted in ("down_blocks", "up_blocks"):
         per_level = 1 + max((index for side, _, index in places if side == wanted), default=0)

@@ -199,6 +199,7 @@ class LongTakeVideoMetrics(LongTakeNode):
                     options=[PROXY, *host.files("feature_networks")],
                     default=PROXY,
                     tooltip="TorchScript network of models/longtake_metrics whose features are compared: I3D for FVD, Inception for FID."
+                    " TorchScript is a program, and it runs here: take it from people you trust, as you would any program."
                     " The proxy is an untrained network: its distances compare with nothing published.",
                 ),
                 io.Combo.Input(

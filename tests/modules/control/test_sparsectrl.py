@@ -178,7 +178,11 @@ BAD = {
     "a ControlNet": (without(sparse_state(), "motion_modules"), "", "it is a ControlNet, for Load ControlNet Model"),
     "something": (image_encoder_state(), "", "is no SparseCtrl encoder: its first keys are body.0"),
     "a hole": (without(sparse_state(), "resnets.1.conv1"), "", "is not complete: .* missing"),
-    "no first layer": (without(sparse_state(), "conv_in"), "", r"is not complete: 1 weight is missing \(input_blocks.0.0.weight\)"),
+    "no first layer": (
+        without(sparse_state(), "conv_in"),
+        "",
+        r"is not complete: 1 weight is missing \(input_blocks.0.0.weight\)",
+    ),
     "a strange key": (sparse_state() | {"class_embedding.weight": torch.zeros(3)}, "", "unknown or of another shape .class_emb"),
     "nan": (sparse_state() | {"conv_in.bias": torch.full((32,), torch.nan)}, "", "not made of finite"),
     "7 channels": (
