@@ -300,15 +300,15 @@ def module_slips() -> list[Slip]:
         slip("an empty file", b"", "cannot be read: it is cut short or no safetensors file .*download it again"),
         slip("an empty .ckpt", b"", "cannot be read: it is cut short or no PyTorch file; download it again", "ckpt"),
         slip("a web page", PAGE, "cannot be read: it is cut short or no safetensors file .*download it again"),
-        slip("a web page as .ckpt", PAGE, "damaged or holds Python objects .*: use a safetensors file", "ckpt"),
+        slip("a web page as .ckpt", PAGE, "cannot be read: it is cut short or no PyTorch file; download it again", "ckpt"),
         slip("a Git LFS pointer", POINTER, "cannot be read: it is cut short or no safetensors file .*download it again"),
-        slip("a Git LFS pointer as .ckpt", POINTER, "damaged or holds Python objects .*: use a safetensors file", "ckpt"),
+        slip("a Git LFS pointer as .ckpt", POINTER, "cannot be read: it is cut short or no PyTorch file; download it again", "ckpt"),
         cut("a file cut short", "safetensors", 0.7),
         cut("a .ckpt cut short", "ckpt", 0.7),
         slip(
             "a .ckpt with code in it",
             lambda: {"state_dict": motion_state(), "config": Hostile()},
-            "Python objects beside its weights, which could run code and are not loaded: use a safetensors file",
+            "Python objects beside its weights .*, which could run code or fill the memory and are not loaded: use a safetensors file",
             "ckpt",
         ),
         slip(
@@ -342,7 +342,7 @@ def module_slips() -> list[Slip]:
         slip(
             "whole numbers for weights",
             lambda: {key: value if key.endswith(".pe") else value.to(torch.int8) for key, value in motion_state().items()},
-            "is broken: 10 weights are not made of finite floating-point numbers .*; use the file as its authors released it",
+            "is broken: 260 weights are not made of finite floating-point numbers .*; use the file as its authors released it",
         ),
         Slip(
             "a video model of this pack",
@@ -395,7 +395,7 @@ def lora_file_slips() -> list[Slip]:
         ),
         slip("LoRA slot: a checkpoint", named("model.diffusion_model.out.0.weight"), "is no LoRA: it is a whole checkpoint"),
         slip("LoRA slot: a ControlNet", named("control_model.input_blocks.0.0.weight"), "is no LoRA: it is a ControlNet"),
-        slip("LoRA slot: text renamed", b"zoom in, please", "use a safetensors file", "ckpt"),
+        slip("LoRA slot: text renamed", b"zoom in, please", "cut short or no PyTorch file; download it again", "ckpt"),
         slip("LoRA slot: an empty file", b"", "cannot be read"),
         slip("LoRA: half of a pair", lambda: less(".down."), "is not complete: .* has no down matrix; download it again"),
         slip(
