@@ -302,7 +302,9 @@ def module_slips() -> list[Slip]:
         slip("a web page", PAGE, "cannot be read: it is cut short or no safetensors file .*download it again"),
         slip("a web page as .ckpt", PAGE, "cannot be read: it is cut short or no PyTorch file; download it again", "ckpt"),
         slip("a Git LFS pointer", POINTER, "cannot be read: it is cut short or no safetensors file .*download it again"),
-        slip("a Git LFS pointer as .ckpt", POINTER, "cannot be read: it is cut short or no PyTorch file; download it again", "ckpt"),
+        slip(
+            "a Git LFS pointer as .ckpt", POINTER, "cannot be read: it is cut short or no PyTorch file; download it again", "ckpt"
+        ),
         cut("a file cut short", "safetensors", 0.7),
         cut("a .ckpt cut short", "ckpt", 0.7),
         slip(
