@@ -13,7 +13,6 @@ With ``--set`` one more row is made: ``--set label=false sink_frames=4 lag=2 his
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -32,6 +31,7 @@ from torch import Tensor
 
 from modules.checkpoints.video_model import VideoModel, clean_prediction, fold, load_video_model, unfold
 from modules.data.shapes import Clips, clips
+from modules.disk.atomic import replacing
 from modules.guidance.branches import read_branches
 from modules.guidance.history import HistoryGuidance
 from modules.measure.shapes_metrics import quality
@@ -249,9 +249,8 @@ def changed(pairs: list[str]) -> Setting:
 
 def keep(path: Path, about: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
     """Write the results, under a temporary name first."""
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial_file.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-    partial_file.replace(path)
+    with replacing(path) as partial_file:
+        partial_file.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 
 def main() -> None:

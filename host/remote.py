@@ -1,7 +1,6 @@
 """Run a workflow on a ComfyUI server that is already running, through its HTTP interface."""
 
 import json
-import os
 import time
 import urllib.error
 import urllib.parse
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..modules.disk.atomic import replacing
 from .errors import NodeError, WorkflowError
 
 PAUSE = 0.5  # seconds between questions
@@ -113,17 +113,12 @@ class Server:
         data = self.ask(
             "/view?" + urllib.parse.urlencode({key: record.get(key, "") for key in ("filename", "subfolder", "type")})
         )
-        wanted.parent.mkdir(parents=True, exist_ok=True)
         path, copy = wanted, 1
         while path.exists():
             copy += 1
             path = wanted.with_name(f"{wanted.stem}({copy}){wanted.suffix}")
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with replacing(path) as partial:
             partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
 

@@ -10,9 +10,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from ...modules.disk.atomic import whole_files
 from .schema import ComfyNode, FolderType
 from .session import check_interrupt, input_directory, output_directory, temp_directory
-from .writing import next_name, numbered, whole_files
+from .writing import next_name, numbered
 
 
 class SavedResult(dict[str, str]):

@@ -1,34 +1,9 @@
-"""Writing files so that a user never sees half of one, and numbering them as ComfyUI does."""
+"""Numbering files as ComfyUI does."""
 
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-
-@contextmanager
-def whole_files() -> Iterator[Callable[[Path], Path]]:
-    """Give every final path a temporary one beside it; they get their names together at the end, or all vanish.
-
-    >>> with whole_files() as draft:  # doctest: +SKIP
-    ...     draft(Path("a.png")).write_bytes(b"...")
-    """
-    drafts: dict[Path, Path] = {}
-
-    def draft(path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drafts[path] = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        return drafts[path]
-
-    try:
-        yield draft
-        for path, partial in drafts.items():
-            partial.replace(path)
-    finally:
-        for partial in drafts.values():
-            partial.unlink(missing_ok=True)
 
 
 def _fill_in(prefix: str, width: int, height: int) -> str:

@@ -5,16 +5,16 @@ without a converter. Everything is safetensors, written under another name and r
 """
 
 import json
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..disk.atomic import replacing
+from ..disk.tensor_file import save_tensors
 from ..temporal.positions import sinusoid
 from ..temporal.slot_names import MIDDLE, levels
 from .motion_lora import LowRank
@@ -134,29 +134,17 @@ def save(
     """Write tensors as one file; there is never half of it under ``path``.
 
     Raises:
-        ValueError: it cannot be written, such as on a full disk.
+        NotWritten: it cannot be written, such as on a full disk.
     """
-    tensors = {key: value.detach().to("cpu", dtype or value.dtype).contiguous().clone() for key, value in state.items()}
-    _whole(path, lambda partial: save_file(tensors, partial, dict(metadata or {}) or None))
+    save_tensors(path, state, metadata, dtype)
 
 
 def save_diffusers_adapter(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     """Write a folder that ``MotionAdapter.from_pretrained`` opens: ``state`` in diffusers' layout, and its configuration."""
     save(folder / "diffusion_pytorch_model.safetensors", state, {"format": "pt"})
     text = json.dumps(config, indent=2) + "\n"
-    _whole(folder / "config.json", lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error}): make room or choose another folder") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _diffusers(key: str) -> str:

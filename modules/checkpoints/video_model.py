@@ -5,7 +5,6 @@ safetensors with the U-Net under ``model.diffusion_model.`` (as in any Stable Di
 what it was trained on. The weights may be stored in half precision; they are read as float32.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any, NoReturn
 
 import torch
 from einops import rearrange
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..disk.tensor_file import save_tensors
 from ..nets.unet import UNet, UNetConfig
 from ..noise.levels import PREDICTIONS, NoiseSchedule
 from ..noise.seeded import broadcast
@@ -50,14 +49,7 @@ class VideoModel:
         """Write the file under a temporary name, then rename it: there is never half a file under ``path``."""
         state = {UNET + key: value for key, value in self.unet.items()}
         state |= {TEMPORAL + key: value for key, value in self.temporal.items()}
-        state = {key: value.detach().to("cpu", dtype or value.dtype).contiguous() for key, value in state.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            save_file(state, partial, metadata={"longtake": self.info.json()})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_tensors(path, state, {"longtake": self.info.json()}, dtype)
 
 
 def new_networks(

@@ -8,19 +8,16 @@ no half of one under a name that is looked for. What cannot be read all the same
 import contextlib
 import hashlib
 import json
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..disk.file_names import check_writable
+from ..disk.state import load_sealed, save_sealed
 from .clips import ClipDataset, Take
 
 ABOUT = "longtake_cache"
@@ -86,7 +83,7 @@ class TensorCache:
             raise ValueError(
                 f"the {strange[0]} came out with numbers that are not finite: run the model that makes them in float32"
             )
-        self._write(key, made)
+        save_sealed(self._path(key), ABOUT, [self.maker, key], made)
         return made
 
     def holds(self, key: str) -> bool:
@@ -107,26 +104,13 @@ class TensorCache:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
-                if about == [self.maker, key]:
-                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
-        except (SafetensorError, OSError):
+            entry = load_sealed(path, ABOUT, "cache entry")
+            if entry.about == [self.maker, key]:
+                return entry.tensors
+        except ValueError:
             pass  # made anew, as one that says it is another's
         self.damaged += 1
         return None
-
-    def _write(self, key: str, made: Tensors) -> None:
-        path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}.partial")
-        try:
-            save_file(made, partial, metadata={ABOUT: json.dumps([self.maker, key])})
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .atomic import whole_files
 from .file_names import check_name
-from .take_file import replacing
 
 FORMATS = ("png", "webp", "mp4")
 Mp4 = Callable[[Tensor, float], bytes]  # frames ``f h w c`` in 0..1 and their rate -> a whole file
@@ -54,17 +54,13 @@ class FrameFiles:
 
     def write(self, first: int, pictures: Tensor) -> None:
         """Write frames from number ``first`` on: ``pictures``: ``f h w c`` in 0..1."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.format == "mp4":
-            assert self.mp4 is not None
-            self._write(self.path(first), self.mp4(pictures, self.fps))
-            return
-        for number, picture in enumerate(pictures, start=first):
-            self._write(self.path(number), encoded(picture, self.format))
-
-    def _write(self, path: Path, content: bytes) -> None:
-        with replacing(path) as partial:
-            partial.write_bytes(content)
+        with whole_files() as draft:
+            if self.format == "mp4":
+                assert self.mp4 is not None
+                draft(self.path(first)).write_bytes(self.mp4(pictures, self.fps))
+                return
+            for number, picture in enumerate(pictures, start=first):
+                draft(self.path(number)).write_bytes(encoded(picture, self.format))
 
     def missing(self, written: int, batch: int) -> int | None:
         """The first of the frames below ``written`` that has no file; None if all have."""

@@ -9,12 +9,13 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+
+from .atomic import append, replacing
 
 Record = dict[str, float]
 
@@ -111,14 +112,12 @@ def add(path: Path, record: Mapping[str, Any]) -> None:
     """Write one more line. ``record`` must have a step; numbers that JSON has no word for are written as null.
 
     Raises:
-        ValueError: it has no step.
+        ValueError: it has no step, or cannot be written.
     """
     if "step" not in record:
         raise ValueError(f"a line of the log needs its step: this one has {', '.join(record) or 'nothing'}")
     line = json.dumps({key: _plain(value) for key, value in record.items()}) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)  # one write: a line is there or, at the very end of the file, cut short
+    append(path, line)
 
 
 def _plain(value: Any) -> Any:
@@ -136,12 +135,8 @@ def cut(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def column(records: Sequence[Record], name: str) -> tuple[list[float], list[float]]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..sampling.endless import Endless
 from ..sampling.job import State, Step
+from .atomic import NotWritten
 from .frame_files import FrameFiles
 from .take_file import Saved, differences, load
 
@@ -69,7 +70,7 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave a state, unless it is the disk that failed."""
-        if self.kept is not None and self.kept is not self.state and not isinstance(error, OSError):
+        if self.kept is not None and self.kept is not self.state and not isinstance(error, NotWritten):
             self._save()
 
     def watch(self, step: Step) -> Tensor | None:
@@ -117,7 +118,6 @@ class Recorder:
 
     def _save(self) -> None:
         with self._kept("the state of the take"):
-            self.files.folder.mkdir(parents=True, exist_ok=True)
             self.state.save(self.files.state)
         self.kept = self.state
 
@@ -125,11 +125,8 @@ class Recorder:
     def _kept(self, what: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise OSError(
-                f"{what} cannot be written to {self.files.folder} ({error.strerror or error}): what was written before is kept; make room"
-                " and queue again with resume on"
-            ) from error
+        except NotWritten as error:
+            raise NotWritten(f"{what}: {error}, with resume on", error.full) from error
 
     def _go_on(self) -> None:
         name = f"the take {self.files.prefix} in {self.files.folder}"

@@ -1,18 +1,14 @@
-"""The file that an interrupted take goes on from: where it is, as one safetensors file that is always whole."""
+"""The state that an interrupted take goes on from."""
 
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ..sampling.job import State
+from .state import load_state, save_state
 
 KEY = "longtake_take"  # in the metadata
 MEMORY = "memory/"
@@ -37,13 +33,11 @@ class Saved:
     run: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write it; what was there before stays until this is whole."""
+        """Write it; what was there before stays until this is whole, and beside it then."""
         tensors = {"x": self.now.x, "ids": self.now.ids, "recent": self.recent}
         tensors |= {MEMORY + name: tensor for name, tensor in self.now.memory.items()}
         about = {"row": self.now.row, "finished": self.finished, "written": self.written, "run": self.run}
-        whole = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {KEY: json.dumps(about)})
-        with replacing(path) as partial:
-            partial.write_bytes(whole)
+        save_state(path, KEY, about, tensors)
 
 
 def load(path: Path) -> Saved:
@@ -52,30 +46,11 @@ def load(path: Path) -> Saved:
     Raises:
         ValueError: it is none.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} cannot be read: it is cut short or no safetensors file ({error}): turn resume off"
-        ) from error
-    if about is None:
-        raise ValueError(f"{path.name} is not the state of a take: choose another folder or prefix, or turn resume off")
+    state = load_state(path, KEY, "state of a take")
+    about, tensors = state.about, state.tensors
     memory = {name.removeprefix(MEMORY): tensor for name, tensor in tensors.items() if name.startswith(MEMORY)}
     now = State(about["row"], tensors["ids"], tensors["x"], memory)
     return Saved(now, tensors["recent"], about["finished"], about["written"], about["run"])
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; what is written there gets the final name at the end, or vanishes."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,15 +1,14 @@
-"""Checkpoints of a training run: one safetensors file, written under another name and renamed, with a JSON text beside the tensors."""
+"""Checkpoints of a training run: states (``disk/state.py``) that say which run they are of."""
 
-import glob
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from ..disk.atomic import leftovers
+from ..disk.state import load_state, mend, save_state
 
 MARK = "longtake_run"
 
@@ -23,28 +22,14 @@ def write(path: Path, about: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
         state: tensors of any shape and place.
 
     Raises:
-        ValueError: the file cannot be written, such as on a full disk.
+        NotWritten: the file cannot be written, such as on a full disk.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={MARK: json.dumps(about, sort_keys=True)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        kept = "the checkpoint before it stands" if path.exists() else "there is none before it"
-        raise ValueError(
-            f"the checkpoint {path} cannot be written ({error}); {kept}: make room or choose another folder"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    save_state(path, MARK, about, state)
 
 
 def tidy(path: Path) -> None:
     """Take away what a process that was killed while it wrote this checkpoint has left; no other run may be writing it."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    for partial in leftovers(path):
         partial.unlink(missing_ok=True)
 
 
@@ -54,12 +39,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: the file is broken, or something else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(MARK, "null"))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read: it is cut short or no safetensors file ({error})") from error
+    state = load_state(path, MARK, "training checkpoint")
+    about = state.about
     if not isinstance(about, dict) or "settings" not in about:
         raise ValueError(f"{path.name} is no training checkpoint: give another name, or the checkpoint of this run")
     if "task" not in about:
@@ -67,7 +48,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path.name} was written by an earlier trainer of this pack, which this one cannot go on with: give this run another name,"
             " and the earlier run's finished model as its start, if there is one"
         )
-    return about, state
+    if state.note:
+        mend(path)
+    return about, state.tensors
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

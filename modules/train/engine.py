@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..disk.state import has_state
 from . import checkpoint
 from .settings import OPTIMIZERS, PRECISIONS, RunSettings
 
@@ -155,7 +156,7 @@ class Run:
         self.slowed = 1.0  # factor on the learning rate that a monitor has set
         if path is not None and rank() == 0:
             checkpoint.tidy(path)
-        if path is not None and path.exists():
+        if path is not None and has_state(path):
             self._resume(path)
 
     @property

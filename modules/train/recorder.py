@@ -7,7 +7,6 @@ broken run wrote there beyond its checkpoint is written once more.
 import csv
 import importlib
 import io
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..disk import log
+from ..disk.atomic import append, replacing
 
 COLUMNS = ("step", "loss", "grad_norm", "lr", "seconds", "entropy", "lowest_entropy", "max_logit")
 
@@ -48,7 +48,7 @@ class JsonLines:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """See ``Recorder``."""
-        _written(self.path, lambda: log.add(self.path, record))
+        log.add(self.path, record)
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
         """A line has no room for it: ``image``: ``h w c``."""
@@ -63,19 +63,12 @@ class Csv:
         if self.path.is_file():
             rows = list(csv.reader(io.StringIO(self.path.read_text(encoding="utf-8"))))[1:]
             kept += [tuple(row) for row in rows if len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= done]
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        _written(self.path, lambda: partial.write_text(_rows(kept), encoding="utf-8", newline=""))
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            partial.write_text(_rows(kept), encoding="utf-8", newline="")
 
     def add(self, record: Mapping[str, Any]) -> None:
         """See ``Recorder``."""
-        line = _rows([tuple(record.get(name, "") for name in COLUMNS)])
-
-        def write() -> None:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
-                file.write(line)
-
-        _written(self.path, write)
+        append(self.path, _rows([tuple(record.get(name, "") for name in COLUMNS)]))
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
         """A line has no room for it: ``image``: ``h w c``."""
@@ -119,15 +112,3 @@ def _rows(rows: list[tuple[Any, ...]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _written(path: Path, write: Callable[[], Any]) -> None:
-    """Write, or say in one sentence why not.
-
-    Raises:
-        ValueError: it cannot be written, such as on a full disk.
-    """
-    try:
-        write()
-    except OSError as error:
-        raise ValueError(f"the log {path} cannot be written ({error}): make room or choose another folder") from error

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..disk.take_file import replacing
+from ..disk.atomic import replacing
 from ..noise.levels import NoiseSchedule
 from ..noise.seeded import frame_noise
 from .denoising import Batch, Network, without_conditions

@@ -21,6 +21,7 @@ from ..checkpoints.export import adapter_config, save, save_diffusers_adapter
 from ..checkpoints.motion import MotionModule
 from ..data.cache import EncodedClips, weights_key
 from ..disk.file_names import check_name, check_writable
+from ..disk.state import state_before
 from ..draw.pictures import curves, smoothed
 from ..temporal.motion import MotionModel
 from .attention_watch import AttentionWatch, WatchSettings
@@ -71,7 +72,8 @@ class Files:
 
     def forget(self) -> None:
         """Leave nothing that a run would go on from; it cuts its log by itself."""
-        self.checkpoint.unlink(missing_ok=True)
+        for path in (self.checkpoint, state_before(self.checkpoint)):
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -505,7 +505,9 @@ def test_a_full_disk_leaves_the_state_whole(model, writes, known, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match=r"cannot be written to .*No space left on device.*make room and queue again"):
+        with pytest.raises(
+            ValueError, match=r"cannot be written \(No space left on device\).*make room and try again, with resume on"
+        ):
             stream(model, **given)
     folder = host.output_directory() / "endless_take"
     assert not [path for path in folder.iterdir() if path.suffix == ".partial"], "nothing half-written stays"

@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import schema as io
 from .. import ui
 from ..session import check_interrupt, input_directory
-from ..writing import next_name, numbered, whole_files
+from ..writing import next_name, numbered
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 

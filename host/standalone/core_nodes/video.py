@@ -5,11 +5,12 @@ from fractions import Fraction
 
 from torch import Tensor
 
+from ....modules.disk.atomic import whole_files
 from ...mp4 import mp4
 from .. import schema as io
 from .. import ui
 from ..session import Progress, check_interrupt
-from ..writing import next_name, numbered, whole_files
+from ..writing import next_name, numbered
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 from clip_files import caption, grey_frames, write_sequence
-from pack.modules.data import cache as cache_file
 from pack.modules.data.cache import EncodedClips, TensorCache, weights_key
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.find import find_clips
 from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
+from pack.modules.disk import atomic
 from pack.modules.disk.file_names import check_writable
-from safetensors.torch import save_file
 
 SMALL = ClipSettings(frames=3, stride=2, width=32, height=24, multiple=8, variants=2)
 
@@ -145,14 +144,13 @@ def killed_while_writing(folder):
     if child:
         return os.waitpid(child, 0)[1]
 
-    def half(tensors, path, metadata):
-        save_file(tensors, path, metadata)
+    def half(path):
         with path.open("rb+") as file:
             file.truncate(path.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
     try:
-        cache_file.save_file = half
+        atomic.file_to_disk = half
         TensorCache(folder, "vae").get("key", lambda: {"latents": torch.ones(4, 8)})
     finally:
         os._exit(0)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pack
 import pytest
 import torch
+from full_disk import largest_file
 from pack.modules.checkpoints.video_model import load_video_model
 from pack.modules.data import shapes
 from pack.modules.measure.shapes_metrics import quality, recognise
@@ -147,13 +147,11 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path):
     run.save()
     before = path.read_bytes()
     next(steps)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises(ValueError, match="run.safetensors cannot be written.*the checkpoint before it stands: make room"):
-            run.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        largest_file(len(before) // 2),
+        pytest.raises(ValueError, match="run.safetensors cannot be written.*what was there before is kept: make room"),
+    ):
+        run.save()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     assert run_of(path=path).done == 1
