@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .atomic import whole_files
 from .file_names import check_name
+from .state import state_before
 
 FORMATS = ("png", "webp", "mp4")
 Mp4 = Callable[[Tensor, float], bytes]  # frames ``f h w c`` in 0..1 and their rate -> a whole file
@@ -75,7 +76,7 @@ class FrameFiles:
 
     def clear(self) -> None:
         """Remove an earlier take with this name."""
-        for path in (*self.all(), self.state):
+        for path in (*self.all(), self.state, state_before(self.state)):
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:

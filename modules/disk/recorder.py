@@ -16,6 +16,7 @@ from ..sampling.endless import Endless
 from ..sampling.job import State, Step
 from .atomic import NotWritten
 from .frame_files import FrameFiles
+from .state import has_state
 from .take_file import Saved, differences, load
 
 Decode = Callable[[Tensor], Tensor]  # latents ``f ...`` -> pictures ``f h w c`` in 0..1
@@ -130,7 +131,7 @@ class Recorder:
 
     def _go_on(self) -> None:
         name = f"the take {self.files.prefix} in {self.files.folder}"
-        if not self.files.state.exists():
+        if not has_state(self.files.state):
             if self.files.all():
                 raise ValueError(f"{name} has frames and no state to go on from: {ANEW}")
             return

@@ -94,12 +94,14 @@ def load_sealed(path: Path, mark: str, what: str) -> State:
     metadata, tensors = load_tensors(path)
     if mark not in metadata:
         raise ValueError(f"{path.name} is no {what}: give another name")
+    if SUMS not in metadata:
+        raise Damaged(f"{path.name} has no checksums: it is damaged, or another program or an earlier version wrote it")
     try:
         whole, table = json.loads(metadata[SUMS])
         same = zlib.crc32(metadata[mark].encode()) == whole
         wrong = [name for name in {**table, **tensors} if name not in tensors or table.get(name) != _sum(tensors[name])]
         about = json.loads(metadata[mark])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise Damaged(f"{path.name} is damaged: what it says of itself cannot be read") from error
     if not same or wrong:
         raise Damaged(f"{path.name} is damaged: {wrong[0] if wrong else 'its description'} is not what was written")

@@ -43,11 +43,6 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     about = state.about
     if not isinstance(about, dict) or "settings" not in about:
         raise ValueError(f"{path.name} is no training checkpoint: give another name, or the checkpoint of this run")
-    if "task" not in about:
-        raise ValueError(
-            f"{path.name} was written by an earlier trainer of this pack, which this one cannot go on with: give this run another name,"
-            " and the earlier run's finished model as its start, if there is one"
-        )
     if state.note:
         mend(path)
     return about, state.tensors

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pack.host import errors
-from pack.host.standalone import core_nodes, folders, models, sampling, schema, session, ui, writing
+from pack.host.standalone import core_nodes, folders, models, sampling, schema, session, ui
 from pack.host.standalone import schema as io
 from pack.host.standalone.executor import Executor, without_classes
 from pack.modules.checkpoints.video_model import clean_prediction, new_networks
@@ -425,17 +425,6 @@ def test_files_of_a_kind(tmp_path, monkeypatch):
         folders.file("video_models", "other.safetensors")
     with pytest.raises(ValueError, match="'sounds'"):
         folders.files("sounds")
-
-
-def test_whole_files_come_together_or_not_at_all(tmp_path):
-    with pytest.raises(KeyError), writing.whole_files() as draft:
-        draft(tmp_path / "a").write_text("a")
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
-    with writing.whole_files() as draft:
-        draft(tmp_path / "a").write_text("a")
-        assert not (tmp_path / "a").exists()
-    assert (tmp_path / "a").read_text() == "a"
 
 
 def test_schemas_refuse_an_id_twice():

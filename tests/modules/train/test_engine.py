@@ -10,8 +10,9 @@ from pathlib import Path
 import pack
 import pytest
 import torch
+from full_disk import largest_file
 from lines import SHORT, Line
-from pack.modules.train import checkpoint
+from pack.modules.disk.state import state_before
 from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.settings import DECAYS, OPTIMIZERS, RunSettings
 from sparing import sparing
@@ -99,23 +100,15 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
     assert all(torch.isfinite(value).all() for value in kept.weights().values())
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path):
     path = tmp_path / "run.safetensors"
     run = Run(Line(), SHORT, path)
     steps = train(run, every=2)
     next(steps), next(steps)
     before = path.read_bytes()
-    real = checkpoint.save_file
-
-    def full(tensors, name, metadata):
-        Path(name).write_bytes(b"half a file")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(ValueError, match="No space left on device.*the checkpoint before it stands"):
+    with largest_file(len(before) // 2), pytest.raises(ValueError, match="what was there before is kept: make room"):
         list(steps)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    monkeypatch.setattr(checkpoint, "save_file", real)
     assert Run(Line(), SHORT, path).done == 2
 
 
@@ -132,7 +125,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         pytest.skip("mounting a small file system is not allowed here")
     try:
         path = disk / "run.safetensors"
-        with pytest.raises(ValueError, match="No space left on device.*the checkpoint before it stands"):
+        with pytest.raises(ValueError, match="No space left on device.*what was there before is kept"):
             list(train(Run(Line(128), SHORT, path), every=2))
         assert list(disk.iterdir()) == [path] and Run(Line(128), SHORT, path).done == 2
         subprocess.run([mount, "-o", f"remount,size={4 * room}", disk], check=True)
@@ -154,11 +147,19 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, change):
     Run(Line(), replace(SHORT, micro=2), path)
 
 
-def test_a_broken_checkpoint_is_refused(tmp_path):
+def test_a_broken_checkpoint_is_not_the_last_one(tmp_path):
+    """The one before it is gone on from, to the same weights; where that is broken too, it is said."""
     path = tmp_path / "run.safetensors"
-    finished(path=path)
+    run = Run(Line(), SHORT, path)
+    list(train(run, every=4))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match="cut short"):
+    again = Run(Line(), SHORT, path)
+    assert again.done == 4
+    list(train(again, every=4))
+    assert same(run.weights(), again.weights())
+    for broken in (path, state_before(path)):
+        broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(ValueError, match="^run.safetensors cannot be read: it is cut short"):
         Run(Line(), SHORT, path)
 
 
