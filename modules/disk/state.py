@@ -20,7 +20,7 @@ SUMS = "longtake_sums"  # in the metadata: the description's checksum, and type,
 
 
 @dataclass(frozen=True)
-class State:
+class Sealed:
     """What a file of states holds.
 
     Attributes:
@@ -79,7 +79,7 @@ def save_sealed(path: Path, mark: str, about: Any, tensors: Mapping[str, Tensor]
     save_tensors(path, held, _metadata(mark, about, held))
 
 
-def load_sealed(path: Path, mark: str, what: str) -> State:
+def load_sealed(path: Path, mark: str, what: str) -> Sealed:
     """What ``save_sealed`` wrote, every bit of it.
 
     Args:
@@ -105,7 +105,7 @@ def load_sealed(path: Path, mark: str, what: str) -> State:
         raise Damaged(f"{path.name} is damaged: what it says of itself cannot be read") from error
     if not same or wrong:
         raise Damaged(f"{path.name} is damaged: {wrong[0] if wrong else 'its description'} is not what was written")
-    return State(about, tensors)
+    return Sealed(about, tensors)
 
 
 def state_before(path: Path) -> Path:
@@ -135,7 +135,7 @@ def save_state(path: Path, mark: str, about: Any, tensors: Mapping[str, Tensor])
         _write(path, held, metadata)
 
 
-def load_state(path: Path, mark: str, what: str) -> State:
+def load_state(path: Path, mark: str, what: str) -> Sealed:
     """The last state, or the one before where the last one is damaged or a kill came before it had its name; see ``load_sealed``.
 
     Raises:

@@ -614,7 +614,8 @@ def test_frames_that_were_lost_are_said(model):
     (Path(folder) / "frame_00009.png").unlink()
     with pytest.raises(ValueError, match="lacks frame_00009.png, which was there: put it back"):
         stream(model)
-    (Path(folder) / "frame.state.safetensors").unlink()
+    for name in STATES:
+        (Path(folder) / name).unlink()
     with pytest.raises(ValueError, match="has frames and no state to go on from"):
         stream(model)
     stream(model, resume=False)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
+from ....modules.disk.atomic import whole_files
 from .. import schema as io
 from .. import ui
 from ..session import check_interrupt, input_directory

@@ -9,7 +9,7 @@ from pack.modules.disk import state as file
 from pack.modules.disk.atomic import NotWritten
 from pack.modules.disk.state import (
     SUMS,
-    State,
+    Sealed,
     has_state,
     load_sealed,
     load_state,
@@ -198,7 +198,7 @@ def test_a_full_disk_takes_the_room_of_the_state_before_the_last(tmp_path, monke
 
 
 def test_shapes_are_compared_not_broadcast():
-    state = State({}, {"a": torch.zeros(1), "b": torch.zeros(2, 3)})
+    state = Sealed({}, {"a": torch.zeros(1), "b": torch.zeros(2, 3)})
     state.check_shapes({"b": torch.ones(2, 3)}, "s")
     with pytest.raises(ValueError, match="s holds a as float32 1 and float32 4 is needed: it is the state of something else"):
         state.check_shapes({"a": torch.zeros(4)}, "s")
