@@ -54,7 +54,7 @@ class Sealed:
 
 
 def kind(tensor: Tensor) -> str:
-    """Type and shape of a tensor, ``r ...``, in words.
+    """Type and shape of a tensor, in words: ``tensor``: ``...``.
 
     >>> import torch
     >>> kind(torch.zeros(2, 3))

@@ -79,7 +79,7 @@ def write_tensors(
 
 
 def raw(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor in main memory, ``r ...``, in the order of its elements."""
+    """The bytes of a tensor in main memory, in the order of its elements: ``tensor``: ``...``."""
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
