@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...modules.sampling.model_view import Denoise, View
-from .options import CLIPS, IDS, NAMES, TIMES
+from .options import CLIP, CLIPS, IDS, NAMES, TIMES, Clip
 
 ROUNDING = 1e-4  # ComfyUI resizes masks
 
@@ -20,6 +20,7 @@ class Layout:
     def __init__(self, shape: torch.Size):
         self.video = len(shape) == 5
         self.batch, self.frames = (shape[0], shape[2]) if self.video else (1, shape[0])
+        self.clip = Clip(self.frames, *shape[-2:])
 
     @classmethod
     def of(cls, latent: Tensor) -> "Layout":
@@ -59,8 +60,8 @@ def denoiser(predict: Callable[..., Tensor], layout: Layout, options: dict[str, 
     """
 
     def denoise(view: View) -> Tensor:
-        ids = view.ids.repeat(view.clips)
-        told = {IDS: ids, CLIPS: view.clips, NAMES: view.names} | ({} if view.times is None else {TIMES: view.times})
+        told = {CLIP: layout.clip, IDS: view.ids, CLIPS: view.clips, NAMES: view.names}
+        told |= {} if view.times is None else {TIMES: view.times}
         transformer = {**options.get("transformer_options", {}), **told}
         x, sigma = layout.hosts(view.x, view.clips), layout.sigmas(view.sigma.to(view.x), view.clips)
         return layout.variants(predict(x, sigma, {**options, "transformer_options": transformer}, seed), view.clips)

@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...modules.temporal.frames import Frames
 from ...modules.temporal.memory import Call, MemoryPlan, choose, estimate
-from .held import Held, Sampling, held_by, unet_of, windows_of
+from .attached import Attached, MotionSampling, attached_to, unet_of, windows_of
 
 PLAN = "longtake_memory"  # in transformer_options: the plan of the sampling under way
 GUIDED = 2  # conditions per step where nothing is known of them: guidance has a positive and a negative one
@@ -38,7 +38,7 @@ def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = No
         ValueError: the model is no U-Net of Stable Diffusion's family.
     """
     free = int(free_bytes(model) * KEPT)
-    held = held_by(model)
+    motions = attached_to(model)
     frames, channels, height, width = shape
     frames = int(min(frames, getattr(model.model_options.get("context_handler"), "context_length", math.inf)))
     call = Call(
@@ -47,15 +47,15 @@ def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = No
         element=comfy.model_management.dtype_size(model.model.manual_cast_dtype or model.model.get_dtype()),
         channels=channels,
         context=_context(model, conds),
-        windows=_widest(model, held, frames),
-        heads=held[0].model.config.heads,
+        windows=_widest(model, motions, frames),
+        heads=motions[0].model.config.heads,
         controlled=any("control" in cond for cond in _all(conds)),
-        clip_norms=any(item.traits.clip_norms for item in held),
+        clip_norms=any(item.about.clip_norms for item in motions),
         device=model.load_device.type,
     )
-    if any(item.model.inside for item in held):  # all frames go through each layer together
+    if any(item.model.inside for item in motions):  # all frames go through each layer together
         return estimate(unet_of(model), (), call)
-    return choose(unet_of(model), {name for item in held for name in item.model.names}, call, free)
+    return choose(unet_of(model), {name for item in motions for name in item.model.names}, call, free)
 
 
 def memory_text(model: ModelPatcher, latent: Mapping[str, Any]) -> str:
@@ -65,7 +65,7 @@ def memory_text(model: ModelPatcher, latent: Mapping[str, Any]) -> str:
         model: as it goes into the sampler.
         latent: ComfyUI's LATENT; ``samples`` is ``f c h w``.
     """
-    if not held_by(model):
+    if not attached_to(model):
         return "memory: the model has no motion module, so ComfyUI plans it"
     return f"memory: {plan_for(model, latent['samples'].shape).text()}"
 
@@ -129,10 +129,10 @@ def _context(model: ModelPatcher, conds: Conds | None) -> int:
     return max(map(math.prod, texts), default=77 * width if isinstance(width, int) else 0)
 
 
-def _widest(model: ModelPatcher, held: Sequence[Held], count: int) -> Frames | None:
+def _widest(model: ModelPatcher, motions: Sequence[Attached], count: int) -> Frames | None:
     """What the motion model sees whose windows hold the most, or None without windows."""
     mode, plan = windows_of(model) or ("whole", None)
     if plan is None or mode == "whole":
         return None
-    seen = [Sampling(plan).frames(0, item, torch.arange(count), 0) for item in held]
+    seen = [MotionSampling(plan).frames(0, item, torch.arange(count), 0) for item in motions]
     return max(seen, key=lambda frames: sum(group.index.numel() for group in frames.groups))

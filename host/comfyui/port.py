@@ -13,10 +13,10 @@ from .attach.noise import add_clip_noise, add_freeinit
 from .attach.pseudo3d import pseudo3d_model
 from .attach.skyreels import apply_skyreels
 from .attach.video import vae, video_info, video_model
+from .attached import motion_models, unet_of
 from .control.keyed_control import apply_keyed_control
 from .control.sparsectrl import apply_sparse_control, sparse_control
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
-from .held import motion_models, unet_of
 from .interpolation import interpolated
 from .layout import in_model_numbers
 from .memory import device, memory_text

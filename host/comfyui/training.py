@@ -30,10 +30,11 @@ from ...modules.train.native import frames_of, frozen, per_frame
 from ...modules.train.settings import PRECISIONS
 from .attach.image_prompt import given, see
 from .attach.model_sampling import with_schedule
-from .attach.motion import MODELS, over_the_clip
+from .attach.motion import MODELS
+from .attach.motion_call import over_the_clip
 from .attach.motion_lora import SCHEDULED
 from .attach.video import video_info
-from .held import KEY, held_by, unet_of
+from .attached import KEY, attached_to, unet_of
 from .sampling.gradients import differentiable
 
 # ComfyUI's class for what a network predicts -> our name; the first that fits
@@ -79,7 +80,7 @@ def trainable(
             schedule=NoiseSchedule(normal(sampling.sigmas).detach().float().cpu()),
             prediction=prediction_of(model),
             device=model.load_device,
-            motions=tuple(plain_copy(model, item.model) for item in held_by(model)),
+            motions=tuple(plain_copy(model, item.model) for item in attached_to(model)),
             to_model=model.model.process_latent_in,
             to_vae=model.model.process_latent_out,
             facts={"base": described(model), "noise_schedule": noise_schedule},
@@ -149,7 +150,7 @@ def described(model: ModelPatcher) -> dict[str, Any]:
 def prepared(model: ModelPatcher, noise_schedule: str, precision: str) -> ModelPatcher:
     """A clone that computes in a precision, over other sigmas, without its motion models."""
     patched = model.clone()
-    if held_by(model):
+    if attached_to(model):
         patched.remove_injections(KEY)
         patched.remove_additional_models(KEY)
     if noise_schedule != MODELS:

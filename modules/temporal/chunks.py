@@ -23,7 +23,8 @@ class Chunks:
 
     Attributes:
         size: frames, or None for all.
-        conds: how many conditions lie one after the other in the batch axis, each with all frames.
+        conds: how many clips lie one after the other in the batch axis, each with all frames.
+        variants: how many of them belong to one condition.
         ids: absolute frame numbers of the call, for hooks of other packs; empty if unknown.
         recompute: whether a portion is computed again when gradients come back through it, so that only its input is kept.
         halved: called with the new size when memory ran out.
@@ -32,6 +33,7 @@ class Chunks:
     def __init__(self, halved: Callable[[int], None] = lambda size: None):
         self.size: int | None = None
         self.conds = 1
+        self.variants = 1
         self.ids: list[int] = []
         self.recompute = False
         self.halved = halved
@@ -87,9 +89,10 @@ class Chunks:
     def _options(self, options: dict[str, Any], part: slice, count: int) -> dict[str, Any]:
         """Transformer options that say which frames these are, for hooks inside attention layers."""
         sigmas = options.get("sigmas")
-        changed: dict[str, Any] = (
-            {AD_PARAMS: {**options.get(AD_PARAMS, {}), "sub_idxs": self.ids[part], "full_length": count}} if self.ids else {}
-        )
+        changed: dict[str, Any] = {}
+        if self.ids:
+            ids = self.ids[part] * self.variants
+            changed[AD_PARAMS] = {"full_length": count, **options.get(AD_PARAMS, {}), "sub_idxs": ids}
         if isinstance(sigmas, Tensor) and sigmas.ndim and len(sigmas) == count > 1:
             changed["sigmas"] = sigmas[part]
         if ROWS in options:

@@ -1,13 +1,12 @@
 """A native video model on both hosts."""
 
-import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.video_model import clean_prediction
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.sampling.job import Step
 from pack.modules.sampling.model_view import View
-from tiny import LABELS, video_model
+from tiny import LABELS
 
 FRAMES = 6
 
@@ -40,16 +39,6 @@ def standalone(video, x, sigma, y, ids=None):
     schedule = NoiseSchedule.named(video.info.noise_schedule)
     with torch.no_grad(), motion.during(motion.frames_for(ids)):
         return clean_prediction(unet, x, sigma, schedule, video.info.prediction, y=y.expand(len(x), -1))
-
-
-@pytest.fixture
-def video():
-    return video_model()
-
-
-@pytest.fixture
-def model(video):
-    return host.video_model(video)
 
 
 def ask(model, positive, *, x, sigma, cfg=1.0, negative=None):

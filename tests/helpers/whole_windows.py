@@ -2,24 +2,18 @@
 
 import inspect
 
-import pytest
 import torch
 from pack.modules.temporal.windows import WindowPlan
-from tiny_motion import UNET, image_model, randomized, text
+from tiny_motion import UNET, randomized, text
 
 FRAMES = 7
 PLAN = WindowPlan(length=4, overlap=2, fuse="pyramid")
 
 
 def whole(model, plan=PLAN):
-    from pack.host.comfyui.sampling.windows import whole_windows
+    from pack.host.comfyui.parts.windows import whole_windows
 
     return whole_windows(model, plan)
-
-
-@pytest.fixture
-def model():
-    return image_model()
 
 
 def drawn(*shape, seed=1):

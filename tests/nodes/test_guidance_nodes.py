@@ -228,7 +228,7 @@ def conditions():
 @pytest.mark.parametrize("way", ["plain", "chunks", "windows of the motion module", "windows of the whole model"])
 @pytest.mark.parametrize("hidden", sparing(["noise", "absent"], "absent"))
 def test_image_models_with_motion_give_the_same_together_and_one_by_one(animated, way, hidden, monkeypatch):
-    import pack.host.comfyui.motion_call as motion_call
+    import pack.host.comfyui.attach.motion_call as motion_call
     from pack.modules.temporal.windows import WindowPlan
 
     model = animated

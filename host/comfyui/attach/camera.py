@@ -1,30 +1,29 @@
 """A camera's path for the motion module of a MODEL: CameraCtrl's features, computed when a sampling first needs them.
 
-Poses hang on the motion module's own ModelPatcher. What is computed from them lives as long as a sampling, in its transformer options;
-a call is told of the frames that it is about, seen from the first of them, so windows of the whole model are clips of their own.
+Poses lie on the motion module's own ModelPatcher. What is computed from them lives as long as a sampling; a call is told of the frames
+that it is about, seen from the first of them, so windows of the whole model are clips of their own.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
-from torch import Tensor
 
 from ....modules.control.camera import CameraPath
 from ....modules.temporal.frames import Hint
 from ....modules.temporal.motion import MotionModel
-from ..held import KEY
-from ..options import call_options, frame_numbers
+from ..attached import KEY
+from .attachment import Attachment, CallInfo, Sampling, hang
 
-CAMERA = "longtake_camera"  # attachment, wrappers and transformer option
+CAMERA = "longtake_camera"  # the attachment, and that of a motion module's patcher
 MOST = 10.0  # a strength beyond this is a slip of the hand
 KEPT = 128  # frames whose features are kept for the next call; each takes 5 to 10 MB at 512x512
 
 
 @dataclass(frozen=True, eq=False)
-class Led:
+class CameraLead:
     """How a motion module follows a camera; an attachment of its patcher."""
 
     path: CameraPath
@@ -36,22 +35,19 @@ class Follower:
     """A motion model and its camera in one sampling, with what each clip's slots are told."""
 
     motion: MotionModel
-    led: Led
+    lead: CameraLead
     known: dict[tuple[Any, ...], dict[str, Hint]] = field(default_factory=dict)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Follower":
-        return self  # some versions copy model options deeply; this is one sampling's, whoever holds it
-
-    def hints(self, ids: Tensor, x: Tensor) -> dict[str, Hint]:
-        """For a call about the frames ``ids``: ``f``, on latents ``x``: ``n c h w``."""
-        key = tuple(ids.tolist()), *x.shape[-2:], x.device
+    def hints(self, info: CallInfo) -> dict[str, Hint]:
+        """What each slot is told in a call."""
+        key = tuple(info.ids.tolist()), info.area, info.ids.device
         if key not in self.known:
-            while self.known and sum(len(frames) for frames, *_ in self.known) + len(ids) > KEPT:
+            while self.known and sum(len(frames) for frames, *_ in self.known) + len(info.ids) > KEPT:
                 del self.known[next(iter(self.known))]
             camera = self.motion.camera
             assert camera is not None, "apply_camera has looked"
-            path = self.led.path.at(ids)
-            self.known[key] = camera.hints(path, *x.shape[-2:], strength=self.led.strength, device=x.device)
+            path = self.lead.path.at(info.ids.cpu())
+            self.known[key] = camera.hints(path, *info.area, strength=self.lead.strength, device=info.ids.device)
         return self.known[key]
 
 
@@ -71,33 +67,16 @@ def apply_camera(model: ModelPatcher, path: CameraPath, strength: float = 1.0) -
             f"strength is {strength}: it must lie between 0, no camera, and {MOST:g}; 1 is the camera as it was trained"
         )
     patched = model.clone()
-    held = patched.get_additional_models_with_key(KEY)
-    able = [motion for motion in held if motion.model.camera is not None]
+    motions = patched.get_additional_models_with_key(KEY)
+    able = [motion for motion in motions if motion.model.camera is not None]
     if not able:
-        what = "has no motion module" if not held else "has a motion module that follows no camera"
+        what = "has no motion module" if not motions else "has a motion module that follows no camera"
         raise ValueError(
             f"the model {what}: put Graft Camera between Load Motion Module and Apply Motion Module, and Apply Camera behind them"
         )
-    able[-1].set_attachments(CAMERA, Led(path, strength))
-    if not patched.get_wrappers(WrappersMP.OUTER_SAMPLE, CAMERA):
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, CAMERA, around_sampling)
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CAMERA, around_call)
+    able[-1].set_attachments(CAMERA, CameraLead(path, strength))
+    hang(patched, FOLLOWING)
     return patched
-
-
-def around_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """OUTER_SAMPLE: refuse a path of another length than the clip, and keep what holds for the whole sampling."""
-    guider = executor.class_obj
-    held = guider.model_patcher.get_additional_models_with_key(KEY)
-    followers = [Follower(motion.model, led) for motion in held if (led := motion.get_attachment(CAMERA)) is not None]
-    for follower in followers:
-        check_length(follower.led.path, len(noise))
-    options = guider.model_options.setdefault("transformer_options", {})
-    options[CAMERA] = followers
-    try:
-        return executor(noise, *args, **kwargs)
-    finally:
-        options.pop(CAMERA, None)
 
 
 def check_length(path: CameraPath, frames: int) -> None:
@@ -108,11 +87,30 @@ def check_length(path: CameraPath, frames: int) -> None:
         )
 
 
-def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """APPLY_MODEL: tell the motion models of the camera in the frames of this call, and forget it afterwards."""
-    options = call_options((t, *args), kwargs)
-    ids = frame_numbers(options, len(x) // max(1, len(options.get("cond_or_uncond", ()))))
-    with ExitStack() as stack:
-        for follower in options.get(CAMERA, ()):
-            stack.enter_context(follower.motion.hinted(follower.hints(ids, x)))
-        return executor(x, t, *args, **kwargs)
+class Following(Attachment):
+    """The attachment."""
+
+    key = CAMERA
+
+    @contextmanager
+    def begin(self, sampling: Sampling) -> Iterator[None]:
+        """See ``Attachment``."""
+        motions = sampling.model.get_additional_models_with_key(KEY)
+        followers = [Follower(motion.model, lead) for motion in motions if (lead := motion.get_attachment(CAMERA)) is not None]
+        for follower in followers:
+            check_length(follower.lead.path, sampling.clip.frames)
+        sampling.kept[self.key] = followers
+        yield
+
+    @contextmanager
+    def call(self, info: CallInfo) -> Iterator[None]:
+        """See ``Attachment``."""
+        followers = [] if info.sampling is None else info.sampling.kept[self.key]
+        info.check_whole("the camera")
+        with ExitStack() as stack:
+            for follower in followers:
+                stack.enter_context(follower.motion.hinted(follower.hints(info)))
+            yield
+
+
+FOLLOWING = Following()

@@ -3,8 +3,8 @@
 from comfy.model_patcher import ModelPatcher
 
 from ....modules.temporal.windows import WindowPlan
-from ..held import WINDOWS, held_by
-from ..sampling.windows import FrameHandler, handled, whole_windows
+from ..attached import WINDOWS, attached_to
+from ..parts.windows import FrameHandler, handled, whole_windows
 from .motion import temporal_windows
 
 
@@ -21,9 +21,8 @@ def context_windows(model: ModelPatcher, plan: WindowPlan, mode: str) -> ModelPa
     """
     if mode != "whole":
         return handled(temporal_windows(model, plan, mode), FrameHandler())
-    held = held_by(model)
-    for item in held:
-        plan = plan.resolved(item.traits.trained_frames or 16, item.traits.most)
+    for motion in attached_to(model):
+        plan = plan.resolved(motion.about.trained_frames or 16, motion.about.most)
     patched = whole_windows(model, plan)
     patched.set_attachments(WINDOWS, (mode, plan))
     return patched

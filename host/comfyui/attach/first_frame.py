@@ -1,32 +1,33 @@
 """Given pictures on a MODEL: as channels of an inpainting checkpoint, or as a picture for the motion module that can follow one.
 
-Channels of an inpainting checkpoint replace those that ComfyUI makes of a mask; they hang on the MODEL. What a motion module is told
-hangs on its own patcher, so every clone and every GPU has its own. A call is told of the frames that it is about.
+Channels of an inpainting checkpoint replace those that ComfyUI makes of a mask; they lie on the MODEL. What a motion module is told
+lies on its own patcher, so every clone and every GPU has its own. A call is told of the frames that it is about.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....modules.control.first_frame import CHANNELS, FirstFrameSettings, channels_of, slots_of
 from ....modules.control.keyframe_blend import nearest_of
 from ....modules.control.keyframes import Keyframes
-from ..held import HELD, Injected, Traits, unet_of
-from ..held import KEY as MOTION
-from ..options import CLIPS, call_options, frame_numbers
+from ..attached import KEY as MOTION
+from ..attached import InUNet, MotionInfo, unet_of
+from ..options import Clip
+from .attachment import Attachment, CallInfo, Sampling, hang
 
-KEY = "longtake_first_frame"  # attachment, wrappers and transformer option
+KEY = "longtake_first_frame"  # the attachment, and that of a MODEL's patcher
 PIXELS = 8  # of a picture to one of its latents, each way
 KEPT = 128  # frames whose features are kept for the next call
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class PictureInput:
     """What a network is told of given pictures.
 
     Attributes:
@@ -39,30 +40,24 @@ class Given:
     frames: Tensor
     settings: FirstFrameSettings
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Given":
-        return self
-
     def at(self, ids: Tensor) -> Tensor:
         """For some frames of the clip: ``ids``: ``n``. Returns ``n d h w``."""
         return self.frames[ids.clamp(0, len(self.frames) - 1).to(self.frames.device)]
 
 
 @dataclass(eq=False)
-class Known:
+class CachedFeatures:
     """Features that were computed in one sampling, by motion model and frames."""
 
     features: dict[tuple[Any, ...], dict[str, Tensor]] = field(default_factory=dict)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Known":
-        return self
-
-    def of(self, model: Any, given: Given, ids: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """The encoder's features of the frames ``ids``: ``f``, where the latents ``x``: ``n c h w`` are."""
-        key = id(model), tuple(ids.tolist()), x.device
+    def of(self, model: Any, given: PictureInput, ids: Tensor) -> dict[str, Tensor]:
+        """The encoder's features of the frames ``ids``: ``f``, where these are."""
+        key = id(model), tuple(ids.tolist()), ids.device
         if key not in self.features:
             while self.features and sum(len(frames) for _, frames, _ in self.features) + len(ids) > KEPT:
                 del self.features[next(iter(self.features))]
-            seen = model.picture_encoder(given.at(ids).to(x.device), given.settings.drift)
+            seen = model.picture_encoder(given.at(ids).to(ids.device), given.settings.drift)
             self.features[key] = {slot: given.settings.strength * feature for slot, feature in slots_of(seen).items()}
         return self.features[key]
 
@@ -90,17 +85,15 @@ def apply_first_frame(
     settings = replace(settings, mode=mode_for(model, settings.mode))
     at = keyframes.at(len(samples))
     latents = encoded(model, vae, at.images, *samples.shape[-2:])
-    given = Given(settings.mode, told(latents, at, len(samples), settings), settings)
+    given = PictureInput(settings.mode, told(latents, at, len(samples), settings), settings)
     patched = model.clone()
     if settings.mode in CHANNELS:
         patched.set_attachments(KEY, given)
     else:
         part = _able(patched, settings.mode)
-        traits: Traits = part.get_attachment(MOTION)
-        part.set_attachments(MOTION, replace(traits, picture=given))
-    if not patched.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY):
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, around_sampling)
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, around_call)
+        about: MotionInfo = part.get_attachment(MOTION)
+        part.set_attachments(MOTION, replace(about, picture=given))
+    hang(patched, FIRST_FRAME)
     return patched
 
 
@@ -153,29 +146,16 @@ def encoded(model: ModelPatcher, vae: Any, images: Tensor, height: int, width: i
     return model.model.process_latent_in(vae.encode(pixels))
 
 
-def around_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """OUTER_SAMPLE: refuse a clip of another size than the pictures were made for, and keep what is computed once."""
-    guider = executor.class_obj
-    options = guider.model_options.setdefault("transformer_options", {})
-    for given in givens(guider.model_patcher):
-        check_size(given, noise)
-    options[KEY] = guider.model_patcher.get_attachment(KEY), Known()
-    try:
-        return executor(noise, *args, **kwargs)
-    finally:
-        options.pop(KEY, None)
-
-
-def givens(model: ModelPatcher) -> list[Given]:
-    """Whatever a MODEL and its motion modules are told of pictures."""
-    traits = [part.get_attachment(MOTION) for part in model.get_additional_models_with_key(MOTION)]
-    found = [model.get_attachment(KEY), *(item.picture for item in traits)]
+def inputs_of(model: ModelPatcher) -> list[PictureInput]:
+    """All that a MODEL and its motion modules are told of pictures."""
+    motions = [part.get_attachment(MOTION) for part in model.get_additional_models_with_key(MOTION)]
+    found = [model.get_attachment(KEY), *(about.picture for about in motions)]
     return [given for given in found if given is not None]
 
 
-def check_size(given: Given, noise: Tensor) -> None:
-    """Refuse a clip that the pictures were not prepared for: ``noise``: ``f c h w``."""
-    made, wanted = (len(given.frames), *given.frames.shape[-2:]), (len(noise), *noise.shape[-2:])
+def check_size(given: PictureInput, clip: Clip) -> None:
+    """Refuse a clip that the pictures were not prepared for."""
+    made, wanted = (len(given.frames), *given.frames.shape[-2:]), tuple(clip)
     if made != wanted:
         size = lambda sizes: f"{sizes[0]} frames of {sizes[2] * PIXELS}x{sizes[1] * PIXELS}"  # noqa: E731
         raise ValueError(
@@ -183,27 +163,40 @@ def check_size(given: Given, noise: Tensor) -> None:
         )
 
 
-def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """APPLY_MODEL: tell the network of the pictures in the frames of this call, and forget it afterwards."""
-    options = call_options((t, *args), kwargs)
-    clips = max(1, len(options.get("cond_or_uncond", ()))) * options.get(CLIPS, 1)
-    ids = frame_numbers(options, len(x) // max(1, len(options.get("cond_or_uncond", ()))))[: len(x) // clips].cpu()
-    own, known = options.get(KEY) or (None, Known())
-    injected: Injected | None = executor.class_obj.diffusion_model.__dict__.get(HELD)
-    with ExitStack() as stack:
-        for item in () if injected is None else injected.held:
-            given: Given | None = item.traits.picture
-            if given is not None and given.mode == "pia":
-                stack.enter_context(item.model.pictured(given.at(ids).to(x.device), {}))
-            elif given is not None:
-                stack.enter_context(item.model.pictured(None, known.of(item.model, given, ids, x)))
-        if own is not None:
-            args, kwargs = with_channels(args, kwargs, own.at(ids).to(x.device).repeat(clips, 1, 1, 1))
-        return executor(x, t, *args, **kwargs)
+class FirstFrame(Attachment):
+    """The attachment."""
+
+    key = KEY
+
+    def inject(self, patcher: ModelPatcher) -> PictureInput | None:
+        """Channels for the U-Net of ``patcher``, if that is told by channels."""
+        return patcher.get_attachment(KEY)
+
+    @contextmanager
+    def begin(self, sampling: Sampling) -> Iterator[None]:
+        """See ``Attachment``."""
+        for given in inputs_of(sampling.model):
+            check_size(given, sampling.clip)
+        sampling.kept[self.key] = CachedFeatures()
+        yield
+
+    @contextmanager
+    def call(self, info: CallInfo) -> Iterator[None]:
+        """See ``Attachment``."""
+        info.check_whole("First Frame")
+        own: PictureInput | None = info.inside[self.key]
+        cached = CachedFeatures() if info.sampling is None else info.sampling.kept[self.key]
+        motions: InUNet | None = info.inside.get(MOTION)
+        with ExitStack() as stack:
+            for motion in () if motions is None else motions.motions:
+                given: PictureInput | None = motion.about.picture
+                if given is not None and given.mode == "pia":
+                    stack.enter_context(motion.model.pictured(given.at(info.ids).to(info.ids.device), {}))
+                elif given is not None:
+                    stack.enter_context(motion.model.pictured(None, cached.of(motion.model, given, info.ids)))
+            if own is not None:
+                info.inputs["c_concat"] = info.each(own.at(info.ids).to(info.ids.device))
+            yield
 
 
-def with_channels(args: tuple[Any, ...], kwargs: dict[str, Any], channels: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The rest of a call, behind its timestep, with other channels beside the latents: ``channels``: ``n d h w``."""
-    if args:
-        return (channels, *args[1:]), kwargs
-    return args, {**kwargs, "c_concat": channels}
+FIRST_FRAME = FirstFrame()

@@ -1,63 +1,140 @@
-"""What motion models are told during sampling: before it, what cannot work is refused; in each call, which frames it is about.
+"""Motion models on a MODEL: in the slots while it is loaded, told in each call which frames it is about.
 
-All state of one sampling is in a ``Sampling`` that travels in that sampling's own transformer options and ends with it.
+What is injected comes from the patcher in hand, never from a closure. Before a sampling, what cannot work is refused.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
+import comfy.model_management
 import torch
+from comfy.model_patcher import ModelPatcher
+from einops import rearrange
 from torch import Tensor
 
+from ....modules.temporal.chunks import Chunks, spatial_layers
 from ....modules.temporal.frames import Gain
-from ..held import HELD, Held, Injected, Sampling, held_by, windows_of
-from ..memory import PLAN, plan_for, prepare_sampling
-from ..options import CLIPS, RECOMPUTE, SAMPLING, TIMES, call_options, clips_of, frame_numbers, step_of
-from ..sampling.windows import FrameHandler
+from ....modules.temporal.motion import MotionModel, functions_of
+from ....modules.temporal.slots import empty, fill, norms, swap
+from ..attached import KEY, Attached, InUNet, MotionSampling, attached_to, unet_of, windows_of
+from ..memory import PLAN, plan_for
+from ..options import ALONE, RECOMPUTE
+from ..parts.windows import FrameHandler
+from .attachment import Attachment, CallInfo, Sampling
 
 log = logging.getLogger("longtake")
 
 
-def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, *args: Any, **kwargs: Any) -> Any:
-    """OUTER_SAMPLE: refuse what cannot work before anything is loaded or computed, and keep what holds for the whole sampling."""
-    guider = executor.class_obj
-    held = held_by(guider.model_patcher)
-    mode, windows = windows_of(guider.model_patcher) or ("whole", None)
-    temporal = None if mode == "whole" else windows
-    handler = guider.model_options.get("context_handler")  # ours has a plan, which is None where all frames are in one call
-    rolls = getattr(sampler, "slides_windows", False)  # it shows the model a few frames at a time, on its own
-    slides = rolls or getattr(handler, "plan", handler) is not None
-    shown = sampler.shown(guider.model_patcher, noise) if rolls else len(noise)
-    check_latent(latent_image, guider.model_patcher.model.latent_format.latent_channels)
-    for item in held:
-        check_clip(item, len(noise), windowed=slides or temporal is not None)
-    if temporal is None if rolls else slides:  # windows of the whole model: the sampler's, ours or ComfyUI's
-        check_frames(held, min(shown, getattr(handler, "context_length", shown if rolls else 0)))
-    if rolls:
-        warn_of_mixing(held)
-    variants = (getattr(guider, "variants", 1) if rolls else 1) * getattr(guider, "copies", 1)
-    plan = plan_for(guider.model_patcher, (shown, *noise.shape[1:]), guider.conds, variants)
-    options = guider.model_options.setdefault("transformer_options", {})
-    recall = "take" if rolls else "step" if slides else None
-    options[SAMPLING] = Sampling(temporal, plan.chunk, recall)
-    options[PLAN] = plan
-    log.info("memory: %s", plan.text())
-    if plan.chunk is not None and isinstance(handler, FrameHandler):
-        guider.model_options["context_handler"] = replace(handler, control_chunk=plan.chunk)  # these options are this sampling's
-    try:
-        clip = executor(noise, latent_image, sampler, *args, **kwargs)
-        return sampler.restored(clip, latent_image) if rolls else clip
-    finally:
-        options.pop(SAMPLING, None)
-        options.pop(PLAN, None)
+class Motion(Attachment):
+    """The attachment."""
+
+    key = KEY
+
+    def inject(self, patcher: ModelPatcher) -> InUNet:
+        """Put every motion model of ``patcher`` into the slots of its U-Net."""
+        unet, motions = unet_of(patcher), attached_to(patcher)
+        across = any(motion.about.clip_norms for motion in motions)
+        chunks = Chunks(_say_halved)
+        inside = [motion.model for motion in motions if motion.model.inside]  # then no layer sees a frame by itself
+        layers = [] if inside else spatial_layers(unet, clip_norms=across)
+        fill(unet, functions_of(motion.model for motion in motions), chunks.around, layers)
+        for motion in motions:
+            motion.model.join(unet)
+        scope = next((motion.model for motion in motions if motion.about.clip_norms), None)
+        if scope is not None:
+            for norm in norms(unet):
+                swap(norm, over_the_clip(scope))
+        return InUNet(motions, chunks)
+
+    def eject(self, patcher: ModelPatcher) -> None:
+        """See ``Attachment``."""
+        empty(unet_of(patcher))
+
+    @contextmanager
+    def begin(self, sampling: Sampling) -> Iterator[None]:
+        """See ``Attachment``."""
+        guider, clip = sampling.guider, sampling.clip
+        motions = attached_to(sampling.model)
+        mode, windows = windows_of(sampling.model) or ("whole", None)
+        temporal = None if mode == "whole" else windows
+        handler = guider.model_options.get("context_handler")  # ours has a plan, which is None where all frames are in one call
+        slides = sampling.slides or getattr(handler, "plan", handler) is not None
+        shown = sampling.sampler.shown(sampling.model, sampling.latent) if sampling.slides else clip.frames
+        check_latent(sampling.latent, sampling.model.model.latent_format.latent_channels)
+        for motion in motions:
+            check_clip(motion, clip.frames, windowed=slides or temporal is not None)
+        if temporal is None if sampling.slides else slides:  # windows of the whole model: the sampler's, ours or ComfyUI's
+            check_frames(motions, min(shown, getattr(handler, "context_length", shown if sampling.slides else 0)))
+        if sampling.slides:
+            warn_of_mixing(motions)
+        variants = (getattr(guider, "variants", 1) if sampling.slides else 1) * getattr(guider, "copies", 1)
+        shape = (shown, sampling.latent.shape[1], clip.height, clip.width)
+        plan = plan_for(sampling.model, shape, guider.conds, variants)
+        recall = "take" if sampling.slides else "step" if slides else None
+        sampling.kept[self.key] = MotionSampling(temporal, plan.chunk, recall)
+        sampling.options[PLAN] = plan
+        if not all(motion.about.settings.neutral for motion in motions):
+            sampling.options[ALONE] = True  # they look at each frame's noise level
+        log.info("memory: %s", plan.text())
+        if plan.chunk is not None and isinstance(handler, FrameHandler):
+            guider.model_options["context_handler"] = replace(
+                handler, control_chunk=plan.chunk
+            )  # these options are this sampling's
+        try:
+            yield
+        finally:
+            for key in (PLAN, ALONE):
+                sampling.options.pop(key, None)
+
+    @contextmanager
+    def call(self, info: CallInfo) -> Iterator[None]:
+        """See ``Attachment``."""
+        inside: InUNet = info.inside[self.key]
+        known = MotionSampling() if info.sampling is None else info.sampling.kept[self.key]
+        recompute = info.options.get(RECOMPUTE, False) and torch.is_grad_enabled()
+        chunks = inside.chunks
+        chunks.size, chunks.conds, chunks.variants = known.chunk, info.clips, len(info.variants)
+        chunks.ids, chunks.recompute = info.ids.tolist(), recompute
+        with ExitStack() as stack:
+            stack.callback(_rest, chunks)
+            told = [stack.enter_context(_told(place, motion, known, info)) for place, motion in enumerate(inside.motions)]
+            yield
+        for place, check in enumerate(told):
+            if place not in known.seen and check():
+                known.seen.add(place)
+        if not recompute:
+            known.chunk = chunks.size
 
 
-def around_preparation(executor: Any, *args: Any, **kwargs: Any) -> Any:
-    """PREPARE_SAMPLING: ComfyUI makes room for what the plan takes."""
-    return prepare_sampling(executor, *args, **kwargs)
+MOTION = Motion()
+
+
+def _rest(chunks: Chunks) -> None:
+    chunks.conds, chunks.variants, chunks.ids, chunks.recompute = 1, 1, [], False
+
+
+def _say_halved(size: int) -> None:
+    comfy.model_management.soft_empty_cache()
+    log.warning("memory ran out: from here on %d frames go through each layer at once", size)
+
+
+def over_the_clip(motion: MotionModel) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Let a norm see each clip of the present call as one tall image: its statistics then run over all frames."""
+
+    def around(inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(x: Tensor) -> Tensor:
+            frames = motion.frames
+            if frames is None:
+                return inner(x)
+            height = x.shape[-2]
+            tall = inner(rearrange(x, "(b f) c h w -> b c (f h) w", f=frames.count))
+            return rearrange(tall, "b c (f h) w -> (b f) c h w", h=height)
+
+        return forward
+
+    return around
 
 
 def check_latent(latent: Tensor, channels: int) -> None:
@@ -73,135 +150,90 @@ def check_latent(latent: Tensor, channels: int) -> None:
         raise ValueError(f"the latent is not finite (NaN or infinite) in frame {frames}: encode or load it again")
 
 
-def check_clip(held: Held, count: int, *, windowed: bool) -> None:
+def check_clip(motion: Attached, count: int, *, windowed: bool) -> None:
     """Refuse a clip that a motion model cannot work on, and warn of one that it works badly on."""
-    traits = held.traits
+    about = motion.about
     if not windowed:
-        check_frames((held,), count)
-    if traits.trained_frames is None:
+        check_frames((motion,), count)
+    if about.trained_frames is None:
         return
     if count < 2:
         raise ValueError(
-            f"{traits.name} got a clip of {count} frame and moves nothing: give the latent a batch size of {traits.trained_frames} or more"
+            f"{about.name} got a clip of {count} frame and moves nothing: give the latent a batch size of {about.trained_frames} or more"
         )
-    if count < traits.trained_frames:
+    if count < about.trained_frames:
         log.warning(
             "%s was trained on clips of %d frames and got %d: fewer than that usually look noisy; use %d and drop some afterwards",
-            *(traits.name, traits.trained_frames, count, traits.trained_frames),
+            *(about.name, about.trained_frames, count, about.trained_frames),
         )
 
 
-def warn_of_mixing(held: tuple[Held, ...]) -> None:
+def warn_of_mixing(motions: tuple[Attached, ...]) -> None:
     """Say which motion models do badly where every frame has its own noise level."""
-    for item in held:
-        if item.traits.clip_norms:
+    for motion in motions:
+        if motion.about.clip_norms:
             log.warning(
                 "%s takes statistics over all frames of a call, clean and noisy ones alike: with a noise level per frame a later generation"
                 " (v2, v3) does better",
-                item.traits.name,
+                motion.about.name,
             )
 
 
-def check_frames(held: tuple[Held, ...], count: int) -> None:
+def check_frames(motions: tuple[Attached, ...], count: int) -> None:
     """Refuse more frames in one call than a motion model knows times for."""
-    for item in held:
-        most = item.traits.most
+    for motion in motions:
+        most = motion.about.most
         if most is not None and count > most:
             raise ValueError(
-                f"{item.traits.name} was trained on clips of at most {most} frames and got {count}: use at most {most}"
+                f"{motion.about.name} was trained on clips of at most {most} frames and got {count}: use at most {most}"
                 " frames, put Context Windows before the sampler, or set positions of Apply Motion Module to stretch"
             )
 
 
-def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """APPLY_MODEL: tell the motion models how the batch of this call divides into frames, and forget it afterwards."""
-    options = call_options((t, *args), kwargs)
-    base = executor.class_obj
-    injected: Injected | None = base.diffusion_model.__dict__.get(HELD)
-    sampling: Sampling = options.get(SAMPLING) or Sampling()
-    if injected is None:
-        raise RuntimeError("the motion modules are not in the model although it is being sampled: another node has removed them")
-    conds = max(1, len(options.get("cond_or_uncond", ())))
-    clips = options.get(CLIPS, 1)
-    count = len(x) // (conds * clips)
-    ids = frame_numbers(options, count * clips)[:count].to(x.device)
-    times = options.get(TIMES, ids).to(x.device)
-    sigma = t.reshape(conds * clips, -1)[0].expand(count) if t.numel() > 1 else t.reshape(1).expand(count)
-    shown = Shown(ids, times, sigma, step_of(options, sigma), clips_of(options, clips))
-    with ExitStack() as stack:
-        recompute = options.get(RECOMPUTE, False) and torch.is_grad_enabled()
-        _prepare(injected, sampling, conds * clips, ids, recompute=recompute)
-        stack.callback(_rest, injected)
-        checks = [
-            stack.enter_context(_told(place, item, sampling, shown, base.model_sampling))
-            for place, item in enumerate(injected.held)
-        ]
-        result = executor(x, t, *args, **kwargs)
-    for place, check in enumerate(checks):
-        if place not in sampling.seen and check():
-            sampling.seen.add(place)
-    if not recompute:
-        sampling.chunk = injected.chunks.size
-    return result
-
-
-def _prepare(injected: Injected, sampling: Sampling, conds: int, ids: Tensor, *, recompute: bool) -> None:
-    chunks = injected.chunks
-    chunks.size, chunks.conds, chunks.ids, chunks.recompute = sampling.chunk, conds, ids.tolist(), recompute
-
-
-def _rest(injected: Injected) -> None:
-    injected.chunks.conds, injected.chunks.ids, injected.chunks.recompute = 1, [], False
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a call is about.
-
-    Attributes:
-        ids: ``f``, absolute frame numbers.
-        times: ``f``, when the motion models are told they are.
-        sigma: ``f``, their noise levels.
-        step: of the sampler.
-        rows: whose each clip of the batch is.
-    """
-
-    ids: Tensor
-    times: Tensor
-    sigma: Tensor
-    step: int
-    rows: list[tuple[Any, ...]]
-
-
 @contextmanager
-def _told(place: int, held: Held, sampling: Sampling, shown: Shown, model_sampling: Any) -> Iterator[Callable[[], bool]]:
+def _told(place: int, motion: Attached, known: MotionSampling, info: CallInfo) -> Iterator[Callable[[], bool]]:
     """While open, one motion model knows its call. Gives a function for afterwards: whether its modules ran, if any had to."""
-    ids, step = shown.ids, shown.step
-    frames = sampling.frames(place, held, shown.times, step)
+    frames = known.frames(place, motion, info.times, info.step)
     longest = max((group.index.shape[1] for group in frames.groups), default=frames.count)
-    check_frames((held,), longest)
-    config, settings = held.model.config, held.traits.settings
-    gains = settings.gains(
-        held.model.names, config.attentions, ids, shown.sigma, lambda percent: float(model_sampling.percent_to_sigma(percent))
+    check_frames((motion,), longest)
+    past = known.past(place, motion, info.ids, info.rows, info.step)
+    if past is not None:
+        info.check_whole(f"what {motion.about.name} remembers of frames")
+    network, ran = motion.model, torch.zeros(len(motion.model.names), dtype=torch.int32, device=info.ids.device)
+    gains = gains_of(motion, info)
+    with network.during(frames, gains, ran, past):
+        yield lambda: _ran(motion, gains, ran)
+
+
+def gains_of(motion: Attached, info: CallInfo) -> dict[str, Gain | None]:
+    """How strongly each slot's module acts in a call; empty where all act plainly."""
+    settings, percent_to_sigma = motion.about.settings, info.model.model_sampling.percent_to_sigma
+    if settings.neutral:
+        return {}
+    if any(strength.mask is not None for keyframe in settings.keyframes for strength in (keyframe.effect, keyframe.scale)):
+        info.check_whole(f"the mask of {motion.about.name}")
+    return settings.gains(
+        motion.model.names,
+        motion.model.config.attentions,
+        info.ids,
+        info.levels,
+        lambda percent: float(percent_to_sigma(percent)),
     )
-    ran = torch.zeros(len(held.model.names), dtype=torch.int32, device=ids.device)
-    with held.model.during(frames, gains, ran, sampling.past(place, held, ids, shown.rows, step)):
-        yield lambda: _ran(held, gains, ran)
 
 
-def _ran(held: Held, gains: dict[str, Gain | None], ran: Tensor) -> bool:
+def _ran(motion: Attached, gains: dict[str, Gain | None], ran: Tensor) -> bool:
     """Whether every module that had to run did; False if none had to.
 
     Raises:
         RuntimeError: some did not.
     """
-    wanted = [name for name in held.model.names if gains.get(name, True) is not None]
-    idle = [name for name, times in zip(held.model.names, ran.tolist(), strict=True) if times == 0 and name in wanted]
+    wanted = [name for name in motion.model.names if gains.get(name, True) is not None]
+    idle = [name for name, times in zip(motion.model.names, ran.tolist(), strict=True) if times == 0 and name in wanted]
     if idle:
         raise RuntimeError(
-            f"{len(idle)} of {len(wanted)} motion modules of {held.traits.name} did not run, first {idle[0]}: another node has replaced"
+            f"{len(idle)} of {len(wanted)} motion modules of {motion.about.name} did not run, first {idle[0]}: another node has replaced"
             " layers of the U-Net; move Apply Motion Module behind it, or leave that node out"
         )
     if wanted:
-        log.info("%s: %d of %d motion modules ran", held.traits.name, len(wanted), len(wanted))
+        log.info("%s: %d of %d motion modules ran", motion.about.name, len(wanted), len(wanted))
     return bool(wanted)

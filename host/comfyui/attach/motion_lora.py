@@ -7,8 +7,8 @@ and offloads it. ComfyUI's hooks are not used: on recent versions they switch sa
 """
 
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,17 @@ import comfy.model_management
 import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import PatcherInjection, WrappersMP
 from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
 from ....modules.checkpoints.motion_lora import MotionLora, fitting
 from ....modules.temporal.low_rank import Branches, install, remove
-from ..held import KEY, unet_of
-from ..options import SAMPLING, call_options
+from ..attached import KEY, motion_sampling
+from ..options import ALONE
+from .attachment import Attachment, CallInfo, Sampling, hang
 
 log = logging.getLogger("longtake")
-SCHEDULED = "longtake_motion_lora"
-HELD = "_longtake_motion_lora"  # on the U-Net while it is injected: the scheduled LoRAs of the patcher in hand
+SCHEDULED = "longtake_motion_lora"  # the attachment, and that of the branches' patcher
 
 
 @dataclass(frozen=True)
@@ -156,48 +155,55 @@ def scheduled(model: ModelPatcher, lora: MotionLora, start_percent: float, end_p
         offload_device=comfy.model_management.unet_offload_device(),
     )
     patcher.set_attachments(SCHEDULED, Schedule(len(motions) - 1, start_percent, end_percent))
-    before = patched.get_additional_models_with_key(SCHEDULED)
-    patched.set_additional_models(SCHEDULED, [*before, patcher])
-    if not before:
-        patched.set_injections(SCHEDULED, [PatcherInjection(inject, eject)])
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, SCHEDULED, around_call)
+    patched.set_additional_models(SCHEDULED, [*patched.get_additional_models_with_key(SCHEDULED), patcher])
+    hang(patched, BRANCHES)
     return patched
 
 
-def inject(patcher: ModelPatcher) -> None:
-    """Put every scheduled LoRA of ``patcher`` beside the layers of its motion modules."""
-    eject(patcher)
-    held = tuple((item.model, item.get_attachment(SCHEDULED)) for item in patcher.get_additional_models_with_key(SCHEDULED))
-    try:
+class ScheduledBranches(Attachment):
+    """The attachment."""
+
+    key = SCHEDULED
+
+    def inject(self, patcher: ModelPatcher) -> tuple[tuple[Branches, Schedule], ...]:
+        """Put every scheduled LoRA of ``patcher`` beside the layers of its motion modules."""
+        parts = patcher.get_additional_models_with_key(SCHEDULED)
+        scheduled = tuple((part.model, part.get_attachment(SCHEDULED)) for part in parts)
         for place, motion in enumerate(patcher.get_additional_models_with_key(KEY)):
-            install(motion.model, [branches for branches, schedule in held if schedule.place == place])
-        unet_of(patcher).__dict__[HELD] = held
-    except BaseException:
-        eject(patcher)
-        raise
+            install(motion.model, [branches for branches, schedule in scheduled if schedule.place == place])
+        return scheduled
+
+    def eject(self, patcher: ModelPatcher) -> None:
+        """Leave no trace on the motion modules; whether anything was there does not matter."""
+        for motion in patcher.get_additional_models_with_key(KEY):
+            remove(motion.model)
+
+    @contextmanager
+    def begin(self, sampling: Sampling) -> Iterator[None]:
+        """See ``Attachment``."""
+        sampling.options[ALONE] = True  # variants show frames at other noise levels
+        try:
+            yield
+        finally:
+            sampling.options.pop(ALONE, None)
+
+    @contextmanager
+    def call(self, info: CallInfo) -> Iterator[None]:
+        """See ``Attachment``."""
+        known = motion_sampling(info.options)
+        windowed = known is not None and known.plan is not None
+        with ExitStack() as stack:
+            for branches, schedule in info.inside[self.key]:
+                gain = schedule.gain(info.levels, info.model.model_sampling)
+                least, most = torch.stack(gain.aminmax()).tolist()
+                if least < most and windowed:
+                    raise ValueError(
+                        "a MotionLoRA that acts in a part of sampling met frames before and after its end, in windows of the motion module:"
+                        " let it act from 0 to 1, or leave Context Windows out"
+                    )
+                if most > 0:
+                    stack.enter_context(branches.during(gain if least < most else gain[0]))
+            yield
 
 
-def eject(patcher: ModelPatcher) -> None:
-    """Leave no trace on the motion modules; whether anything was there does not matter."""
-    for motion in patcher.get_additional_models_with_key(KEY):
-        remove(motion.model)
-    unet_of(patcher).__dict__.pop(HELD, None)
-
-
-def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """APPLY_MODEL: tell the scheduled LoRAs how far sampling is for each frame of this call, and forget it afterwards."""
-    root, options = executor.class_obj, call_options((t, *args), kwargs)
-    sigmas = t.reshape(max(1, len(options.get("cond_or_uncond", ()))), -1)[0]
-    windowed = getattr(options.get(SAMPLING), "plan", None) is not None
-    with ExitStack() as stack:
-        for branches, schedule in root.diffusion_model.__dict__.get(HELD, ()):
-            gain = schedule.gain(sigmas, root.model_sampling)
-            least, most = torch.stack(gain.aminmax()).tolist()
-            if least < most and windowed:
-                raise ValueError(
-                    "a MotionLoRA that acts in a part of sampling met frames before and after its end, in windows of the motion module:"
-                    " let it act from 0 to 1, or leave Context Windows out"
-                )
-            if most > 0:
-                stack.enter_context(branches.during(gain if least < most else gain[0]))
-        return executor(x, t, *args, **kwargs)
+BRANCHES = ScheduledBranches()

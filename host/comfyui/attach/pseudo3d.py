@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....modules.checkpoints.pseudo3d import Pseudo3DModel
-from ..held import Traits
+from ..attached import MotionInfo
 from .motion import attach, dtype_of_parts
 
 TYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -29,7 +29,7 @@ def pseudo3d_model(video: Pseudo3DModel) -> ModelPatcher:
     base.diffusion_model.load_state_dict(_in(dtype, video.unet))
     base.requires_grad_(False).eval()
     inside = video.build_temporal(comfy.ops.manual_cast).to(dtype_of_parts())
-    return attach(ModelPatcher(base, load_device=load, offload_device=offload), inside, Traits(video.name, clip_norms=True))
+    return attach(ModelPatcher(base, load_device=load, offload_device=offload), inside, MotionInfo(video.name, clip_norms=True))
 
 
 def _in(dtype: torch.dtype, weights: Any) -> dict[str, Tensor]:

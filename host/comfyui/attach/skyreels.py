@@ -13,8 +13,8 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....modules.temporal.skyreels import block_causal, whole_timesteps
-from ..options import call_options
-from ..sampling.frame_levels import TIMESTEPS, check_frame_levels, check_no_more_frames, video_frame_numbers, with_options
+from ..options import call_options, frame_numbers, with_options
+from ..parts.frame_levels import TIMESTEPS, check_frame_levels, check_no_more_frames
 
 KEY = "longtake_skyreels"
 OVERRIDE = "optimized_attention_override"
@@ -67,7 +67,7 @@ class SkyReels:
         blocks = None
         if self.block:
             check_no_more_frames(network, args, kwargs, "causal attention")
-            blocks = video_frame_numbers(given, x.shape[2]).div(self.block, rounding_mode="floor")
+            blocks = frame_numbers(given, x.shape[2], axis=2).div(self.block, rounding_mode="floor")
         options = {**given, "patches_replace": self._replaced(given, len(network.blocks), blocks)}
         if TIMESTEPS in given:
             options[TIMESTEPS] = whole_timesteps(given[TIMESTEPS])

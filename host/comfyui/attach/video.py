@@ -19,8 +19,9 @@ from ....modules.control.hints import beside
 from ....modules.noise.levels import NoiseSchedule
 from ....modules.temporal.motion import MotionModel
 from ....modules.temporal.slots import widths
-from ..held import Traits
-from ..options import call_options, frame_numbers
+from ..attached import MotionInfo
+from ..options import call_options
+from .attachment import CallInfo
 from .motion import attach
 
 INFO = "longtake_video_info"
@@ -105,9 +106,7 @@ class VideoBase(comfy.model_base.BaseModel):
     def _apply_model(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As ComfyUI's, with the label rows of the frames in this call."""
         if "y" in kwargs:
-            options = call_options(args, kwargs)
-            conds = max(1, len(options.get("cond_or_uncond", ())))
-            kwargs["y"] = label_rows(kwargs["y"], frame_numbers(options, x.shape[0] // conds), conds)
+            kwargs["y"] = label_rows(kwargs["y"], CallInfo.of(x, args[0], call_options(args, kwargs)))
         return super()._apply_model(x, *args, **kwargs)
 
 
@@ -118,20 +117,15 @@ class FrameLabels(comfy.conds.CONDRegular):
         return self._copy_with(self.cond)
 
 
-def label_rows(labels: Tensor, ids: Tensor, conds: int) -> Tensor:
-    """Label vectors of the frames in a call.
-
-    Args:
-        labels: ``r l``, of each condition one row, or one per frame of the whole clip.
-        ids: ``n``, frame numbers.
-        conds: in the call.
+def label_rows(labels: Tensor, info: CallInfo) -> Tensor:
+    """Label vectors of the rows of a call: ``labels``: ``r l``, of each condition one row, or one per frame of the whole clip.
 
     Returns:
-        labels: ``m l``, where ``m`` is ``(conds n)``.
+        labels: ``n l``.
     """
-    labels = labels.reshape(conds, -1, labels.shape[-1])
-    rows = labels.expand(-1, len(ids), -1) if labels.shape[1] == 1 else labels[:, ids.to(labels.device)]
-    return rows.flatten(0, 1)
+    labels = labels.reshape(len(info.kinds), -1, labels.shape[-1])
+    rows = labels.expand(-1, len(info.ids), -1) if labels.shape[1] == 1 else labels[:, info.ids.to(labels.device)]
+    return rows.repeat(1, len(info.variants), 1).flatten(0, 1).repeat(info.copies, 1)
 
 
 def _sampling(info: VideoModelInfo) -> nn.Module:
@@ -153,7 +147,7 @@ def video_model(video: VideoModel) -> ModelPatcher:
     motion = MotionModel({name: available[name] for name in video.info.slots}, video.info.temporal, comfy.ops.manual_cast)
     motion.load_state_dict(video.temporal)
     plain = ModelPatcher(base, load_device=comfy.model_management.get_torch_device(), offload_device=device)
-    patched = attach(plain, motion, Traits("the video model"))
+    patched = attach(plain, motion, MotionInfo("the video model"))
     patched.set_attachments(INFO, video.info)
     if video.info.unet.skip_scale != 1:
         patched.set_model_output_block_patch(_skip_scaling(video.info.unet.skip_scales()))

@@ -8,8 +8,8 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....modules.control.keyframes import Keyframes
-from ..options import frame_numbers
-from .controls import Conditioning, Conditions, Features, FrameControl, chained, check_length
+from ..attach.attachment import CallInfo
+from ..parts.controls import Conditioning, Conditions, Features, FrameControl, chained, check_length
 
 NODE = "Keyframed ControlNet"
 
@@ -109,16 +109,19 @@ class KeyedControl(comfy.controlnet.ControlBase):
         """ComfyUI's signature; ``x_noisy``: ``(conds n) c h w``, ``t``: ``(conds n)``."""
         before = self.previous_controlnet
         before = before and before.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        ids = frame_numbers(transformer_options, len(x_noisy) // batched_number).cpu()
+        info = CallInfo.of(x_noisy, t, transformer_options)
+        ids = info.ids.cpu()
         check_length(ids, len(self.weights), transformer_options, NODE)
         inside = ids < len(self.weights)  # a sampler may show frames beyond the end that it drops later
         weights = torch.where(inside, self.weights[ids.clamp_max(len(self.weights) - 1)], 0)
         if not bool(weights.any()):
             return before
-        made = FrameControl(self.control, ids).get_control(x_noisy, t, cond, batched_number, transformer_options)
+        made = FrameControl(self.control, ids.repeat(len(info.variants))).get_control(
+            x_noisy, t, cond, batched_number, transformer_options
+        )
         if made is None:
             return before
-        rows = weights.repeat(batched_number).to(x_noisy.device).view(-1, 1, 1, 1)
+        rows = info.each(weights).to(x_noisy.device).view(-1, 1, 1, 1)
         scaled = {
             place: [None if one is None else one * rows.to(one.dtype) for one in features] for place, features in made.items()
         }

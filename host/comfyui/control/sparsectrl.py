@@ -22,12 +22,13 @@ from ....modules.control.sparsectrl import SparseControl, down_widths
 from ....modules.temporal.frames import Frames
 from ....modules.temporal.slot_names import described
 from ....modules.temporal.windows import WindowPlan
+from ..attach.attachment import CallInfo
 from ..attach.motion import dtype_of_parts
 from ..attach.video import label_rows
-from ..held import Sampling
-from ..options import CLIPS, IDS, SAMPLING, WHOLE, frame_numbers, step_of
-from ..sampling.windows import Whole
-from .controls import Conditioning, Features, chained, check_length, cycled
+from ..attached import motion_sampling
+from ..options import CONTEXT_WINDOW, IDS, WHOLE, step_of
+from ..parts.controls import Conditioning, Features, chained, check_length, cycled
+from ..parts.windows import Whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def apply_sparse_control(
 
 
 @dataclass(eq=False)
-class Known:
+class CachedResiduals:
     """What was computed for a whole clip at one step, for the windows that still want it."""
 
     sigma: Tensor
@@ -108,7 +109,7 @@ class SparseCtrl(comfy.controlnet.ControlBase):
         self.encoder, self.settings, self.vae = encoder, settings, vae
         self.strength, self.timestep_percent_range = settings.strength, (settings.start, settings.end)
         self.base: Any = None  # while a sampling is under way
-        self.known: Known | None = None
+        self.known: CachedResiduals | None = None
         self.made_frames: dict[tuple[Any, ...], Frames] = {}
         self.made_hints: dict[tuple[int, int], Tensor] = {}  # by size: conditions for an area have one of their own
 
@@ -156,13 +157,11 @@ class SparseCtrl(comfy.controlnet.ControlBase):
         acting = (t <= start) & (t >= end)
         if not bool(acting.any()) or self.strength == 0:
             return before
-        clips = transformer_options.get(CLIPS, 1)
-        count = len(x_noisy) // (batched_number * clips)
-        ids = frame_numbers(transformer_options, count * clips)[:count].cpu()
-        check_length(ids, self.settings.keyframes.clip, transformer_options, "Apply Sparse Control")
-        call = Call(self, x_noisy, t, cond, batched_number * clips, ids, transformer_options)
+        info = CallInfo.of(x_noisy, t, transformer_options)
+        check_length(info.ids, self.settings.keyframes.clip, transformer_options, "Apply Sparse Control")
+        call = ControlCall(self, x_noisy, cond, info)
         residuals = call.cut_out() if WHOLE in transformer_options and IDS not in transformer_options else call.computed()
-        gains = self.settings.gains(ids).repeat(batched_number * clips).to(t) * acting
+        gains = info.each(self.settings.gains(info.ids.cpu())).to(t) * acting
         *skips, middle = [made * gains.to(made)[:, None, None, None] for made in residuals]
         return self.control_merge({"middle": [middle], "output": skips}, before, output_dtype=None)
 
@@ -213,68 +212,62 @@ class SparseCtrl(comfy.controlnet.ControlBase):
 
 def _plan(options: dict[str, Any]) -> WindowPlan | None:
     """The windows of the model that is led."""
-    sampling: Sampling | None = options.get(SAMPLING)
+    known = motion_sampling(options)
     whole: Whole | None = options.get(WHOLE)
-    if sampling is not None and sampling.plan is not None:
-        return sampling.plan
+    if known is not None and known.plan is not None:
+        return known.plan
     if whole is not None:
         return whole.plan
-    return WindowPlan(length=0) if "context_window" in options else None  # ComfyUI's own windows: it does not say which
+    if CONTEXT_WINDOW in options and IDS not in options:
+        return WindowPlan(length=0)  # ComfyUI's own windows: it does not say which
+    return None
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class ControlCall:
     """One call of a control.
 
     Attributes:
         control: whose.
-        x: ``(rows n) c h w``.
-        t: ``(rows n)``, sigmas.
+        x: ``n c h w``.
         cond: what the model is told.
-        rows: clips in the batch.
-        ids: ``n``, frame numbers.
-        options: transformer options.
+        info: what the call is about.
     """
 
     control: SparseCtrl
     x: Tensor
-    t: Tensor
     cond: dict[str, Any]
-    rows: int
-    ids: Tensor
-    options: dict[str, Any]
+    info: CallInfo
 
     def told(self) -> tuple[Tensor | None, Tensor | None]:
-        """Text and label of each row: ``(rows n) l d`` and ``(rows n) m``, or None."""
+        """Text and label of each row: ``n l d`` and ``n m``, or None."""
         text = self.cond.get("crossattn_controlnet", self.cond.get("c_crossattn"))
-        if not self.control.encoder.file.config.unet.label_channels:
-            return text, None
-        conds = self.rows // self.options.get(CLIPS, 1)
-        return text, label_rows(self.cond["y"], self.ids.repeat(self.rows // conds), conds)
+        knows = self.control.encoder.file.config.unet.label_channels
+        return text, label_rows(self.cond["y"], self.info) if knows else None
 
     def computed(self) -> list[Tensor]:
-        """Residuals of the frames that the model sees: ``(rows n) c h w`` each."""
-        sampling: Sampling | None = self.options.get(SAMPLING)
-        at_once = 0 if sampling is None or sampling.chunk is None else sampling.chunk  # of the memory plan
-        return self._run(self.ids, self.t, *self.told(), self.rows, at_once)
+        """Residuals of the frames that the model sees: ``n c h w`` each."""
+        known = motion_sampling(self.info.options)
+        at_once = 0 if known is None or known.chunk is None else known.chunk  # of the memory plan
+        return self._run(self.info.ids.cpu(), self.info.sigma, *self.told(), self.info.clips, at_once)
 
     def cut_out(self) -> list[Tensor]:
         """The same as part of the whole clip's, which is computed when its first window asks."""
-        whole: Whole = self.options[WHOLE]
+        whole: Whole = self.info.options[WHOLE]
         known = self.control.known
         if known is None or not _same(known.sigma, whole.sigma):
-            known = self.control.known = Known(whole.sigma.clone())
+            known = self.control.known = CachedResiduals(whole.sigma.clone())
         parts, keep = [], comfy.model_management.intermediate_device()
         text = self.told()[0]
-        tokens = 0 if text is None else text.shape[1]
-        for uuid in self.options["uuids"]:
+        tokens, ids = 0 if text is None else text.shape[1], self.info.ids
+        for uuid in self.info.names:
             told = self._told_all(whole, uuid, tokens)
             made = known.of(self.x.shape[-2:], told)
             if made is None:
                 every = torch.arange(len(whole.sigma))
-                made = [rows.to(keep) for rows in self._run(every, whole.sigma.to(self.t), *told, rows=1, at_once=len(self.ids))]
+                made = [rows.to(keep) for rows in self._run(every, whole.sigma.to(self.info.sigma), *told, 1, len(ids))]
                 known.entries.append((self.x.shape[-2:], told, made))
-            parts.append([rows[self.ids.to(keep)].to(self.x.device) for rows in made])
+            parts.append([rows[ids.to(keep)].to(self.x.device) for rows in made])
         return [torch.cat(same) for same in zip(*parts, strict=True)]
 
     def _told_all(self, whole: Whole, uuid: Any, tokens: int) -> tuple[Tensor | None, Tensor | None]:
@@ -293,7 +286,7 @@ class Call:
         encoder, network = control.encoder, control.encoder.patcher.model
         hints = control.hints(*self.x.shape[-2:]).to(device, encoder.dtype)
         condition, strength = control.settings.conditions(hints, ids.to(device), masked=encoder.file.config.masked)
-        frames = control.frames_for(ids, self.options, t[: len(ids)], device)
+        frames = control.frames_for(ids, self.info.options, t[: len(ids)], device)
         return network(
             condition.repeat(rows, 1, 1, 1),
             control.base.model_sampling.timestep(t).float(),

@@ -20,8 +20,11 @@ from ....modules.guidance.goals import unfolded
 from ....modules.guidance.steering import Space
 from ....modules.temporal.chunks import spatial_layers
 from ....modules.temporal.gradients import Gradients, checkpointed, normal
+from ..attach.attachment import IN_UNET
+from ..attach.attachment import KEY as OURS
+from ..attach.motion_call import MOTION
 from ..attach.video import video_info
-from ..held import HELD, held_by
+from ..attached import InUNet, attached_to
 from ..layout import Layout
 from ..options import RECOMPUTE
 
@@ -50,11 +53,11 @@ def space_of(model: ModelPatcher, latent: Tensor, *, levels: bool) -> Space:
 
 def mixing_of(model: ModelPatcher) -> str | None:
     """Which frames a frame hangs on: a word of ``Space.mixing``, or None where another pack may have a hand in it."""
-    held = held_by(model)
-    if held:
-        return "past" if all(item.model.config.mask in PAST for item in held) else "all"
+    motions = attached_to(model)
+    if motions:
+        return "past" if all(motion.model.config.mask in PAST for motion in motions) else "all"
     image_model = all(hasattr(model.model.diffusion_model, name) for name in ("input_blocks", "middle_block", "output_blocks"))
-    untouched = not model.injections and not model.get_nested_additional_models()
+    untouched = not model.injections.keys() - {OURS} and not model.get_nested_additional_models()
     return "none" if image_model and untouched and model.model.latent_format.latent_dimensions == 2 else None
 
 
@@ -202,11 +205,11 @@ def _normal_conds(conds: list[dict[str, Any]] | None) -> list[dict[str, Any]] | 
 
 def _checkpointed(network: Any, loaded: Sequence[Any]) -> Any:
     """Layers compute again, those that frames go through a few at a time in the same portions."""
-    injected = vars(network).get(HELD)
+    inside: InUNet | None = vars(network).get(IN_UNET, {}).get(MOTION)
     holders = [patcher.model for patcher in loaded]
-    if injected is None:
+    if inside is None:
         return checkpointed(network, holders=holders)
-    across = any(item.traits.clip_norms for item in injected.held)
-    motions = [item.model for item in injected.held]
+    across = any(motion.about.clip_norms for motion in inside.motions)
+    motions = [motion.model for motion in inside.motions]
     parted = [] if any(motion.inside for motion in motions) else spatial_layers(network, clip_norms=across)
-    return checkpointed(network, motions, [injected.chunks, *holders], parted)
+    return checkpointed(network, motions, [inside.chunks, *holders], parted)

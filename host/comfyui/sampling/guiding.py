@@ -16,7 +16,7 @@ from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.model_view import Guide, View, plain
 from ..layout import Layout, denoiser
 from ..options import IDS
-from .frame_levels import with_frame_levels
+from ..parts.frame_levels import with_frame_levels
 from .gradients import differentiable, predicted, space_of
 
 Conditioning = list[list[Any]]

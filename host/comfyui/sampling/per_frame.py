@@ -7,8 +7,9 @@ Conditions and ControlNets that start and end, masks, prompts and hints per fram
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..control.controls import chain, hints_are_ours
-from .windows import FrameHandler
+from ..parts.controls import chain, hints_are_ours
+from ..parts.telling import telling_options
+from ..parts.windows import FrameHandler
 
 PACK = __name__.partition(".host.")[0] + "."
 Conds = Mapping[str, Sequence[Mapping[str, Any]] | None]
@@ -26,7 +27,7 @@ def with_frame_handler(options: dict[str, Any]) -> dict[str, Any]:
             "the model has context windows that look at one noise level for all frames, and this sampler has one per frame and slides a"
             " window of its own: remove them, or use LongTake's Context Windows"
         )
-    return {**options, "context_handler": handler}
+    return telling_options({**options, "context_handler": handler})
 
 
 def check_conditions(conds: Conds) -> None:

@@ -24,11 +24,11 @@ from ....modules.sampling.job import Algorithm, Job, Step
 from ....modules.sampling.model_view import Guide, plain
 from ....modules.temporal.carried_state import Nothing
 from ..attach.video import video_info
-from ..held import held_by
+from ..attached import attached_to, motion_sampling
 from ..layout import Layout, denoiser, whole_frames
-from ..options import SAMPLING, WINDOW
+from ..options import WINDOW
+from ..parts.frame_levels import with_frame_levels
 from ..progress import Progress
-from .frame_levels import with_frame_levels
 from .guiding import Conditioning, Guider, coordinates_of, guider
 from .per_frame import check_conditions, with_frame_handler
 
@@ -182,8 +182,8 @@ class GeneratorSampler(comfy.samplers.Sampler):
             full=self.levels is not None or bool(self.max_denoise(model_wrap, sigmas)),
             trained=trained_frames(model),
             encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
-            memory=given.get("transformer_options", {}).get(SAMPLING) or Nothing(),
-            recalls=any(held.model.recalls for held in held_by(model)),
+            memory=motion_sampling(given.get("transformer_options", {})) or Nothing(),
+            recalls=any(motion.model.recalls for motion in attached_to(model)),
         )
         show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
         return layout.hosts(driven(self.algorithm(job), show))
@@ -192,7 +192,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
 def trained_frames(model: ModelPatcher) -> int:
     """Frames of the clips that a MODEL was trained on; 0 where it does not say."""
     info = video_info(model)
-    return info.frames if info else max((item.traits.trained_frames or 0 for item in held_by(model)), default=0)
+    return info.frames if info else max((motion.about.trained_frames or 0 for motion in attached_to(model)), default=0)
 
 
 def newest(preview: Callable[[Tensor], Tensor | None]) -> Watch:

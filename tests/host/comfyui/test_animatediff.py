@@ -200,7 +200,7 @@ def test_after_an_error_or_a_cancel_the_bare_model_is_bit_identical(model, plain
 
 def test_an_injection_that_fails_undoes_itself(monkeypatch, model, plain, animated):
     """It fails after two slots are filled."""
-    from pack.host.comfyui.attach import motion as injection
+    from pack.host.comfyui.attach import motion_call as injection
 
     def broken(unet, functions, around, layers):
         for block in (1, 2):
@@ -216,7 +216,7 @@ def test_an_injection_that_fails_undoes_itself(monkeypatch, model, plain, animat
 
 
 def test_injecting_twice_and_ejecting_thrice(model, animated):
-    from pack.host.comfyui.attach.motion import eject, inject
+    from pack.host.comfyui.attach.attachment import eject, inject
 
     for _ in range(2):
         inject(animated)

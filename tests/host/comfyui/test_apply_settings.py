@@ -145,16 +145,16 @@ def test_modes_differ_and_each_is_the_same_twice(model, motion):
 
 
 def test_chunks_change_nothing(model, motion, monkeypatch):
-    from pack.host.comfyui import held
+    from pack.host.comfyui.attached import MotionSampling
 
     animated = host.context_windows(host.apply_motion(model, motion), WindowPlan(length=8, overlap=2), "temporal")
     whole = ksample(animated, frames=18, steps=2)
-    before = held.Sampling.__init__
+    before = MotionSampling.__init__
 
     def chunked(self, plan=None, chunk=None, recall=None):
         before(self, plan, 5, recall)
 
-    monkeypatch.setattr(held.Sampling, "__init__", chunked)
+    monkeypatch.setattr(MotionSampling, "__init__", chunked)
     same(ksample(animated, frames=18, steps=2), whole)
 
 

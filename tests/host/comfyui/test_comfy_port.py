@@ -21,6 +21,16 @@ pytestmark = pytest.mark.comfy
 ROOT = Path(pack.__file__).parent
 
 
+@pytest.fixture
+def video():
+    return video_model()
+
+
+@pytest.fixture
+def model(video):
+    return host.video_model(video)
+
+
 def euler(levels, start):
     """Full-sequence sampling: every frame at the same level."""
 
@@ -151,9 +161,9 @@ def test_full_sequence_equals_comfyuis_euler(model, steps):
 
 def test_without_its_temporal_modules_nothing_is_sampled_in_silence(video, model):
     bare = model.clone()
-    bare.remove_injections("longtake_motion")
+    bare.remove_injections("longtake")
     x, sigma = noise(), torch.full((FRAMES,), 2.0)
-    with pytest.raises(RuntimeError, match="not in the model"):
+    with pytest.raises(RuntimeError, match="is not there although the model is being sampled"):
         ask(bare, label(), x=x, sigma=sigma)
 
 

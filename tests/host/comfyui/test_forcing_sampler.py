@@ -301,7 +301,7 @@ def test_starts_and_ends_of_controls_hold_for_each_frame(image, kind):
 
 @pytest.mark.parametrize("frames", [5, 8])
 def test_our_windows_of_the_whole_model_work_inside_the_samplers(image, animated, frames):
-    from pack.host.comfyui.sampling.windows import whole_windows
+    from pack.host.comfyui.parts.windows import whole_windows
 
     sigmas, latent = scheduler_sigmas(image, STEPS), torch.zeros(8, 4, 8, 8)
     plan, sampler = WindowPlan(length=4, overlap=2), forcing("pyramid", 8, STEPS, window=frames)

@@ -120,7 +120,7 @@ def noise_of(model, x, t, context):
 def test_attention_equals_diffusers_processor(base, prompt):
     """One layer, with queries of its own: IPAdapterAttnProcessor2_0."""
     from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
-    from pack.host.comfyui.attach.image_prompt import Decoupled, Look
+    from pack.host.comfyui.attach.image_prompt import Decoupled, PromptLayer
     from pack.modules.control.image_prompt import Mixture
     from pack.modules.temporal.chunks import ROWS
 
@@ -135,7 +135,7 @@ def test_attention_equals_diffusers_processor(base, prompt):
     with torch.no_grad():
         expected = processor(theirs, x, encoder_hidden_states=(context, [tokens[:, None]]))
         mixture = Mixture(tokens, torch.eye(3), torch.full((3,), 0.6))
-        ours = Decoupled((Look(layer, mixture, 1.0),), None)
+        ours = Decoupled((PromptLayer(layer, mixture, 1.0),), None)
         extra = {"n_heads": 4, "attn_precision": None, ROWS: torch.arange(3)}
         out = theirs.to_out[0](ours(theirs.to_q(x), theirs.to_k(context), theirs.to_v(context), extra))
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)

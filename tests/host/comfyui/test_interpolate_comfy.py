@@ -190,8 +190,8 @@ def call_of(model, x, sigma, context, concat):
     model.pre_run()
     from comfy.patcher_extension import WrappersMP
 
-    options = {"wrappers": {WrappersMP.APPLY_MODEL: model.get_wrappers(WrappersMP.APPLY_MODEL, "longtake_motion")}}
-    wrappers = {WrappersMP.APPLY_MODEL: {"longtake_motion": options["wrappers"][WrappersMP.APPLY_MODEL]}}
+    options = {"wrappers": {WrappersMP.APPLY_MODEL: model.get_wrappers(WrappersMP.APPLY_MODEL, "longtake")}}
+    wrappers = {WrappersMP.APPLY_MODEL: {"longtake": options["wrappers"][WrappersMP.APPLY_MODEL]}}
     with torch.inference_mode():
         return model.model.apply_model(
             x, sigma, c_concat=concat, c_crossattn=context, transformer_options={"cond_or_uncond": [0], "wrappers": wrappers}

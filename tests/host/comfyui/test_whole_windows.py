@@ -38,6 +38,11 @@ SAMPLERS = ("euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2s_ancestral"
 
 
 @pytest.fixture
+def model():
+    return image_model()
+
+
+@pytest.fixture
 def animated(model, tmp_path):
     return host.apply_motion(model, load_motion_module(motion_file(tmp_path)))
 
@@ -163,7 +168,7 @@ def test_concatenated_latents_follow_the_window():
 def test_labels_follow_the_window():
     """``y``, as SDXL's size and pooled prompt."""
     import comfy.conds
-    from pack.host.comfyui.sampling.windows import frame_conds
+    from pack.host.comfyui.parts.conds import of_frames
 
     ids = torch.tensor([5, 6, 0])
     y, lists = torch.arange(7.0).view(-1, 1), [torch.arange(7.0).view(-1, 1), torch.zeros(1, 1)]
@@ -174,7 +179,7 @@ def test_labels_follow_the_window():
         "constant": comfy.conds.CONDConstant(y),
         "num_video_frames": comfy.conds.CONDConstant(7),
     }
-    window = frame_conds([[{"model_conds": given}], None], ids)
+    window = of_frames([[{"model_conds": given}], None], ids, 0, lambda control: control)
     made = {key: cond.cond for key, cond in window[0][0]["model_conds"].items()}
     assert made["y"].flatten().tolist() == [5, 6, 0] and made["one"].tolist() == [[0]] and made["num_video_frames"] == 3
     assert made["lists"][0].flatten().tolist() == [5, 6, 0] and len(made["lists"][1]) == 1 and made["constant"] is y
@@ -313,7 +318,7 @@ def test_a_controls_start_and_end_hold_for_each_frame(model):
 
 
 def test_controls_in_chunks_start_and_end_for_each_frame(model):
-    from pack.host.comfyui.sampling.windows import FrameHandler, handled
+    from pack.host.comfyui.parts.windows import FrameHandler, handled
 
     limit = straddling(model)
     sigma = torch.tensor([limit * factor for factor in (0.3, 0.5, 0.2, 0.8, 3.0, 1.5, 0.9)])  # the first three are past its end
@@ -329,7 +334,7 @@ def test_controls_in_chunks_start_and_end_for_each_frame(model):
 @pytest.mark.parametrize("kind", CONTROLS)
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_controls_in_chunks_are_the_same(model, kind, chunk):
-    from pack.host.comfyui.sampling.windows import FrameHandler, handled
+    from pack.host.comfyui.parts.windows import FrameHandler, handled
 
     for count in (FRAMES, 3, 1):
         chained = control_net(9)
@@ -545,7 +550,7 @@ def test_only_one_window_of_guesses_is_alive(model):
     import gc
     import weakref
 
-    from pack.host.comfyui.sampling.windows import FrameHandler
+    from pack.host.comfyui.parts.windows import FrameHandler
 
     alive, most = [], []
 

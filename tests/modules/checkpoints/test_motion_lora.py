@@ -528,28 +528,27 @@ def test_each_frame_is_scheduled_by_its_own_noise_level(tmp_path, animated):
 def test_frames_on_both_sides_of_its_end_inside_windows_are_refused_before_the_call(tmp_path, animated):
     from types import SimpleNamespace
 
-    from pack.host.comfyui.attach.motion_lora import around_call, inject
+    from pack.host.comfyui.attach.attachment import CallInfo
+    from pack.host.comfyui.attach.motion_lora import BRANCHES
     from pack.host.comfyui.options import SAMPLING
 
     scheduled = host.apply_motion_lora(animated, load_motion_lora(lora_file(tmp_path)), 1.0, None, 0.0, 0.5)
-    inject(scheduled)
-    calls = []
+    branches = scheduled.get_additional_models_with_key("longtake_motion_lora")[0].model
 
-    class Executor:
-        class_obj = scheduled.model
+    def gain(**options):
+        """What the branches are told in a call about two frames of two conditions, on both sides of the end."""
+        sigmas = torch.tensor([20.0, 0.1] * 2)
+        info = CallInfo.of(torch.zeros(4, 4, 8, 8), sigmas, {"cond_or_uncond": [0, 1], **options}, scheduled.model)
+        info.inside["longtake_motion_lora"] = BRANCHES.inject(scheduled)
+        with BRANCHES.call(info):
+            return branches.gain
 
-        def __call__(self, *args):
-            calls.append(scheduled.get_additional_models_with_key("longtake_motion_lora")[0].model.gain)
-
-    sigmas = torch.tensor([20.0, 0.1] * 2)
-    x = torch.zeros(4, 4, 8, 8)
-    options = {"cond_or_uncond": [0, 1]}
-    around_call(Executor(), x, sigmas, None, None, None, options)
-    assert calls[0].tolist() == [1, 0]
+    assert gain().tolist() == [1, 0]
+    windowed = SimpleNamespace(kept={"longtake_motion": SimpleNamespace(plan=object())})
     with pytest.raises(ValueError, match="leave Context Windows out") as error:
-        around_call(Executor(), x, sigmas, None, None, None, options | {SAMPLING: SimpleNamespace(plan=object())})
+        gain(**{SAMPLING: windowed})
     one_sentence(error)
-    assert len(calls) == 1
+    assert branches.gain is None
 
 
 @pytest.mark.comfy

@@ -632,11 +632,11 @@ def test_the_nodes_make_the_same_frames_on_both_hosts(kind, monkeypatch, tmp_pat
 
 @pytest.mark.comfy
 def test_a_long_take_in_comfyui_takes_constant_memory(counted, monkeypatch):
-    from pack.host.comfyui import held
+    from pack.host.comfyui import attached
 
-    monkeypatch.setattr(held, "Memory", counted)
+    monkeypatch.setattr(attached, "Memory", counted)
     model = host.video_model(video())
-    slots = len(model.get_additional_models_with_key(held.KEY)[0].model.names)
+    slots = len(model.get_additional_models_with_key(attached.KEY)[0].model.names)
     rolled(host, model, frames=200, cfg=2.0)
     (memory,) = counted.made
     assert max(memory.sizes) <= slots * 2 * (8 + 2)
@@ -673,12 +673,12 @@ def test_conditions_in_calls_of_their_own_keep_their_own_state(monkeypatch):
 @pytest.mark.parametrize("kind", ["recurrent", "transformer"])
 def test_windows_of_the_whole_model_give_a_recurrent_model_the_whole_clip(kind, counted, monkeypatch):
     """Each window goes on from the one before it at the same step, so all of them agree with a single call about all frames."""
-    from pack.host.comfyui import held
-    from pack.host.comfyui.sampling.windows import whole_windows
+    from pack.host.comfyui import attached
+    from pack.host.comfyui.parts.windows import whole_windows
     from pack.modules.temporal.windows import WindowPlan
     from tiny_motion import ksample
 
-    monkeypatch.setattr(held, "Memory", counted)
+    monkeypatch.setattr(attached, "Memory", counted)
     model = host.video_model(video(kind))
     y = torch.rand(2, 1, 4, generator=torch.Generator().manual_seed(2))
     conds = [[[torch.zeros(1, 1, 1), {"pooled_output": row}]] for row in y]
@@ -694,11 +694,11 @@ def test_windows_of_the_whole_model_give_a_recurrent_model_the_whole_clip(kind, 
 @pytest.mark.comfy
 def test_an_interrupted_take_leaves_no_state(monkeypatch):
     import comfy.model_management
-    from pack.host.comfyui import held
+    from pack.host.comfyui import attached
     from pack.host.comfyui.options import SAMPLING
 
     model = host.video_model(video())
-    network = model.get_additional_models_with_key(held.KEY)[0].model
+    network = model.get_additional_models_with_key(attached.KEY)[0].model
     count = []
 
     def stop(*args):

@@ -12,22 +12,21 @@ from math import inf
 from typing import Any
 
 import torch
-from comfy.context_windows import ContextHandlerABC
 from comfy.ldm.wan.model import WanModel
 from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..options import IDS, call_options
+from ..options import call_options, frame_numbers, with_options
+from .conds import Conds
+from .telling import telling_options
+from .windows import PartHandler
 
 KEY = "longtake_frame_levels"
 LEVELS = "longtake_levels"  # in transformer_options: sigma of each frame of this call, ``b f``
 TIMESTEPS = "longtake_timesteps"  # in transformer_options: what the network is told of each frame, ``n f``
-FRAMED = ("c_concat", "denoise_mask")  # inputs of the network that have one entry per latent frame, in axis 2
 APPENDED = ("time_dim_concat", "context_latents")  # inputs that the network puts behind the frames, where no timestep is theirs
-
-Cond = dict[str, Any]
 
 
 def with_frame_levels(model: ModelPatcher, options: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def with_frame_levels(model: ModelPatcher, options: dict[str, Any]) -> dict[str,
             "the model has context windows, which know one noise level for all frames: remove them, the samplers of this pack slide a"
             " window of their own over the frames"
         )
-    return {**options, "context_handler": VideoHandler()}
+    return telling_options({**options, "context_handler": VideoHandler()})
 
 
 def check_frame_levels(model: ModelPatcher) -> None:
@@ -112,61 +111,40 @@ def check_no_more_frames(network: WanModel, args: tuple[Any, ...], kwargs: dict[
         )
 
 
-def with_options(
-    args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The rest of a call, behind its timestep, with other transformer options."""
-    if "transformer_options" in kwargs or len(args) < 4:
-        return args, {**kwargs, "transformer_options": options}
-    return (*args[:3], options, *args[4:]), kwargs
-
-
-def video_frame_numbers(options: dict[str, Any], count: int) -> Tensor:
-    """Which latent frames of the clip a call of ``count`` frames is about: ``f``, int64, from its transformer options."""
-    ids, window = options.get(IDS), options.get("context_window")
-    if window is None or getattr(window, "dim", None) != 2:
-        return torch.arange(count) if ids is None else ids[:count].cpu()  # the same for every variant
-    anchor = getattr(window, "causal_anchor_index", None)  # newer versions put a frame before the window
-    index = torch.tensor([*([] if anchor is None or anchor < 0 else [anchor]), *window.index_list])
-    return index if ids is None else ids.cpu()[index]
-
-
 @dataclass(frozen=True)
-class VideoHandler(ContextHandlerABC):
-    """Takes noise levels ``b f`` where ComfyUI has one for all frames, and gives every condition the frames of the call.
+class VideoHandler(PartHandler):
+    """Takes noise levels ``b f`` where ComfyUI has one for all frames, and gives every condition the frames of the call."""
 
-    What starts or ends during sampling does so for each frame at its own noise level.
-    """
-
-    dim = 2  # this and the next two are what ComfyUI's own wrappers ask a handler for
-    freenoise = False
+    dim = 2
     context_length = inf
 
-    def should_use_context(
-        self, model: Any, conds: list[list[Cond] | None], x_in: Tensor, timestep: Tensor, model_options: dict[str, Any]
-    ) -> bool:
+    def should_use_context(self, model: Any, conds: Conds, x_in: Tensor, timestep: Tensor, model_options: dict[str, Any]) -> bool:
         """Whether there is a noise level per frame: ``x_in``: ``b c f h w``, ``timestep``: ``b f``."""
         return timestep.ndim == 2
 
-    def get_resized_cond(
-        self, cond_in: list[Cond] | None, x_in: Tensor, window: Any, device: torch.device | None = None
-    ) -> list[Cond] | None:
-        """ComfyUI's signature: the conditions of one window's frames; ``device`` is where they are already."""
-        return cond_in and [_of_frames(cond, torch.tensor(list(window.index_list))) for cond in cond_in]
+    def control(self, given: Any, ids: Tensor) -> Any:
+        """Refuse a control.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "a ControlNet is told one noise level for all frames and cannot follow a model that has one per frame: remove it from the"
+            " conditioning"
+        )
 
     def execute(
         self,
         calc_cond_batch: Any,
         model: Any,
-        conds: list[list[Cond] | None],
+        conds: Conds,
         x_in: Tensor,
         timestep: Tensor,
         model_options: dict[str, Any],
     ) -> list[Tensor]:
         """ComfyUI's signature: one clean guess per entry of ``conds``, each as ``x_in``: ``b c f h w``; ``timestep``: ``b f``."""
         options = model_options.get("transformer_options", {})
-        ids = video_frame_numbers(options, x_in.shape[2])
-        needed = [cond and [_of_frames(item, ids) for item in _gated(cond, timestep)] for cond in conds]
+        needed = self.conds(conds, frame_numbers(options, x_in.shape[2], axis=2), timestep)
         told = {**options, LEVELS: timestep, "wrappers": _wrapped(options.get("wrappers", {}))}
         return calc_cond_batch(model, needed, x_in, noisiest(timestep), {**model_options, "transformer_options": told})
 
@@ -186,44 +164,3 @@ def noisiest(sigma: Tensor) -> Tensor:
 def _rows(sigma: Tensor, rows: int) -> Tensor:
     """Levels for a call in which several conditions stand one after the other: ``sigma``: ``b f``. Returns ``n f``."""
     return sigma.repeat(rows // len(sigma), 1)
-
-
-def _of_frames(cond: Cond, ids: Tensor) -> Cond:
-    """A condition for some frames; what is not there once per latent frame stays as it is.
-
-    Raises:
-        ValueError: it is a control, which asks for one noise level.
-    """
-    if cond.get("control") is not None:
-        raise ValueError(
-            "a ControlNet is told one noise level for all frames and cannot follow a model that has one per frame: remove it from the"
-            " conditioning"
-        )
-    found = dict(cond)
-    if "model_conds" in cond:
-        found["model_conds"] = {name: _framed(name, value, ids) for name, value in cond["model_conds"].items()}
-    mask = cond.get("mask")
-    if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
-        found["mask"] = mask.index_select(1, ids.to(mask.device))
-    return found
-
-
-def _framed(name: str, value: Any, ids: Tensor) -> Any:
-    rows = getattr(value, "cond", None)
-    if name not in FRAMED or not isinstance(rows, Tensor) or rows.ndim != 5 or rows.shape[2] == 1:
-        return value
-    return value._copy_with(rows.index_select(2, ids.to(rows.device)))
-
-
-def _gated(conds: list[Cond], sigma: Tensor) -> list[Cond]:
-    """Conditions that start or end between the frames' levels count for those frames only that are inside: ``sigma``: ``b f``."""
-    kept = []
-    for cond in conds:
-        inside = (sigma <= cond.get("timestep_start", inf)) & (sigma >= cond.get("timestep_end", -inf))
-        if not bool(inside.any()):
-            continue
-        rest = {name: value for name, value in cond.items() if name not in ("timestep_start", "timestep_end")}
-        if not bool(inside.all()):
-            rest["strength"] = cond.get("strength", 1.0) * inside.to(sigma)[:, None, :, None, None]
-        kept.append(rest)
-    return kept

@@ -14,14 +14,14 @@ from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.past import Memories, Memory, Past
 from ...modules.temporal.settings import PLAIN, MotionSettings
 from ...modules.temporal.windows import WindowPlan, Windows
+from .options import SAMPLING
 
 KEY = "longtake_motion"
 WINDOWS = "longtake_windows"  # an attachment of the MODEL: (mode, WindowPlan)
-HELD = "_longtake_motion"  # on the U-Net while it is injected: what is in its slots
 
 
 @dataclass(frozen=True)
-class Traits:
+class MotionInfo:
     """What is known of an attached motion model beside its weights."""
 
     name: str
@@ -29,7 +29,7 @@ class Traits:
     trained_frames: int | None = None  # None: any number
     clip_norms: bool = False  # some of the U-Net's norms take their statistics over the whole clip
     settings: MotionSettings = PLAIN
-    picture: Any = None  # what of a given picture it is told: a ``first_frame.Given``
+    picture: Any = None  # what of a given picture it is told: a ``first_frame.PictureInput``
 
     @property
     def most(self) -> int | None:
@@ -38,18 +38,18 @@ class Traits:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A motion model in the slots."""
+class Attached:
+    """A motion model of a MODEL."""
 
     model: MotionModel
-    traits: Traits
+    about: MotionInfo
 
 
 @dataclass(frozen=True)
-class Injected:
-    """What is in a U-Net."""
+class InUNet:
+    """What is in the slots of a U-Net."""
 
-    held: tuple[Held, ...]
+    motions: tuple[Attached, ...]
     chunks: Chunks
 
 
@@ -58,14 +58,14 @@ def unet_of(model: ModelPatcher) -> Any:
     return model.model.diffusion_model
 
 
-def held_by(model: ModelPatcher) -> tuple[Held, ...]:
+def attached_to(model: ModelPatcher) -> tuple[Attached, ...]:
     """The motion models of a MODEL, in the order in which they were applied."""
-    return tuple(Held(motion.model, motion.get_attachment(KEY)) for motion in model.get_additional_models_with_key(KEY))
+    return tuple(Attached(motion.model, motion.get_attachment(KEY)) for motion in model.get_additional_models_with_key(KEY))
 
 
 def motion_models(model: ModelPatcher) -> tuple[MotionModel, ...]:
     """The temporal networks of a MODEL, in the order in which they were applied."""
-    return tuple(held.model for held in held_by(model))
+    return tuple(motion.model for motion in attached_to(model))
 
 
 def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
@@ -73,8 +73,9 @@ def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
     return model.get_attachment(WINDOWS)
 
 
-class Sampling:
-    """One sampling: its windows, the frames that go through a layer at once, what recurrent modules remember, which ones have run.
+class MotionSampling:
+    """What motion models know for the length of a sampling: its windows, the frames that go through a layer at once, which ones have run,
+    and what recurrent modules remember.
 
     Args:
         plan: windows of the motion modules, or None.
@@ -92,16 +93,13 @@ class Sampling:
         self.seen: set[int] = set()  # places of motion models
         self.known: dict[tuple[Any, ...], Frames] = {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Sampling":
-        return self  # some versions copy model options deeply; this is one sampling's, whoever holds it
-
-    def windows(self, held: "Held", frames: int, step: int) -> Windows | None:
+    def windows(self, motion: Attached, frames: int, step: int) -> Windows | None:
         """The windows of one motion model over a call's frames."""
         if self.plan is None:
             return None
-        return self.plan.resolved(held.traits.trained_frames or 16, held.traits.most).windows(frames, step)
+        return self.plan.resolved(motion.about.trained_frames or 16, motion.about.most).windows(frames, step)
 
-    def frames(self, place: int, held: "Held", ids: Tensor, step: int) -> Frames:
+    def frames(self, place: int, motion: Attached, ids: Tensor, step: int) -> Frames:
         """What a call's frames are to one motion model; computed once for all steps that have the same windows."""
         plan = self.plan
         shifts = plan is not None and plan.schedule.endswith("uniform")
@@ -109,15 +107,15 @@ class Sampling:
         key = place, step if shifts else 0, ids.device, moded, tuple(ids.tolist())
         if key not in self.known:
             self.known = {other: known for other, known in self.known.items() if other[0] != place}
-            traits = held.traits
-            self.known[key] = held.model.frames_for(
-                ids, None, self.windows(held, len(ids), step), traits.settings.positions, traits.max_frames or 0
+            about = motion.about
+            self.known[key] = motion.model.frames_for(
+                ids, None, self.windows(motion, len(ids), step), about.settings.positions, about.max_frames or 0
             )
         return self.known[key]
 
-    def past(self, place: int, held: "Held", ids: Tensor, rows: Sequence[Hashable], step: int) -> Past | None:
+    def past(self, place: int, motion: Attached, ids: Tensor, rows: Sequence[Hashable], step: int) -> Past | None:
         """What one motion model may know in a call of frames before it: ``ids``: ``f``, for clips of ``rows``; None for nothing."""
-        if self.recall is None or not held.model.recalls:
+        if self.recall is None or not motion.model.recalls:
             return None
         step = 0 if self.recall == "take" else step
         if self.memories.get(place, (None,))[0] != step:
@@ -138,3 +136,9 @@ class Sampling:
         """The name of a clip that is the same in every run of ComfyUI, which names conditions anew each time."""
         others = sum(kind == other for other, _ in self.conditions)
         return (kind, self.conditions.setdefault((kind, name), others), *variant)
+
+
+def motion_sampling(options: Mapping[str, Any]) -> MotionSampling | None:
+    """What the motion models know of the sampling that transformer options are of; None where there is none, or no motion model."""
+    sampling = options.get(SAMPLING)
+    return None if sampling is None else sampling.kept.get(KEY)

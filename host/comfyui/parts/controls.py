@@ -15,7 +15,7 @@ import comfy.controlnet
 import torch
 from torch import Tensor
 
-from ..options import IDS
+from ..options import CLIP, CONTEXT_WINDOW, IDS
 
 Features = dict[str, list[Tensor | None]]
 Conditioning = list[list[Any]]
@@ -84,15 +84,18 @@ def check_length(ids: Tensor, clip: int, options: dict[str, Any], node: str) -> 
     """Refuse a clip of another length than keyframes were laid out for, as far as a call shows it.
 
     Args:
-        ids: ``n``, frame numbers of the call.
+        ids: ``f``, frame numbers of the call.
         clip: frames that it should have.
         options: transformer options.
         node: which to set it in.
     """
-    windowed = "context_window" in options
-    if IDS not in options and (int(ids.max()) >= clip or (not windowed and len(ids) != clip)):
+    if IDS in options:
+        return  # a sampler may show frames beyond the end that it drops later
+    windowed = CONTEXT_WINDOW in options and CLIP not in options
+    frames = options[CLIP].frames if CLIP in options else max(len(ids), int(ids.max()) + 1)
+    if frames > clip or (frames < clip and not windowed):
         raise ValueError(
-            f"the clip has {int(ids.max()) + 1} frames{' or more' if windowed else ''} and its keyframes were laid out for {clip}: set"
+            f"the clip has {frames} frames{' or more' if windowed else ''} and its keyframes were laid out for {clip}: set"
             f" clip_frames of {node}"
         )
 
@@ -109,9 +112,9 @@ def hints_are_ours(control: Any) -> bool:
     return type(control).get_control.__module__ == comfy.controlnet.__name__ and "get_control" not in vars(control)
 
 
-def cycled(rows: Tensor, ids: Tensor) -> Tensor:
-    """The rows of some frames, where a clip longer than ``rows``: ``r ...`` starts over, as ComfyUI lets it. Returns ``n ...``."""
-    return rows[(ids % len(rows)).to(rows.device)]
+def cycled(rows: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+    """The rows of some frames, where a clip longer than ``rows``: ``...`` starts over, as ComfyUI lets it. Returns ``...``."""
+    return rows.index_select(axis, (ids % rows.shape[axis]).to(rows.device))
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Parts of a clip: a call of the model about some frames, with what belongs to each of them."""

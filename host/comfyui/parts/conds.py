@@ -1,0 +1,86 @@
+"""ComfyUI's conditions for some frames of a clip: what there is one of per frame follows the frames, and each starts and ends at its level.
+
+Frames lie in the batch axis, or, in models with a time axis of their own, in axis 2; rows of a condition lie where frames do.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from comfy.conds import CONDList, CONDNoiseShape, CONDRegular
+from torch import Tensor
+
+from .controls import cycled
+
+Cond = dict[str, Any]
+Conds = list[list[Cond] | None]
+BY_ROW = (CONDRegular.process_cond, CONDNoiseShape.process_cond)  # these repeat rows until there is one per frame
+FRAMED = ("c_concat", "denoise_mask")  # inputs of video networks that have one entry per latent frame
+
+
+def of_frames(conds: Conds, ids: Tensor, axis: int, control: Callable[[Any], Any]) -> Conds:
+    """The conditions of some frames; what there is only one of stays as it is.
+
+    Args:
+        conds: as ComfyUI's ``calc_cond_batch`` takes them.
+        ids: ``f``, int64, frame numbers; where fewer rows than frames were given they start over, as ComfyUI lets them.
+        axis: where frames lie, 0 or 2.
+        control: what stands in for a control in calls about these frames.
+    """
+    mask_axis = 1 if axis else 0  # it has no channels
+
+    def item(name: str, value: Any) -> Any:
+        if name == "model_conds":
+            return {key: PER_FRAME[axis](key, cond, ids) for key, cond in value.items()}
+        if name == "mask" and value.ndim > mask_axis + 2:
+            return rows_of(value, ids, mask_axis)
+        return control(value) if name == "control" and value is not None else value
+
+    return [cond and [{name: item(name, value) for name, value in entry.items()} for entry in cond] for cond in conds]
+
+
+def gated(conds: Conds, sigma: Tensor) -> Conds:
+    """Conditions that start or end between the noise levels of some frames count for those frames only that are inside.
+
+    Args:
+        conds: as ComfyUI's ``calc_cond_batch`` takes them.
+        sigma: ``...``, noise levels: ``f``, or ``b f`` in models with a time axis of their own.
+    """
+    return [conds_of and [entry for cond in conds_of if (entry := _gated(cond, sigma)) is not None] for conds_of in conds]
+
+
+def _gated(cond: Cond, sigma: Tensor) -> Cond | None:
+    inside = (sigma <= cond.get("timestep_start", inf)) & (sigma >= cond.get("timestep_end", -inf))
+    if not bool(inside.any()):
+        return None
+    rest = {name: value for name, value in cond.items() if name not in ("timestep_start", "timestep_end")}
+    if bool(inside.all()):
+        return rest
+    share = inside.to(sigma)
+    share = share[:, None, None, None] if sigma.ndim == 1 else share[:, None, :, None, None]
+    return {**rest, "strength": cond.get("strength", 1.0) * share}
+
+
+def _in_batch(name: str, cond: Any, ids: Tensor) -> Any:
+    """An input of an image model, if it has a row per frame; those that find their rows themselves have a ``process_cond`` of their own."""
+    if name == "num_video_frames":  # Stable Video Diffusion
+        return cond._copy_with(len(ids))
+    how = type(cond).process_cond
+    if how is CONDList.process_cond:
+        return cond._copy_with([rows_of(rows, ids, 0) for rows in cond.cond])
+    return cond._copy_with(rows_of(cond.cond, ids, 0)) if how in BY_ROW else cond
+
+
+def _along_time(name: str, cond: Any, ids: Tensor) -> Any:
+    rows = getattr(cond, "cond", None)
+    if name not in FRAMED or not isinstance(rows, Tensor) or rows.ndim != 5:
+        return cond
+    return cond._copy_with(rows_of(rows, ids, 2))
+
+
+PER_FRAME: dict[int, Callable[[str, Any, Tensor], Any]] = {0: _in_batch, 2: _along_time}
+
+
+def rows_of(rows: Tensor, ids: Tensor, axis: int) -> Tensor:
+    """The rows of some frames, unless there is one for all: ``rows``: ``...``. Returns ``...``."""
+    return rows if rows.shape[axis] == 1 else cycled(rows, ids, axis)
