@@ -10,19 +10,21 @@ The order is that of the names, whatever the disk's, and whatever the number of 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from .footage import Footage, Unreadable
 from .picture_files import PICTURE_ENDINGS, Animation, Pictures, looks
+from .places import Places
 from .report import Report, counted
 from .source import ClipSource, Found, read_text
 from .table import TABLE_ENDINGS, read_table
 from .video_file import VIDEO_ENDINGS, VideoFile
 
 Tick = Callable[[int, int], None]
+Folders = Iterable[tuple[Path, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Search:
         stills: every picture is a clip of its own, of one frame.
         every_frame: decode every video whole, so that damage in the middle is found now and not during training.
         threads: how many files are opened at once.
+        within: the folders that nothing outside is read of; empty for all of the machine.
     """
 
     picture_fps: float = 24.0
     stills: bool = False
     every_frame: bool = False
     threads: int = 4
+    within: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.picture_fps <= 1000:
@@ -65,26 +69,29 @@ def find_clips(place: Path, search: Search | None = None, tick: Tick | None = No
     Args:
         place: where to look.
         search: how.
-        tick: is told how many files are opened, and of how many; may raise to stop.
+        tick: is told how many files are opened, and of how many; while folders are looked through, how many there were, and of 0. May
+            raise to stop.
 
     Raises:
-        ValueError: there is nothing there, or nothing that can be read. One sentence.
+        ValueError: there is nothing there, nothing that can be read, or nothing that may be. One sentence.
     """
     search = search or Search()
-    report = Report()
+    report, places = Report(), Places(search.within)
+    places.check(place)
     if place.is_dir():
-        candidates = list(_in_folder(place, search, report))
+        candidates = list(_in_folder(place, search, report, _counted(_folders(place, places), tick)))
     elif not place.is_file():
         raise ValueError(f"there is no folder or file {place}: give the path of a folder with clips, or of a CSV that lists them")
     elif place.suffix.lower() in TABLE_ENDINGS:
-        candidates = list(_in_table(place, report))
+        candidates = list(_in_table(place, report, places))
     else:
         candidates = [Candidate(place.name, (place,), captions=(place.with_suffix(".txt"),))]
+    places.tell(report)
     if not candidates and not report.unreadable:
         raise ValueError(
             f"{place} holds no clips: put videos ({', '.join(VIDEO_ENDINGS[:5])}), GIF, WebP or folders of pictures there"
         )
-    sources = _opened(candidates, search, report, tick)
+    sources = _opened(candidates, search, report, places, tick)
     report.found = len(candidates)
     if not sources:
         first = report.unreadable[0]
@@ -94,17 +101,19 @@ def find_clips(place: Path, search: Search | None = None, tick: Tick | None = No
     return Found(sources, report)
 
 
-def _opened(candidates: Sequence[Candidate], search: Search, report: Report, tick: Tick | None) -> list[ClipSource]:
-    places = list(dict.fromkeys(candidate.files for candidate in candidates))  # rows of a table may share a file
+def _opened(
+    candidates: Sequence[Candidate], search: Search, report: Report, places: Places, tick: Tick | None
+) -> list[ClipSource]:
+    distinct = list(dict.fromkeys(candidate.files for candidate in candidates))  # rows of a table may share a file
     names = {candidate.files: candidate.name for candidate in reversed(candidates)}
     with ThreadPoolExecutor(max(1, search.threads)) as pool:
-        waiting = [pool.submit(_open, files, names[files], search) for files in places]
+        waiting = [pool.submit(_open, files, names[files], search) for files in distinct]
         try:
             footage = {}
-            for done, (files, future) in enumerate(zip(places, waiting, strict=True), 1):
+            for done, (files, future) in enumerate(zip(distinct, waiting, strict=True), 1):
                 footage[files] = future.result()
                 if tick:
-                    tick(done, len(places))
+                    tick(done, len(distinct))
         finally:
             for future in waiting:
                 future.cancel()
@@ -114,7 +123,7 @@ def _opened(candidates: Sequence[Candidate], search: Search, report: Report, tic
         try:
             if isinstance(result, Unreadable):
                 raise result
-            sources.append(_source(candidate, result))
+            sources.append(_source(candidate, result, places))
         except Unreadable as error:
             report.broken(candidate.name, str(error))
     return sources
@@ -137,17 +146,17 @@ def _open(files: tuple[Path, ...], name: str, search: Search) -> Footage | Unrea
         return error
 
 
-def _source(candidate: Candidate, footage: Footage) -> ClipSource:
+def _source(candidate: Candidate, footage: Footage, places: Places) -> ClipSource:
     caption = candidate.caption
     if caption is None:
-        caption = next((read_text(path) for path in candidate.captions if path.is_file()), None)
+        caption = next((read_text(path) for path in candidate.captions if path.is_file() and places.hold(path)), None)
     times = {"fps": candidate.fps, "start": candidate.start, "end": candidate.end}
     return ClipSource.of(footage, candidate.name, caption or None, **times)
 
 
-def _in_folder(root: Path, search: Search, report: Report) -> Iterator[Candidate]:
+def _in_folder(root: Path, search: Search, report: Report, folders: Folders) -> Iterator[Candidate]:
     previews = alone = 0
-    for folder, names in _folders(root):
+    for folder, names in folders:
         videos, pictures = [], []
         for name in names:
             path = folder / name
@@ -178,8 +187,18 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path != root else root.name or str(root)
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder below, itself first, and the names of its files; links are followed, hidden things and circles are not."""
+def _counted(folders: Folders, tick: Tick | None) -> Folders:
+    for count, folder in enumerate(folders, 1):
+        if tick:
+            tick(count, 0)
+        yield folder
+
+
+def _folders(root: Path, places: Places) -> Folders:
+    """Every folder below that may be looked at, itself first, and the names of its files.
+
+    Links are followed, hidden things and circles are not.
+    """
     seen = set()
     for place, folders, files in os.walk(root, followlinks=True):
         real = Path(place).resolve()
@@ -187,17 +206,26 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted((name for name in folders if not name.startswith((".", "__"))), key=natural)
-        yield Path(place), sorted((name for name in files if not name.startswith(".")), key=natural)
+        shown = [name for name in folders if not name.startswith((".", "__"))]
+        folders[:] = sorted((name for name in shown if places.hold(Path(place) / name)), key=natural)
+        places.outside += len(shown) - len(folders)
+        yield Path(place), sorted(places.files(Path(place), [name for name in files if not name.startswith(".")]), key=natural)
 
 
-def stamp(place: Path) -> str:
-    """A text that changes when files are added, taken away or written again; cheap, since no file is opened."""
-    if not place.exists():
+def stamp(place: Path, within: tuple[Path, ...] = ()) -> str:
+    """A text that changes when files are added, taken away or written again; cheap, since no file is opened.
+
+    Empty for places that are not there, or where ``within`` does not let look.
+    """
+    places = Places(within)
+    if not places.hold(place) or not place.exists():
         return ""
     root = place if place.is_dir() else place.parent
+    folders = _folders(root, places)
+    if place.is_file() and place.suffix.lower() not in TABLE_ENDINGS:
+        folders = [(root, list(places.files(root, [place.name, place.with_suffix(".txt").name])))]
     whole = hashlib.sha256()
-    for folder, names in _folders(root):
+    for folder, names in folders:
         for name in names:
             stat = (folder / name).stat()
             whole.update(
@@ -216,13 +244,18 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part.lower()) for part in parts if part] + [(2, 0, name)]
 
 
-def _in_table(path: Path, report: Report) -> Iterator[Candidate]:
+def _in_table(path: Path, report: Report, places: Places) -> Iterator[Candidate]:
     for row in read_table(path):
         place = path.parent / row.file
         files = (place,)
+        if not places.hold(place):
+            report.broken(row.name, f"it {places.refusal}")
+            continue
         if place.is_dir():
             files = tuple(
-                sorted((p for p in place.iterdir() if p.suffix.lower() in PICTURE_ENDINGS), key=lambda p: natural(p.name))
+                place / name
+                for name in sorted(places.files(place, [path.name for path in place.iterdir()]), key=natural)
+                if Path(name).suffix.lower() in PICTURE_ENDINGS
             )
             if not files:
                 report.broken(row.name, "there are no pictures in that folder")

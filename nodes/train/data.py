@@ -1,6 +1,7 @@
 """Clips to train on, from a folder, from the graph, or from nothing."""
 
 import math
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ...modules.data.captions import FLIPS, MISSING, NOT_NEEDED
 from ...modules.data.clips import ClipDataset
 from ...modules.data.find import Search, Tick, find_clips, stamp
 from ...modules.data.lengths import SHORT
+from ...modules.data.places import STRICT
 from ...modules.data.procedural import moving_shapes
 from ...modules.data.settings import ClipSettings
 from ...modules.data.sheet import clip_sheet, sample_clips
@@ -34,6 +36,13 @@ def clip_folders() -> list[str]:
     items = there.iterdir() if there.is_dir() else ()
     fitting = (item for item in items if item.is_dir() or item.suffix.lower() in TABLE_ENDINGS)
     return sorted(item.name for item in fitting if not item.name.startswith("."))
+
+
+def allowed() -> tuple[Path, ...]:
+    """The folders that clips may lie in; empty for all of the machine, unless the server's environment says otherwise."""
+    if os.environ.get(STRICT, "0") == "0":
+        return ()
+    return host.input_directory(), host.output_directory(), host.model_directory("video_models")
 
 
 def clip_place(folder: str, path: str) -> Path:
@@ -164,7 +173,12 @@ class LongTakeClipFolder(LongTakeNode):
                     default=ELSEWHERE,
                     tooltip="A folder or a CSV in the input folder.",
                 ),
-                io.String.Input("path", default="", tooltip="A folder, a CSV or a video anywhere, if none is chosen above."),
+                io.String.Input(
+                    "path",
+                    default="",
+                    tooltip="A folder, a CSV or a video anywhere, if none is chosen above; with LONGTAKE_STRICT_PATHS=1 in the server's"
+                    " environment, in its input folder, its output folder or models/longtake only.",
+                ),
                 *cut_inputs(),
                 io.Combo.Input(
                     "missing_captions",
@@ -201,7 +215,7 @@ class LongTakeClipFolder(LongTakeNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = ELSEWHERE, path: str = "", **_: Any) -> str:
-        return stamp(clip_place(folder, path)) if folder != ELSEWHERE or path.strip() else ""
+        return stamp(clip_place(folder, path), allowed()) if folder != ELSEWHERE or path.strip() else ""
 
     @classmethod
     def execute(
@@ -232,7 +246,7 @@ class LongTakeClipFolder(LongTakeNode):
             caption=caption,
             before=caption_before,
         )
-        search = Search(picture_fps=picture_fps, stills=frames == 1, every_frame=check_every_frame)
+        search = Search(picture_fps=picture_fps, stills=frames == 1, every_frame=check_every_frame, within=allowed())
         dataset = ClipDataset(find_clips(clip_place(folder, path), search, ticker()), settings)
         return given(dataset, *([motion_text(dataset)] if measure_motion else []))
 

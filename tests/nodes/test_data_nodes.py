@@ -1,12 +1,14 @@
 """The nodes that give clips, called from Python and run as graphs, on whichever host is there."""
 
 import os
+import shutil
 
 import pytest
 import torch
 from clip_files import caption, grey_frames, write_animation, write_sequence, write_video
 from pack import host
 from pack.modules.data.clips import ClipDataset
+from pack.modules.data.places import STRICT
 from pack.nodes.train.data import ELSEWHERE, LongTakeClipFolder, LongTakeClipsFromImages, LongTakeShapesClips, clip_place
 
 SMALL = {"frames": 3, "stride": 1, "width": 32, "height": 24}
@@ -37,6 +39,24 @@ def test_a_video_in_a_table(tmp_path):
     (tmp_path / "list.csv").write_text("file,caption,start\na.mp4,a cat,0.5\n", encoding="utf-8")
     clips = LongTakeClipFolder.execute(path=f'"{tmp_path / "list.csv"}"', **SMALL, variants=1, flip="always allowed").args[0]
     assert (clips.captions, clips.sources[0].count, clips.settings.variants) == (["a cat"], 18, 1)
+
+
+def test_a_strict_server_reads_its_own_folders_alone(folder, monkeypatch):
+    monkeypatch.setenv(STRICT, "1")
+    with pytest.raises(ValueError, match="lies outside of the folders that this server reads") as error:
+        LongTakeClipFolder.execute(path=str(folder), **SMALL)
+    assert str(host.input_directory().resolve()) in str(error.value)
+    assert LongTakeClipFolder.fingerprint_inputs(path=str(folder)) == ""
+    for place in (host.input_directory(), host.output_directory(), host.model_directory("video_models")):
+        mine = place / "strict clips"
+        caption(write_animation(mine / "a.gif", grey_frames(6)), "a cat")
+        try:
+            assert LongTakeClipFolder.execute(path=str(mine), **SMALL).args[0].captions == ["a cat"]
+            assert LongTakeClipFolder.fingerprint_inputs(path=str(mine))
+        finally:
+            shutil.rmtree(mine)
+    monkeypatch.setenv(STRICT, "0")
+    assert LongTakeClipFolder.execute(path=str(folder), **SMALL).args[0].captions == ["a cheese", "a walk"]
 
 
 def test_every_setting_arrives():
