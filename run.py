@@ -1,26 +1,28 @@
 """Run a workflow from the command line: ``python run.py [WORKFLOW] [--set NODE.INPUT=VALUE ...]``.
 
 Without arguments: the long take, on ComfyUI where there is one, else standalone. WORKFLOW is a file in API format, or the name of one
-in ``workflows/api``. NODE is a node's id, or its class or its title where only one node has it.
+in ``workflows/api``; ``--list`` tells of those. NODE is a node's id, or its title, its class or what the editor calls that where only
+one node has it; INPUT is an input's id, or what the editor calls it.
 """
 
 import argparse
 import asyncio
+import functools
 import importlib.util
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).absolute().parent
 PACK = __package__ or "longtake"
-API = ROOT / "workflows" / "api"
 DEFAULT = "long_take"
+TOKEN = "LONGTAKE_TOKEN"
 FIRST_PYTHON = "LONGTAKE_FIRST_PYTHON"  # set while ComfyUI's own interpreter tries
+Results = list[dict[str, Any]]
 
 
 def load_pack() -> ModuleType:
@@ -35,7 +37,7 @@ def load_pack() -> ModuleType:
 
 
 def part(name: str) -> Any:
-    """A module of the pack, such as ``host.find``."""
+    """A module of the pack, such as ``host.run.find``."""
     load_pack()
     return importlib.import_module(f"{PACK}.{name}")
 
@@ -44,112 +46,35 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Run a workflow; without arguments, the long take.")
     parser.add_argument("workflow", nargs="?", default=DEFAULT, help="a file in API format, or a name in workflows/api")
+    parser.add_argument(
+        "--list", action="store_true", help="say what each workflow of workflows/api does and needs, and run none"
+    )
     change = "change an input; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", dest="settings", help=change)
     parser.add_argument(
         "--host", choices=("auto", "comfyui", "standalone"), default="auto", help="auto is ComfyUI where it is found"
     )
+    where = "where pictures and videos are read from (ComfyUI's own folder, or ./input); with --server, what is sent there"
+    parser.add_argument("--input", type=Path, metavar="DIR", help=where)
     parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="where results go (./output)")
     parser.add_argument("--server", metavar="URL", help="run on this ComfyUI server, such as http://127.0.0.1:8188")
+    header = "sent to the server with every request, as 'Name: value'; may be repeated"
+    parser.add_argument("--header", action="append", default=[], metavar="LINE", dest="headers", help=header)
+    token = f"sent to the server as Authorization: Bearer; the variable {TOKEN} does the same and is seen by nobody else"
+    parser.add_argument("--token", default=os.environ.get(TOKEN), help=token)
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    return parser.parse_args(argv)
-
-
-def names() -> list[str]:
-    """The workflows that come with the pack."""
-    return sorted(path.stem for path in API.glob("*.json"))
-
-
-def read_workflow(name: str) -> dict[str, Any]:
-    """The workflow of a path or name.
-
-    Raises:
-        ValueError: there is none, or it is not in API format.
-    """
-    candidates = (Path(name), API / name, API / f"{name}.json")
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise ValueError(
-            f"there is no workflow {name!r}: give a file in API format, or one of {', '.join(names()) or '(none here)'}"
-        )
-    try:
-        workflow = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): export the workflow in API format") from None
-    if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        ready = API / path.name
-        use = f"run {ready.relative_to(ROOT)} instead" if ready.is_file() else "export it with Workflow > Export (API)"
-        raise ValueError(f"{path} is in the format of ComfyUI's editor, which only the editor reads: {use}")
-    if not isinstance(workflow, dict):
-        raise ValueError(f"{path} holds no workflow: API format is a table of nodes")
-    return {id: node for id, node in workflow.items() if not id.startswith("_")}
-
-
-def node_named(workflow: Mapping[str, Any], name: str) -> str:
-    """The id of the node with an id, a class or a title.
-
-    Raises:
-        ValueError: no node, or several.
-    """
-    if name in workflow:
-        return name
-    found = [id for id, node in workflow.items() if name in (node.get("class_type"), node.get("_meta", {}).get("title"))]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"{len(found)} nodes are called {name!r}: use one of the ids {', '.join(found)}")
-    there = ", ".join(f"{id} ({node.get('class_type')})" for id, node in workflow.items())
-    raise ValueError(f"no node is called {name!r}: the workflow has {there}")
-
-
-def value_of(text: str, old: Any) -> Any:
-    """A value from the command line: text stays text where the input held text, else JSON, else text.
-
-    >>> value_of("3", 1), value_of("3", "a"), value_of("true", False), value_of("red disk", None)
-    (3, '3', True, 'red disk')
-    """
-    if isinstance(old, str):
-        return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def changed(workflow: Mapping[str, Any], settings: Iterable[str], inputs: Callable[[str], Iterable[str]]) -> dict[str, Any]:
-    """The workflow with ``NODE.INPUT=VALUE`` applied.
-
-    Args:
-        workflow: stays as it is.
-        settings: in order.
-        inputs: the inputs that a class has beside those the workflow gives.
-
-    Raises:
-        ValueError: a setting is written wrongly, or names a node or an input that is not there.
-    """
-    result = {id: {**node, "inputs": dict(node.get("inputs", {}))} for id, node in workflow.items()}
-    for setting in settings:
-        target, equals, text = setting.partition("=")
-        name, dot, key = target.rpartition(".")
-        if not equals or not dot or not name or not key:
-            raise ValueError(f"--set {setting}: write it as NODE.INPUT=VALUE, such as LongTakeRollout.frames=64")
-        node = result[node_named(result, name)]
-        known = list(dict.fromkeys([*node["inputs"], *inputs(node["class_type"])]))
-        if key not in known:
-            raise ValueError(f"--set {setting}: {node['class_type']} has no input {key!r}, it has {', '.join(known)}")
-        node["inputs"][key] = value_of(text, node["inputs"].get(key))
-    return result
+    options = parser.parse_args(argv)
+    if options.server and options.host != "auto":
+        parser.error("--server and --host exclude each other: a server is a ComfyUI already")
+    if options.headers and not options.server:
+        parser.error("--header is for --server: give both or neither")
+    return options
 
 
 def pack_nodes() -> dict[str, Any]:
     """This pack's node classes by id."""
     extension = asyncio.run(load_pack().comfy_entrypoint())
     return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
-
-
-def inputs_of(nodes: Mapping[str, Any]) -> Callable[[str], list[str]]:
-    """A function from class name to the names of its inputs; none for a class not in ``nodes``."""
-    return lambda name: [item.id for item in nodes[name].GET_SCHEMA().inputs] if name in nodes else []
 
 
 def comfyui_for(host: str) -> Path | None:
@@ -160,7 +85,7 @@ def comfyui_for(host: str) -> Path | None:
     """
     if host == "standalone":
         return None
-    finder = part("host.find")
+    finder = part("host.run.find")
     checkout = finder.find(ROOT)
     if checkout is None:
         if host == "comfyui":
@@ -201,41 +126,75 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def run_standalone(workflow: Mapping[str, Any], settings: Sequence[str], output: Path) -> list[dict[str, Any]]:
+def changed(workflow: Mapping[str, Any], settings: Sequence[str], known: Callable[[str], Any]) -> dict[str, Any]:
+    """The workflow with settings applied; says which of them change nothing."""
+    made = part("host.run.settings").Settings(workflow, known)
+    made.apply(settings)
+    for sentence in made.without_effect():
+        note(f"warning: {sentence}")
+    return made.workflow
+
+
+def run_standalone(workflow: Mapping[str, Any], settings: Sequence[str], output: Path, input: Path | None = None) -> Results:
     """Run on the standalone host."""
-    executor, core = part("host.standalone.executor"), part("host.standalone.core_nodes")
+    executor, core, facts = (part(f"host.{name}") for name in ("standalone.executor", "standalone.core_nodes", "run.facts"))
     nodes = pack_nodes() | core.core_nodes()
-    prompt = changed(workflow, settings, inputs_of(nodes))
-    absent = [node.__name__ for node in core.VIDEO_NODES if node.__name__ not in nodes]
-    kept, left_out = executor.without_classes(prompt, absent)
+    without_film = [node.__name__ for node in core.VIDEO_NODES if node.__name__ not in nodes]
+    refusal = part("host.run.workflows").refusal(workflow, {*nodes, *without_film})
+    if refusal:
+        raise ValueError(refusal)
+    prompt = changed(workflow, settings, lambda name: facts.of_node(nodes[name]) if name in nodes else None)
+    kept, left_out = executor.without_classes(prompt, without_film)
     if left_out:
         which = ", ".join(f"{id} ({prompt[id]['class_type']})" for id in left_out)
         note(f"no MP4 this time: nodes {which} need the package av (python -m pip install av); the rest runs")
-    results = executor.Executor(nodes, output).run(kept)
+    results = executor.Executor(nodes, output, input).run(kept)
     return [item for result in results for item in result.items()]
 
 
-def run_comfyui(checkout: Path, workflow: Mapping[str, Any], settings: Sequence[str], output: Path) -> list[dict[str, Any]]:
+def run_comfyui(
+    checkout: Path, workflow: Mapping[str, Any], settings: Sequence[str], output: Path, input: Path | None = None
+) -> Results:
     """Run on ComfyUI's own executor, in this process."""
     part("host.comfyui.boot").boot(checkout)
-    prompt = changed(workflow, settings, inputs_of(pack_nodes()))
+    executor = part("host.comfyui.executor")
+    known = asyncio.run(executor.known({node["class_type"] for node in workflow.values() if "class_type" in node}))
     try:
-        return part("host.comfyui.executor").run_workflow(prompt, output)
+        return executor.run_workflow(changed(workflow, settings, known.get), output, input=input)
     except part("host").Interrupted as error:
         raise KeyboardInterrupt from error
 
 
-def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+def run_remote(options: argparse.Namespace, workflow: Mapping[str, Any], output: Path) -> Results:
+    """Run on a server."""
+    remote, ours = part("host.run.remote"), pack_nodes()
+    server = remote.Server(options.server, remote.headers_of(options.headers, options.token))
+    known = functools.cache(lambda name: server.facts(name, getattr(ours.get(name), "REPLACED", {})))
+    prompt = changed(workflow, options.settings, known)
+    prompt, sent = server.with_uploads(prompt, known, (options.input or Path("input")).absolute())
+    for path in sent:
+        note(f"sent {path} to {server.url}")
+    return server.run_workflow(prompt, output)
+
+
+def run(options: argparse.Namespace) -> Results:
     """Run what the command line asks for, and return what there is to show."""
-    workflow, output = read_workflow(options.workflow), options.output.absolute()
+    workflow, output = part("host.run.workflows").read(options.workflow), options.output.absolute()
     if options.server:
-        prompt = changed(workflow, options.settings, inputs_of(pack_nodes()))
-        return part("host.remote").Server(options.server).run_workflow(prompt, output)
+        return run_remote(options, workflow, output)
+    folder = None if options.input is None else options.input.absolute()
     checkout = comfyui_for(options.host)
     note("running standalone" if checkout is None else f"running on the ComfyUI in {checkout}")
     if checkout is None:
-        return run_standalone(workflow, options.settings, output)
-    return run_comfyui(checkout, workflow, options.settings, output)
+        return run_standalone(workflow, options.settings, output, folder)
+    return run_comfyui(checkout, workflow, options.settings, output, folder)
+
+
+def listing() -> str:
+    """What each workflow does and needs."""
+    core = part("host.standalone.core_nodes")
+    here = {*pack_nodes(), *(node.__name__ for node in (*core.NODES, *core.VIDEO_NODES))}
+    return part("host.run.workflows").listing(here)
 
 
 def _stop(signum: int, frame: Any) -> None:  # noqa: ARG001  what a signal handler is given
@@ -245,6 +204,9 @@ def _stop(signum: int, frame: Any) -> None:  # noqa: ARG001  what a signal handl
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a workflow and print what it saved and said. Returns the exit status: 0, 1 after an error, 130 when cancelled."""
     options = arguments(argv)
+    if options.list:
+        print(listing())
+        return 0
     signal.signal(signal.SIGINT, _stop)  # not Python's own handler: asyncio would put off Ctrl-C to the end of the node
     try:
         results = run(options)
@@ -260,6 +222,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for item in results:
             if kind in item:
                 print(item[kind])
+    previews = sum(item["kind"] == "preview" for item in results)
+    if previews:
+        note(
+            f"{previews} preview{'s were' if previews > 1 else ' was'} not kept: Save Image instead of Preview Image keeps pictures"
+        )
     return 0
 
 

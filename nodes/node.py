@@ -10,7 +10,7 @@ so clones carry it along; it is marked, so it is never wrapped again.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import host
@@ -22,7 +22,12 @@ class LongTakeNode(host.io.ComfyNode):
     """Base class: write ``define_schema`` and ``execute``, both class methods; inputs and parameters have the same names.
 
     Settings that a dataclass has go as ``**given`` to ``execute``, see ``fields.py``.
+
+    Attributes:
+        REPLACED: an input that may be linked -> the widgets that do nothing then, for warnings.
     """
+
+    REPLACED: Mapping[str, Sequence[str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -1,6 +1,6 @@
 """Import the pack the way ComfyUI does, under the fixed name ``pack``, and put ComfyUI behind it where there is one to be found.
 
-Where it is looked for is ``host/find.py``'s rule (``COMFYUI_PATH`` first; set but empty means none). When it is not found, or
+Where it is looked for is ``host/run/find.py``'s rule (``COMFYUI_PATH`` first; set but empty means none). When it is not found, or
 this Python cannot import it, the pack runs on its standalone host and the tests marked ``comfy`` skip, saying why.
 
 What tests may use: the fixtures below and ``helpers/``: ``tiny*.py`` (small models), ``shapes.py`` (the checker that runs under
@@ -42,7 +42,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 def boot_comfyui() -> tuple[Path | None, str | None]:
     """Make ComfyUI importable. Gives its folder, or None and the reason why not."""
-    find = load("longtake_find", ROOT / "host" / "find.py")
+    find = load("longtake_find", ROOT / "host" / "run" / "find.py")
     checkout = find.find(ROOT)
     if checkout is None:
         empty = "COMFYUI_PATH is empty, which asks for none" if "COMFYUI_PATH" in os.environ else "set COMFYUI_PATH to a checkout"

@@ -4,32 +4,42 @@ import asyncio
 import inspect
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
+import comfy.utils
 import execution
 import folder_paths
 import nodes
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..errors import NodeError, WorkflowError
+from ..run.bar import Bar, Report
+from ..run.errors import NodeError, WorkflowError
+from ..run.facts import NodeFacts, of_information
 
 PACK = Path(__file__).resolve().parents[2]
 Prompt = Mapping[str, Any]
 
 
-def run_workflow(prompt: Prompt, output: Path) -> list[dict[str, Any]]:
+def run_workflow(
+    prompt: Prompt, output: Path, *, input: Path | None = None, report: Callable[[Report], None] | None = None
+) -> list[dict[str, Any]]:
     """Run an API-format workflow.
 
     Args:
         prompt: node id -> ``{"class_type", "inputs"}``; entries whose name starts with ``_`` are notes.
         output: where nodes that save write to.
+        input: where the user's pictures lie; None for ComfyUI's own folder.
+        report: is told of progress; a bar by default.
 
     Returns:
         results: for each file ``{"node", "class_type", "kind": "file", "path"}`` and for each text shown
-            ``{"node", "class_type", "kind": "text", "text"}``, in the order of the nodes. Previews are files in a temporary folder.
+            ``{"node", "class_type", "kind": "text", "text"}``, in the order of the nodes; for each preview, which is gone when the run is
+            over, ``{..., "kind": "preview"}``.
 
     Raises:
         WorkflowError: ComfyUI refuses the workflow; one sentence per problem, naming node, class and input.
@@ -38,14 +48,59 @@ def run_workflow(prompt: Prompt, output: Path) -> list[dict[str, Any]]:
     """
     graph = {key: node for key, node in prompt.items() if not key.startswith("_")}
     output.mkdir(parents=True, exist_ok=True)
-    before = folder_paths.get_output_directory(), folder_paths.get_temp_directory()
-    folder_paths.set_output_directory(str(output))
-    folder_paths.set_temp_directory(tempfile.mkdtemp(prefix="longtake-"))
+    with tempfile.TemporaryDirectory(prefix="longtake-", ignore_cleanup_errors=True) as temp:
+        places = {"output": str(output), "temp": temp, "input": str(input or folder_paths.get_input_directory())}
+        with _folders(places), _reporting(graph, report or Bar()):
+            return asyncio.run(_run(graph))
+
+
+@contextmanager
+def _folders(places: Mapping[str, str]) -> Iterator[None]:
+    """While open, ComfyUI's folders are these; afterwards they are what they were."""
+    before = {kind: str(folder_paths.get_directory_by_type(kind)) for kind in places}
     try:
-        return asyncio.run(_run(graph))
+        _set_folders(places)
+        yield
     finally:
-        folder_paths.set_output_directory(before[0])
-        folder_paths.set_temp_directory(before[1])
+        _set_folders(before)
+
+
+def _set_folders(places: Mapping[str, str]) -> None:
+    for kind, folder in places.items():
+        getattr(folder_paths, f"set_{kind}_directory")(folder)
+
+
+@contextmanager
+def _reporting(graph: Prompt, report: Callable[[Report], None]) -> Iterator[None]:
+    """While open, progress goes where ComfyUI's server would send it, and not to bars that every sampler draws itself."""
+
+    def hook(value: float, total: float, *_: Any, node_id: str | None = None, **__: Any) -> None:
+        context = get_executing_context()
+        node = node_id or (context.node_id if context is not None else "")
+        task = f"node {node} ({graph[node]['class_type']})" if node in graph else ""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        report(Report(task, int(value), int(total)))
+
+    before = comfy.utils.PROGRESS_BAR_HOOK, comfy.utils.PROGRESS_BAR_ENABLED
+    try:
+        comfy.utils.set_progress_bar_global_hook(hook)
+        comfy.utils.set_progress_bar_enabled(False)
+        yield
+    finally:
+        comfy.utils.set_progress_bar_global_hook(before[0])
+        comfy.utils.set_progress_bar_enabled(before[1])
+
+
+async def known(names: Iterable[str]) -> dict[str, NodeFacts]:
+    """What is known of classes of nodes, of those that this ComfyUI has."""
+    await load_nodes()
+    return {name: _facts(name, nodes.NODE_CLASS_MAPPINGS[name]) for name in names if name in nodes.NODE_CLASS_MAPPINGS}
+
+
+def _facts(name: str, node: Any) -> NodeFacts:
+    title, saves = nodes.NODE_DISPLAY_NAME_MAPPINGS.get(name), getattr(node, "OUTPUT_NODE", False)
+    information = {"display_name": title, "input": node.INPUT_TYPES(), "output_node": saves}
+    return of_information(name, information, getattr(node, "REPLACED", {}))
 
 
 async def _run(graph: dict[str, Any]) -> list[dict[str, Any]]:
@@ -126,17 +181,13 @@ def _raise_failure(messages: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _items(node: str, class_type: str, shown: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    folders = {
-        "output": folder_paths.get_output_directory(),
-        "temp": folder_paths.get_temp_directory(),
-        "input": folder_paths.get_input_directory(),
-    }
-    items = []
+    folders = {kind: str(folder_paths.get_directory_by_type(kind)) for kind in ("output", "temp", "input")}
+    items, about = [], {"node": node, "class_type": class_type}
     for values in shown.values():
         for value in values:
             if isinstance(value, Mapping) and "filename" in value:
                 path = Path(folders[value.get("type", "output")], value.get("subfolder", ""), value["filename"])
-                items.append({"node": node, "class_type": class_type, "kind": "file", "path": path})
+                items.append(about | ({"kind": "preview"} if value.get("type") == "temp" else {"kind": "file", "path": path}))
             elif isinstance(value, str):
-                items.append({"node": node, "class_type": class_type, "kind": "text", "text": value})
+                items.append(about | {"kind": "text", "text": value})
     return items

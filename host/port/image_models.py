@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ...modules.control.sparse_pictures import SparseSettings
     from ...modules.noise.clip_noise import Layer
     from ...modules.noise.freeinit import FreeInit
-    from ...modules.sampling.samplers import Algorithm
-    from ...modules.sampling.view import Guide
+    from ...modules.sampling.job import Algorithm
+    from ...modules.sampling.model_view import Guide
     from ...modules.temporal.windows import WindowPlan
     from ...modules.train.base import Encoder
 

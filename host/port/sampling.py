@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...modules.noise.levels import NoiseSchedule
-    from ...modules.sampling.samplers import Algorithm, Step
-    from ...modules.sampling.view import Guide
+    from ...modules.sampling.job import Algorithm, Step
+    from ...modules.sampling.model_view import Guide
 
 
 class Sampling(Protocol):

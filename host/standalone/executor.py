@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import NodeError, WorkflowError
+from ..run.bar import Bar, Report
+from ..run.errors import NodeError, WorkflowError
 from .schema import ComfyNode, FolderType, HiddenHolder, NodeOutput
-from .session import Bar, Report, Session
+from .session import Session
 from .ui import directory_of
 from .validation import Checker, Nodes, Workflow, own_override
 
@@ -27,6 +28,7 @@ class Result:
         node: its id.
         class_type: its class.
         files: what it saved.
+        previews: what it only showed, in the temporary folder.
         texts: what it said.
         ran: False when an earlier run's result was taken.
     """
@@ -34,6 +36,7 @@ class Result:
     node: str
     class_type: str
     files: tuple[Path, ...] = ()
+    previews: tuple[Path, ...] = ()
     texts: tuple[str, ...] = ()
     ran: bool = True
 
@@ -41,14 +44,14 @@ class Result:
         """One table per file and text, as ``run.py`` prints them whatever the host."""
         about = {"node": self.node, "class_type": self.class_type}
         files = [about | {"kind": "file", "path": path} for path in self.files]
-        return files + [about | {"kind": "text", "text": text} for text in self.texts]
+        previews = [about | {"kind": "preview"}] * len(self.previews)  # gone when the run is over
+        return files + previews + [about | {"kind": "text", "text": text} for text in self.texts]
 
 
 @dataclass(frozen=True)
 class _Kept:
     values: tuple[Any, ...]
-    files: tuple[Path, ...]
-    texts: tuple[str, ...]
+    shown: dict[str, tuple[Any, ...]]
 
 
 def without_notes(workflow: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +79,7 @@ class Executor:
 
     Attributes:
         nodes: the node classes by name.
-        output, input, temp: folders; None for the session's defaults.
+        output, input, temp: folders; None for the session's defaults. Previews are there as long as the executor is.
         report: is told of progress; draws a bar in a terminal by default.
     """
 
@@ -139,8 +142,8 @@ class Executor:
                     hidden = HiddenHolder(id, dict(workflow), extra_pnginfo)
                     self._kept[keys[id]] = _execute(id, cls, checker.values[id] | linked, hidden, len(checker.schema(id).outputs))
                 now = self._kept[keys[id]]
-                if now.files or now.texts:
-                    results.append(Result(id, workflow[id]["class_type"], now.files, now.texts, ran=kept is None))
+                if any(now.shown.values()):
+                    results.append(Result(id, workflow[id]["class_type"], **now.shown, ran=kept is None))
         finally:
             self.session.task = ""
         wanted = set(keys.values())
@@ -184,8 +187,12 @@ def _execute(id: str, cls: type[ComfyNode], values: Mapping[str, Any], hidden: H
         given = f"{len(output.args)} values" if isinstance(output, NodeOutput) else type(output).__name__
         raise NodeError(id, cls.GET_SCHEMA().node_id, f"it returned {given} and has {outputs} outputs")
     shown = output.ui.as_dict() if hasattr(output.ui, "as_dict") else output.ui or {}
-    files = [directory_of(FolderType(item["type"])) / item["subfolder"] / item["filename"] for item in shown.get("images", ())]
-    return _Kept(output.args, tuple(files), tuple(str(text) for text in shown.get("text", ())))
+    paths: dict[bool, list[Path]] = {True: [], False: []}
+    for item in shown.get("images", ()):
+        folder = FolderType(item["type"])
+        paths[folder is FolderType.temp].append(directory_of(folder) / item["subfolder"] / item["filename"])
+    texts = tuple(str(text) for text in shown.get("text", ()))
+    return _Kept(output.args, {"files": tuple(paths[False]), "previews": tuple(paths[True]), "texts": texts})
 
 
 def _sentence(error: Exception) -> str:

@@ -3,74 +3,32 @@
 A node called straight from Python is in a session too: one with ``./output``, ``./input`` and a progress bar.
 """
 
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from torch import Tensor
+
+from ..run.bar import Bar, Report
 
 Interrupted = KeyboardInterrupt  # so that Ctrl-C and ``Session.cancel`` are the same thing to every node
 
 
-@dataclass(frozen=True)
-class Report:
-    """How far a node is.
-
-    Attributes:
-        task: what is running, such as ``node 4 (LongTakeRollout)``; empty for a node called from Python.
-        done, total: in the node's own unit; a total of 0 is for what has no end.
-        preview: ``h w c`` in 0..1, or None.
-    """
-
-    task: str
-    done: int
-    total: int
-    preview: Tensor | None = None
-
-
-class Bar:
-    """A progress bar for terminals; on anything else it writes nothing.
-
-    Args:
-        stream: where to, standard error by default.
-    """
-
-    def __init__(self, stream: TextIO | None = None):
-        self.stream = stream or sys.stderr
-        self.start, self.task, self.width = time.monotonic(), "", 0
-
-    def __call__(self, report: Report) -> None:
-        """Draw the bar anew."""
-        if not self.stream.isatty():
-            return
-        if report.task != self.task or report.done <= 1:
-            self.start, self.task = time.monotonic(), report.task
-        filled = 24 * report.done // report.total if report.total else report.done % 25
-        seconds = time.monotonic() - self.start
-        share = f"{report.done}/{report.total}" if report.total else f"{report.done}"
-        line = f"{report.task} [{'#' * filled}{'.' * (24 - filled)}] {share}, {seconds:.0f} s".strip()
-        self.stream.write("\r" + line.ljust(self.width))
-        self.width = len(line)
-        self.clear(end=0 < report.total <= report.done)
-        self.stream.flush()
-
-    def clear(self, *, end: bool = True) -> None:
-        """Leave the line of the bar, so that what is written next stands below it."""
-        if end and self.width and self.stream.isatty():
-            self.stream.write("\n")
-            self.width = 0
-
-
 @dataclass
 class Session:
-    """One user's run: where files are, who is told of progress, whether it was cancelled."""
+    """One user's run: where files are, who is told of progress, whether it was cancelled.
+
+    Attributes:
+        output: where results go; None for ``./output``.
+        input: where the user's pictures lie; None for ``./input``.
+        temp: where previews go; None for a folder of the session's own, which is removed with it.
+        report: is told of progress.
+        task: what is running.
+    """
 
     output: Path | None = None
     input: Path | None = None
@@ -78,6 +36,15 @@ class Session:
     report: Callable[[Report], None] = field(default_factory=Bar)
     task: str = ""
     _cancelled: threading.Event = field(default_factory=threading.Event)
+    _own_temp: "tempfile.TemporaryDirectory[str] | None" = field(default=None, init=False)
+
+    def temp_directory(self) -> Path:
+        """Where previews go; made when it is first asked for."""
+        if self.temp is not None:
+            return self.temp.absolute()
+        if self._own_temp is None:
+            self._own_temp = tempfile.TemporaryDirectory(prefix="longtake-", ignore_cleanup_errors=True)
+        return Path(self._own_temp.name)
 
     def cancel(self) -> None:
         """Stop at the next model call or node; may be called from another thread or from ``report``."""
@@ -157,4 +124,4 @@ def input_directory() -> Path:
 
 def temp_directory() -> Path:
     """Where previews go."""
-    return (current().temp or Path(tempfile.gettempdir()) / "longtake").absolute()
+    return current().temp_directory()

@@ -107,6 +107,8 @@ def known_at_all(frames: int, known: int, known_at: str) -> torch.Tensor | int:
 
 
 class LongTakeRollout(LongTakeNode):
+    REPLACED = {"noise_levels": ("frames", "schedule", "steps", "lag", "block")}
+
     @classmethod
     def define_schema(cls) -> "io.Schema":
         return io.Schema(

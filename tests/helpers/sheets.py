@@ -9,7 +9,7 @@ CELL = 32 * 8
 
 def pictures(name, settings, folder):
     """The PNG files of a workflow by the title of the node that made them."""
-    workflow = run.read_workflow(name)
+    workflow = run.part("host.run.workflows").read(name)
     made = run.run_standalone(workflow, settings, folder)
     paths = {workflow[item["node"]]["_meta"]["title"]: item["path"] for item in made if item["kind"] == "file"}
     return {title: np.asarray(Image.open(path).convert("RGB")) for title, path in paths.items() if path.suffix == ".png"}

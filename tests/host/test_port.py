@@ -43,12 +43,12 @@ def test_the_host_here_has_every_name():
 
 
 def test_other_names_do_not_choose_a_host():
-    """``from .host import find`` asks for a name as well: before ComfyUI is booted."""
+    """``from .host import run`` asks for a name as well: before ComfyUI is booted."""
     code = (
         "import importlib, sys\n"
         f"sys.path.insert(0, {str(ROOT.parent)!r})\n"
         f"host = importlib.import_module({ROOT.name + '.host'!r})\n"
-        f"from_there = importlib.import_module({ROOT.name + '.host.find'!r})\n"
+        f"from_there = importlib.import_module({ROOT.name + '.host.run.find'!r})\n"
         "assert not hasattr(host, 'finds') and host.chosen.cache_info().currsize == 0\n"
         "assert 'torch' not in sys.modules\n"
     )

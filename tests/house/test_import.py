@@ -1,6 +1,8 @@
 """Being loaded costs ComfyUI's users next to nothing, and says nothing."""
 
+import ast
 import asyncio
+import importlib.util
 import logging
 import os
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pack.nodes
 import pytest
+from conftest import COMFYUI
 
 ROOT = Path(pack.__file__ or "").parent
 LIMIT = 1.5  # times as long as Python counts to three million at that moment, which a busy machine slows as much
@@ -124,3 +127,29 @@ def test_comfyui_loads_it_quickly(comfyui, tmp_path):
         f"assert asyncio.run(nodes.load_custom_node({str(ROOT)!r}))\n"
     ) + COUNTING
     assert least(code, PYTHONDONTWRITEBYTECODE="1")[0] < LIMIT
+
+
+def names_for_the_type_checker(path):
+    """``(module, name)`` of every import that only the type checker makes; a module of ours that is gone it takes for anything."""
+    package = ["pack", *path.relative_to(ROOT).parts[:-1]]
+    for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING":
+            for node in ast.walk(block):
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    above = package[: len(package) - node.level + 1]
+                    module = ".".join([*above, *([node.module] if node.module else [])])
+                    yield from ((module, item.name) for item in node.names)
+
+
+def test_what_the_type_checker_imports_is_there():
+    """ComfyUI is not looked for by the type checker, so it keeps silent about imports that lead nowhere."""
+    files = [path for place in ("modules", "nodes", "host") for path in sorted((ROOT / place).rglob("*.py"))]
+    found = {(path, *names) for path in (ROOT / "__init__.py", *files) for names in names_for_the_type_checker(path)}
+    assert len(found) > 20
+    gone = []
+    for path, module, name in sorted(found):
+        if "comfyui" in (name, *module.split(".")) and COMFYUI is None:
+            continue
+        if not hasattr(importlib.import_module(module), name) and importlib.util.find_spec(f"{module}.{name}") is None:
+            gone.append(f"{path.relative_to(ROOT)}: {module} has no {name}")
+    assert gone == []
