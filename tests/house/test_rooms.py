@@ -1,6 +1,7 @@
 """Where things are: imports run downwards from room to room, and no file lies outside a room."""
 
 import ast
+import re
 from pathlib import Path
 
 import pack
@@ -71,6 +72,18 @@ def test_every_file_is_in_a_room(house):
     files = {path.stem for path in (ROOT / house).glob("*.py")} - {"__init__"}
     assert rooms | files == set(ROOMS[house])
     assert house != "modules" or not files
+
+
+def counting_rows(text: str) -> list[str]:
+    """Where a file asks ComfyUI how a batch of the model divides, or divides it itself."""
+    return re.findall(r"(?:get\(|\[)\"cond_or_uncond\"|(?:len\(x(?:_noisy)?\)|x(?:_noisy)?\.shape\[0\]) //", text)
+
+
+def test_one_file_knows_how_a_batch_divides():
+    """``attachment.CallInfo``: what else counted rows for itself took tiles and variants for frames."""
+    house = ROOT / "host" / "comfyui"
+    found = [path for path in house.glob("**/*.py") if counting_rows(path.read_text(encoding="utf-8"))]
+    assert found == [house / "attach" / "attachment.py"]
 
 
 def test_an_import_upwards_is_named(tmp_path):

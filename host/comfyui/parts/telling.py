@@ -69,6 +69,17 @@ def telling(
     return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": told})
 
 
+class BehindTheEnd(int):
+    """What a sampler shows behind the last frame and drops later: it gets what the last frame gets, and is not taken for it.
+
+    As an index it is the last frame's number. Who looks up where in a call a frame is (Advanced-ControlNet's latent keyframes) finds the
+    frame itself.
+    """
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 def ad_params(ids: Tensor | None, frames: int, variants: int = 1) -> dict[str, Any]:
     """AnimateDiff-Evolved's account of a call.
 
@@ -79,8 +90,11 @@ def ad_params(ids: Tensor | None, frames: int, variants: int = 1) -> dict[str, A
     """
     if ids is None:
         return {"sub_idxs": None, "full_length": frames, "context_length": frames}
+    numbers, last = ids.tolist(), frames - 1
+    behind = numbers.index(last) + 1 if last in numbers else len(numbers)
+    numbers[behind:] = [BehindTheEnd(number) if number == last else number for number in numbers[behind:]]
     return {
-        "sub_idxs": ids.tolist() * variants,
+        "sub_idxs": numbers * variants,
         "full_length": max(frames, int(ids.max()) + 1),
         "context_length": len(ids),
     }

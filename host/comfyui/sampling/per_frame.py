@@ -45,11 +45,32 @@ def check_conditions(conds: Conds) -> None:
                     " keyframes; for motion modules and motion LoRAs LongTake's Motion Keyframe does it for each frame"
                 )
         for control in chain(cond.get("control")):
-            if not hints_are_ours(control) and not type(control).__module__.startswith(PACK):
+            if reads_frames(control):
+                check_always(control)
+            elif not hints_are_ours(control) and not type(control).__module__.startswith(PACK):
                 raise ValueError(
                     f"{type(control).__name__} comes from {type(control).__module__} and cannot be told a noise level per frame: use"
                     " ComfyUI's own nodes for ControlNets and T2I adapters"
                 )
+
+
+def reads_frames(control: Any) -> bool:
+    """Whether a control of another pack looks for the frames of a call where it is told them: Advanced-ControlNet's do."""
+    return hasattr(control, "sub_idxs") and hasattr(control, "timestep_keyframes")
+
+
+def check_always(control: Any) -> None:
+    """Refuse such a control where it starts, ends or changes during sampling, which it does by the first frame's noise level.
+
+    Raises:
+        ValueError: it does. One sentence.
+    """
+    start, end = control.timestep_percent_range
+    if start > 0 or end < 1 or any(keyframe.start_percent > 0 for keyframe in control.timestep_keyframes.keyframes):
+        raise ValueError(
+            f"{type(control).__name__} starts, ends or changes during sampling by the noise level of the first frame, and this sampler has"
+            " one per frame: let it act from 0 to 1 with timestep keyframes at 0 only, or use ComfyUI's own nodes for ControlNets"
+        )
 
 
 def _all(conds: Conds) -> Iterator[Mapping[str, Any]]:

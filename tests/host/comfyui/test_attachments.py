@@ -90,6 +90,28 @@ def image_prompt(folder):
     return host.apply_image_prompt(model, prompt, PromptSettings(1.0, 0.0, 0.6), SmallVision(), None, keyframes(0, 3, -1), None)
 
 
+def to_size(rows, count):
+    """As others do it: the last goes on."""
+    return torch.cat([rows, rows[-1:].expand(max(0, count - len(rows)))])[:count]
+
+
+def anothers_weight(folder):
+    """A weight per frame in attention to the text, which looks for the frames of a call where IPAdapter_plus looks for them."""
+    weights = torch.tensor([0.2, 1.9, 0.7, 1.4, 0.1, 1.1])
+
+    def weighted(out, extra):
+        conds, told = len(extra["cond_or_uncond"]), extra.get("ad_params")
+        if told is None or told["sub_idxs"] is None:
+            mine = to_size(weights, len(out) // conds)
+        else:
+            mine = to_size(weights, told["full_length"])[told["sub_idxs"]]
+        return out * mine.repeat(conds)[:, None, None]
+
+    model = animated(folder)
+    model.set_model_attn2_output_patch(weighted)
+    return model
+
+
 ATTACHED = {
     "motion": animated,
     "motion by frame and level": by_frame_and_level,
@@ -99,6 +121,7 @@ ATTACHED = {
     "PIA": lambda folder: first_frame(folder, animated(folder, "PIA"), "pia"),
     "AnimateLCM-I2V": lambda folder: first_frame(folder, animated(folder, "AnimateLCM-I2V"), "animatelcm_i2v"),
     "image prompt": image_prompt,
+    "a weight of another pack": anothers_weight,
 }
 
 
@@ -235,6 +258,23 @@ def test_variants_of_history_guidance_together_are_those_one_by_one(attached, wi
     close(found[0], found[1], 1e-4)
 
 
+# What others remember
+
+
+def test_easycache_does_not_take_one_window_for_another():
+    """It skips steps in the first window, as it does in a clip of that length, and leaves the others alone."""
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model = image_model()
+    windowed = host.context_windows(model, PLAN, "whole")
+    made = sampled(EasyCacheNode.execute(windowed, 3.0, 0.0, 1.0, False).args[0])
+    expected = plain(model)
+    close(made[4:], expected[4:], 1e-5)
+    assert (made[:2] - expected[:2]).abs().max() > 1e-3 * expected.abs().max()
+    alone = sampled(EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0])
+    assert (alone - expected).abs().amax((1, 2, 3)).min() > 1e-3 * expected.abs().max(), "without windows every frame skips"
+
+
 # Rows that are not frames
 
 
@@ -280,6 +320,8 @@ def test_tiles_in_one_call_are_those_of_a_call_each(attached):
             with pytest.raises(ValueError, match=f"{WHOLE_PICTURE[name]} is about the whole picture of 8x8 latents and"):
                 sampled(tiled(model, at_once))
         return
+    if name == "a weight of another pack":
+        pytest.skip("other packs take all rows of a condition for frames: nothing can tell them of tiles")
     latent = torch.zeros(FRAMES, 4, 2 * SIZE, 2 * SIZE)
     one, four = (sampled(tiled(model, at_once), latent=latent) for at_once in (1, 4))
     close(four, one, 1e-5)
