@@ -66,12 +66,16 @@ def sample(
         start = latent.to(place, torch.float32)
         memories = Memories({motion: Memory() for motion in range(len(model.motions))})
         recalls = any(motion.recalls for motion in model.motions)
+        space = space_of(model, len(latent), levels=not getattr(algorithm, "uniform", False))
         around, wish = on_model(guide, model.schedule.at_level), asked_by(guide)
         call = denoiser(model, conditions, cfg, memories)
         if wish is not None:
-            around = fitted(around, space_of(model, len(latent), levels=not getattr(algorithm, "uniform", False)))
+            around = fitted(around, space)
             call = differentiable(model, call, call if cfg == 1 else denoiser(model, conditions[:1], 1.0, memories), wish)
-        steps = algorithm(Job(call, start, sigmas.to(start), seed=seed, guide=around, memory=memories, recalls=recalls))
+        job = Job(
+            call, start, sigmas.to(start), seed=seed, guide=around, memory=memories, recalls=recalls, sees_ahead=space.sees_ahead
+        )
+        steps = algorithm(job)
         try:
             return _driven(steps, watch).to(latent.device)
         finally:

@@ -140,7 +140,8 @@ class Recorder:
         if differing:
             raise ValueError(f"{name} was made with other settings ({', '.join(differing)} differ): {ANEW}")
         before = replace(self.take.plan, frames=saved.run["frames"])
-        if not self.take.plan.continues(before, saved.now.row):
+        take = replace(self.take, state=saved.now)
+        if not take.continues(before):
             raise ValueError(
                 f"{name} was to have {saved.run['frames'] or 'no'} frames as its end, and is too far on for another end"
                 f" ({saved.finished} are finished): {ANEW}"
@@ -148,5 +149,5 @@ class Recorder:
         lost = self.files.missing(saved.written, self.batch)
         if lost is not None:
             raise ValueError(f"{name} lacks {self.files.path(lost).name}, which was there: put it back, or {ANEW}")
-        self.take = replace(self.take, state=saved.now)
+        self.take = take
         self.kept = self.state = replace(saved, run=self.state.run)

@@ -1,11 +1,13 @@
 """A schedule of noise levels as a picture, and what it costs: levels of every frame at every model call, and the calls of each frame."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..sampling.forcing import out_of_sight
 from ..sampling.plan import ClipPlan
 from .canvas import INKS, PAPER, Canvas, middle, ticks
 from .pictures import heat_map
@@ -27,6 +29,7 @@ class Cost:
         window: frames in a call, at most.
         moved: ``f``, calls that move each frame.
         shown: ``f``, calls that show each frame.
+        out_of_sight: known frames that the window is too short for: number -> calls that make the frames before it, in all and without it.
     """
 
     calls: int
@@ -35,6 +38,7 @@ class Cost:
     window: int
     moved: Tensor
     shown: Tensor
+    out_of_sight: Mapping[int, tuple[int, int]]
 
     def lines(self) -> list[str]:
         """The same in words."""
@@ -46,6 +50,7 @@ class Cost:
             f"{frames}: {self.calls} model calls, {self.calls / self.made:.3g} per new frame",
             f"{self.in_flight} in flight: the least window; a window of {self.window} {room},"
             f" {int(self.shown.sum()) / self.made:.3g} frames are computed per new frame",
+            *out_of_sight(self.out_of_sight),
         ]
 
 
@@ -56,11 +61,16 @@ def cost_of(plan: ClipPlan, window: int = 0) -> Cost:
         ValueError: the window is too short.
     """
     least = plan.in_flight()
-    low, high = plan.spans(window or least).unbind(1)
+    low, high, reach = plan.shown(window or least)
     change = torch.zeros(plan.frames + 1, dtype=torch.int64)
     change.index_add_(0, low, torch.ones_like(low)).index_add_(0, high, -torch.ones_like(high))
-    made = int((~plan.known).sum())
-    return Cost(plan.rows_total, made, least, window or least, plan.moves(), change.cumsum(0)[:-1])
+    seen = change.cumsum(0)[:-1]
+    known = plan.known.nonzero().flatten()
+    for frame in known.tolist():
+        seen[frame] += ((high <= frame) & (frame < reach)).sum()
+    return Cost(
+        plan.rows_total, plan.frames - len(known), least, window or least, plan.moves(), seen, plan.out_of_sight(window or least)
+    )
 
 
 def draw_levels(plan: ClipPlan, window: int = 0) -> Tensor:

@@ -43,6 +43,11 @@ class Space:
     frames: int | None = None
     levels: bool = True
 
+    @property
+    def sees_ahead(self) -> bool:
+        """Whether some frame hangs on later ones, as far as can be told."""
+        return self.mixing not in ("none", "past")
+
 
 def fitted(guide: Guide, space: Space) -> Guide:
     """A guide for one sampling of a host; guides that need to know nothing of it stay as they are.

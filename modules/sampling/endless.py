@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .job import Job, State, Step
-from .noise_levels import EndlessLevels
+from .noise_levels import FAR, EndlessLevels
 from .rollout import Rollout, rollout
 
 
@@ -30,6 +30,11 @@ class Endless(Rollout):
     def done(self) -> bool:
         """Whether the take has an end and has come to it."""
         return bool(self.plan.frames) and self.state is not None and self.state.row >= self.plan.rows_total
+
+    def continues(self, before: EndlessLevels) -> bool:
+        """Whether all that has been done so far is what a plan that ends elsewhere would have done: ``before`` is that plan."""
+        window = self.window or FAR  # whatever the model's own length is
+        return self.state is None or self.plan.continues(before, self.state.row, window, self.sink_frames)
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Generate frames until the plan ends, or for as long as somebody asks.

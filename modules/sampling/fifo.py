@@ -103,8 +103,8 @@ class Queue:
         low = max(number - self.steps + 1, self.first)
         return range(max(self.oldest, low + self.stride - self.window), low + self.steps)
 
-    def rows(self, window: int, sink_frames: int = 0, start: int = 0) -> Iterator[Row]:
-        """As ``Plan.rows``; the window is the queue's own, and it has no sink frames."""
+    def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:  # noqa: ARG002
+        """As ``Plan.rows``; the window is the queue's own and always full, and it has no sink frames."""
         if window != self.window or sink_frames:
             raise ValueError(
                 f"window is {window} with {sink_frames} sink frames: a queue has windows of {self.window} frames and no sink frames"

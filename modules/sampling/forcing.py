@@ -1,15 +1,19 @@
 """The Diffusion Forcing sampler as hosts run it: a schedule, its window, and the frames that are given, as one object."""
 
-from collections.abc import Callable, Generator
+import logging
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .job import Job, Step, check_finite, check_sigmas
+from .known_frames import only_at_the_start
 from .plan import ClipPlan
 from .rollout import Rollout, collected, rollout
 from .stepping import corrects
+
+log = logging.getLogger("longtake")
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,21 @@ class Forcing(Rollout):
         """Run it."""
         check_lengths(job.latent, self.plan, job.sigmas)
         self._check_known(job)
+        for sentence in self.remarks(job):
+            log.warning(sentence)
         clip = self.given(job.latent, job.encode)
         return collected(rollout(replace(job, latent=clip), self), clip)
+
+    def remarks(self, job: Job) -> list[str]:
+        """What a user should know who expects known frames to lead those before them."""
+        if only_at_the_start(self.plan.known):
+            return []
+        if not job.ahead:
+            return [
+                "frames behind those that are made are known, and no frame of this model sees later ones, so they lead nothing: use a"
+                " model that sees both ways, such as the bundled longtake_shapes_both_ways"
+            ]
+        return out_of_sight(self.plan.out_of_sight(job.window(self.window), self.sink_frames))
 
     def _check_known(self, job: Job) -> None:
         known = self.plan.known
@@ -98,6 +115,18 @@ class Forcing(Rollout):
                 f"the noise levels are for {int(known.sum())} known frames and the latent is empty there: connect known_frames, or a latent"
                 " that holds them"
             )
+
+
+def out_of_sight(frames: Mapping[int, tuple[int, int]]) -> list[str]:
+    """What ``ClipPlan.out_of_sight`` found, in a sentence."""
+    if not frames:
+        return []
+    number, (rows, blind) = next(iter(frames.items()))
+    more = f" ({len(frames) - 1} more are like it)" if len(frames) > 1 else ""
+    return [
+        f"known frame {number} is out of sight of {blind} of the {rows} calls that make the frames before it{more}: use the schedule"
+        " trapezoid, a larger window or known frames that are closer together"
+    ]
 
 
 def check_lengths(latent: Tensor, plan: ClipPlan, sigmas: Tensor) -> None:

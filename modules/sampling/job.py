@@ -71,6 +71,7 @@ class Job:
         encode: the samples of a LATENT as ``latent`` has them.
         memory: what the model remembers beside the frames of a window, for samplers that are interrupted and go on.
         recalls: whether it goes on from that, so that known frames which no window will show have to be shown to it first.
+        sees_ahead: whether some frame sees later ones; else showing it frames behind those that move is of no use.
     """
 
     denoise: Denoise
@@ -86,6 +87,12 @@ class Job:
     encode: Callable[[Tensor], Tensor] = lambda samples: samples
     memory: Remembering = field(default_factory=Nothing)
     recalls: bool = False
+    sees_ahead: bool = True
+
+    @property
+    def ahead(self) -> bool:
+        """Whether frames behind those that move are shown: not to a model that remembers, which would go on from them."""
+        return self.sees_ahead and not self.recalls
 
     def window(self, asked: int) -> int:
         """Most frames in a call: what was ``asked`` for, or for 0 the model's own length.

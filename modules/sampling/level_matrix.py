@@ -43,6 +43,7 @@ class LevelMatrix(ClipPlan):
         levels: ``m f``, every state on the way: whole numbers (int64) or levels in between (float). Frames that are 0 in every row are
             known.
         steps: the level of pure noise.
+        waiting: whether frames that have not begun are shown as far as the window reaches.
         known: ``f``, bool, frames that are 0 in every row.
 
     Raises:
@@ -51,6 +52,7 @@ class LevelMatrix(ClipPlan):
 
     levels: Tensor
     steps: int
+    waiting: bool = True
     known: Tensor = field(init=False)
 
     def __post_init__(self) -> None:

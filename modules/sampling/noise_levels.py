@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .known_frames import known_frames, only_at_the_start
 from .plan import ClipPlan, Row, check_window, with_sink_frames
-from .schedules import ENDLESS, SCHEDULES, between, check_schedule
+from .schedules import ENDLESS, SCHEDULES, SHOWS_WAITING, between, check_schedule
 
 FAR = 10**6  # frames ahead at which a lag that is too small to get anywhere is noticed
 
@@ -27,11 +27,13 @@ class NoiseLevels(ClipPlan):
         steps: denoising steps of each frame.
         offsets: ``f``, rows that each frame waits, at least 0; some generated frame waits 0. Of known frames they mean nothing.
         known: ``f``, bool, frames that are clean all along.
+        waiting: whether frames that have not begun are shown as far as the window reaches.
     """
 
     steps: int
     offsets: Tensor
     known: Tensor
+    waiting: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -67,7 +69,7 @@ class NoiseLevels(ClipPlan):
             return cls(steps, between(mask, steps, lag, block, window), mask)
         offsets = torch.zeros(frames, dtype=torch.int64)
         offsets[~mask] = SCHEDULES[name](torch.arange(int((~mask).sum())), steps, lag, block)
-        return cls(steps, offsets, mask)
+        return cls(steps, offsets, mask, name in SHOWS_WAITING)
 
     @cached_property
     def moments(self) -> Tensor:
@@ -168,28 +170,44 @@ class EndlessLevels:
 
     def in_flight(self) -> int:
         """The most frames that any row moves: the least window."""
+        return self._least
+
+    @cached_property
+    def _least(self) -> int:
         return self._begun_at(self.steps - 1)  # no later row moves more than the first ones do together
 
     def begun(self, row: int) -> int:
         """How many frames the rows up to this one have begun, known ones included."""
         return self.known + self._begun_at(row)
 
-    def continues(self, other: "EndlessLevels", row: int) -> bool:
-        """Whether the rows before ``row`` are the same as those of the same schedule that ends elsewhere."""
-        return self.in_flight() == other.in_flight() and self.begun(row - 1) == other.begun(row - 1)
+    def continues(self, other: "EndlessLevels", row: int, window: int, sink_frames: int = 0) -> bool:
+        """Whether the rows before ``row`` are the same as those of the same schedule that ends elsewhere, seen through a window."""
+        alike = self.in_flight() == other.in_flight() and self.begun(row - 1) == other.begun(row - 1)
+        return alike and (row == 0 or self._shown(row - 1, window, sink_frames) == other._shown(row - 1, window, sink_frames))
 
-    def rows(self, window: int, sink_frames: int = 0, start: int = 0) -> Iterator[Row]:
+    def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:
         """As ``Plan.rows``: those of a ``NoiseLevels`` for a clip as long as the take."""
-        return self._rows(check_window(self.in_flight(), window, sink_frames), sink_frames, start)
+        check_window(self.in_flight(), window, sink_frames)
+        return self._rows(window - sink_frames, sink_frames, start, ahead)
 
-    def _rows(self, context: int, sink_frames: int, row: int) -> Iterator[Row]:
+    def _rows(self, room: int, sink_frames: int, row: int, ahead: bool) -> Iterator[Row]:
         for begun, done in zip(self._counts(row), self._counts(row - self.steps), strict=False):
             if self.frames and row >= self.rows_total:
                 return
-            low = max(0, self.known + done - context)
-            ids, times = with_sink_frames(low, self.known + begun, sink_frames)
+            low, high = self._span(begun, done, room, ahead)
+            ids, times = with_sink_frames(torch.arange(low, high), sink_frames)
             yield Row(ids, self._levels(ids, row), self._levels(ids, row + 1), times, low)
             row += 1
+
+    def _shown(self, row: int, window: int, sink_frames: int) -> tuple[int, int]:
+        """The first frame that a row shows to models that see ahead, sink frames aside, and the one after the last."""
+        return self._span(self._begun_at(row), self._begun_at(row - self.steps), window - sink_frames, True)
+
+    def _span(self, begun: int, done: int, room: int, ahead: bool) -> tuple[int, int]:
+        low, high = max(0, self.known + done - (room - self.in_flight())), self.known + begun
+        if ahead and self.name in SHOWS_WAITING:
+            high = min(low + room, self.frames or low + room)
+        return low, high
 
     def _counts(self, row: int) -> Iterator[int]:
         """How many generated frames have begun by this row, by the next one and so on."""

@@ -7,12 +7,12 @@ out; ``fifo.py`` the queue of FIFO-Diffusion. ``rollout.py`` carries any of them
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from .known_frames import reaching
+from .known_frames import gaps, only_at_the_start, reaching
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Plan(Protocol):
         """The widest stretch of frames, from the first to the last, that any row moves: the least window."""
         ...
 
-    def rows(self, window: int, sink_frames: int = 0, start: int = 0) -> Iterator[Row]:
+    def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:
         """The rows from number ``start`` on, in order.
 
         Args:
@@ -68,11 +68,27 @@ class Plan(Protocol):
             sink_frames: first frames of the clip that stay in the window after it has left them behind; the model is told that they
                 stand right before it.
             start: how many rows are done already.
+            ahead: whether frames behind those that move are shown, as far as the window reaches: known ones, and where the schedule's
+                authors show them those that have not begun. Models in which no frame sees later ones have no use for them.
 
         Raises:
             ValueError: the window is shorter than the frames in flight, which would leave some unfinished. Raised before the first row.
         """
         ...
+
+
+class Shown(NamedTuple):
+    """The frames that each row's call shows, sink frames aside.
+
+    Attributes:
+        low: ``m``, the first one.
+        high: ``m``, the one after the last of those that are shown without a gap.
+        reach: ``m``, known frames from ``high`` to the one before this are shown too.
+    """
+
+    low: Tensor
+    high: Tensor
+    reach: Tensor
 
 
 class ClipPlan(ABC):
@@ -81,10 +97,12 @@ class ClipPlan(ABC):
     Attributes:
         steps: denoising steps of each frame.
         known: ``f``, bool, frames that are given and clean all along.
+        waiting: whether frames that have not begun are shown as far as the window reaches.
     """
 
     steps: int
     known: Tensor
+    waiting: bool
 
     @property
     def frames(self) -> int:
@@ -129,24 +147,72 @@ class ClipPlan(ABC):
         first, last = self._reaching()
         return int((last - first).max()) + 1
 
-    def spans(self, window: int, sink_frames: int = 0) -> Tensor:
-        """The first frame of each row's call, sink frames aside, and the one after its last; see ``rows``. Returns ``m 2``."""
+    def shown(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Shown:
+        """The frames that each row's call shows, sink frames aside; see ``Plan.rows``.
+
+        Where frames finish in their order, it is what moves and the ``window - in_flight()`` frames before it: so a frame is made from
+        the same context whether the clip ends soon or goes on. Where they do not (trapezoid), what moves stands in the middle of the
+        window, and what lies on both sides is shown.
+        """
         first, last = self._reaching()
         context = check_window(int((last - first).max()) + 1, window, sink_frames)
-        return spans(first, last, window - sink_frames, self.frames, context=context, rising=self._rising)
+        room = window - sink_frames
+        if not self._rising:
+            spare = room - (last + 1 - first)
+            low = (first - (spare + 1) // 2).clamp(0, max(0, self.frames - room))
+            high = (low + room).clamp_max(self.frames)
+            return Shown(low, high, high)
+        low, high = (first - context).clamp_min(0), last + 1
+        if not ahead:
+            return Shown(low, high, high)
+        low = self._led(low, first, high, room)
+        reach = (low + room).clamp_max(self.frames)
+        return Shown(low, reach if self.waiting else high, reach)
 
-    def rows(self, window: int, sink_frames: int = 0, start: int = 0) -> Iterator[Row]:
-        """As ``Plan.rows``: each shows the frames it moves and ``window - in_flight()`` frames before them.
+    def _led(self, low: Tensor, first: Tensor, high: Tensor, room: int) -> Tensor:
+        """Where windows begin so that they hold the next known frame too, if it can be had for context that is missed less: what lies
+        before the last known frame, or half of it. Where the window is not full they are moved back to known frames that it has room for.
 
-        So a frame is made from the same context whether the clip ends soon or goes on. Where later frames finish first
-        (trapezoid), the rest of the window shows what lies on both sides.
+        ``low``, ``first``, ``high``: ``m``. Returns ``m``.
         """
-        return self._rows(self.spans(window, sink_frames), sink_frames, start)
+        if only_at_the_start(self.known):
+            return low
+        known = self.known.nonzero().flatten()
+        before, behind = torch.searchsorted(known, first, right=True) - 1, torch.searchsorted(known, high)
+        last_known = torch.where(before >= 0, known[before.clamp_min(0)], -1)
+        needed = known[behind.clamp_max(len(known) - 1)] + 1 - room
+        spared = torch.maximum(last_known, (low + first) // 2)
+        low = torch.where((behind < len(known)) & (needed > low) & (needed <= spared), needed, low)
+        end = (low + room).clamp_max(self.frames)
+        if not self.waiting:
+            end = torch.maximum(high, torch.minimum(end, known[(torch.searchsorted(known, end) - 1).clamp_min(0)] + 1))
+        least = (end - room).clamp_min(0)
+        return torch.where(torch.searchsorted(known, low) > torch.searchsorted(known, least), least, low)
 
-    def _rows(self, shown: Tensor, sink_frames: int, start: int) -> Iterator[Row]:
-        keep = shown[:, 0].flip(0).cummin(dim=0).values.flip(0)
-        for number, (low, high) in enumerate(shown[start:].tolist(), start):
-            ids, times = with_sink_frames(low, high, sink_frames)
+    def out_of_sight(self, window: int, sink_frames: int = 0) -> dict[int, tuple[int, int]]:
+        """Known frames that the window is too short for: number -> rows that move frames in the gap before it, in all and without it."""
+        first, last = self._busy()
+        low, high, reach = self.shown(window, sink_frames)
+        found = {}
+        for start, end in gaps(self.known):
+            inside = (last >= start) & (first < end)
+            blind = inside & ((low > end) | (torch.maximum(high, reach) <= end))
+            if end < self.frames and blind.any():
+                found[end] = int(inside.sum()), int(blind.sum())
+        return found
+
+    def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:
+        """As ``Plan.rows``."""
+        return self._rows(self.shown(window, sink_frames, ahead=ahead), sink_frames, start)
+
+    def _rows(self, shown: Shown, sink_frames: int, start: int) -> Iterator[Row]:
+        keep = shown.low.flip(0).cummin(dim=0).values.flip(0)
+        known = self.known.nonzero().flatten()
+        low, high = shown.low.tolist(), shown.high.tolist()
+        nearest, furthest = (torch.searchsorted(known, edge).tolist() for edge in (shown.high, shown.reach))
+        for number in range(start, len(keep)):
+            window = torch.cat([torch.arange(low[number], high[number]), known[nearest[number] : furthest[number]]])
+            ids, times = with_sink_frames(window, sink_frames)
             before, after = self.part(torch.tensor([number, number + 1]), ids)
             yield Row(ids, before, after, times, int(keep[number]))
 
@@ -194,36 +260,13 @@ def check_window(needed: int, window: int, sink_frames: int) -> int:
     return window - needed - sink_frames
 
 
-def spans(first: Tensor, last: Tensor, window: int, frames: int, *, context: int, rising: bool) -> Tensor:
-    """The stretch of frames that each call shows.
-
-    Where frames finish in their order, it is what moves and the ``context`` before it, so that a frame is made from the same context
-    whether the clip ends soon or goes on. Where they do not, what moves stands in the middle of the window: context lies on both sides.
-
-    Args:
-        first: ``m``, first frame that moves in each call.
-        last: ``m``, last one.
-        window: frames there is room for.
-        frames: of the clip.
-        context: frames before those that move.
-        rising: whether frames finish in their order.
+def with_sink_frames(ids: Tensor, sink_frames: int) -> tuple[Tensor, Tensor | None]:
+    """A window's frames, ``n``, behind those of the first ``sink_frames`` that lie before them.
 
     Returns:
-        spans: ``m 2``, the first frame and the one after the last.
+        ids: ``k``, int64, and times: ``k``, in which they stand without a gap, or None where there is none.
     """
-    if rising:
-        return torch.stack([(first - context).clamp_min(0), last + 1], dim=1)
-    spare = window - (last + 1 - first)
-    low = (first - (spare + 1) // 2).clamp(0, max(0, frames - window))
-    return torch.stack([low, (low + window).clamp_max(frames)], dim=1)
-
-
-def with_sink_frames(low: int, high: int, sink_frames: int) -> tuple[Tensor, Tensor | None]:
-    """The frames ``low`` to ``high - 1`` behind those of the first ``sink_frames`` that lie before them.
-
-    Returns:
-        ids: ``n``, int64, and times: ``n``, in which they stand without a gap, or None where there is none.
-    """
+    low = int(ids[0])
     kept = min(sink_frames, low)
-    ids = torch.cat([torch.arange(kept), torch.arange(low, high)])
-    return ids, (torch.arange(low - kept, high) if kept < low and kept else None)
+    times = torch.cat([torch.arange(low - kept, low), ids]) if 0 < kept < low else None
+    return torch.cat([torch.arange(kept), ids]), times

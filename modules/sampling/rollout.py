@@ -66,7 +66,7 @@ def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Ste
     state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job)
     stepper = Stepper(job, how.eta, how.order, how.context_noise)
     following = int(state.ids[-1]) + 1 if len(state.ids) else 0
-    for row in plan.rows(window, how.sink_frames, state.row):
+    for row in plan.rows(window, how.sink_frames, state.row, ahead=job.ahead):
         for missed in unseen(row, following, plan, window) if job.recalls else ():
             stepper.step(_frames(state, missed.ids, job, plan), missed, state.row)
         following = max(following, int(row.ids[-1]) + 1)

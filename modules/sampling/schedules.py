@@ -102,6 +102,9 @@ SCHEDULES: dict[str, Offsets] = {
     f.__name__: f for f in (pyramid, autoregressive, full_sequence, trapezoid, chunked, ar_step, fifo, rolling, progressive)
 }
 ENDLESS = ("pyramid", "autoregressive", "chunked", "ar_step", "fifo", "rolling", "progressive")  # start in order, without an end
+# Schedules whose authors show the model frames that have not begun, as pure noise, as far as the window reaches: DFoT
+# (arXiv:2502.06764) pads its window so, SkyReels-V2 and AR-Diffusion have all of it in every call. In the others the window is what moves.
+SHOWS_WAITING = ("pyramid", "autoregressive", "chunked", "ar_step")
 
 
 def between(known: Tensor, steps: int, lag: float, block: int, window: int = 0) -> Tensor:

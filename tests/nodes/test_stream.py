@@ -111,7 +111,7 @@ def test_a_model_that_recalls_is_shown_all_known_frames_first(recalls, sink_fram
         return mixing(view)
 
     known = torch.randn(11, *SHAPE, generator=torch.Generator().manual_seed(1))
-    given = replace(job(known, denoise=watching), recalls=recalls)
+    given = replace(job(known, denoise=watching), recalls=recalls, sees_ahead=False)
     levels = NoiseLevels.named("pyramid", 14, 4, known=11)
     clip = replace(given, latent=torch.cat([known, torch.zeros(3, *SHAPE)]))
     for _ in Forcing(levels, 6, sink_frames=sink_frames)(clip):

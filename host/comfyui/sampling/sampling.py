@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....modules.checkpoints.video_model import unfold
+from ....modules.guidance.steering import Space
 from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.job import Algorithm, Job, Step
 from ....modules.sampling.model_view import Guide, plain
@@ -29,6 +30,7 @@ from ..layout import Layout, denoiser, whole_frames
 from ..options import WINDOW
 from ..parts.frame_levels import with_frame_levels
 from ..progress import Progress
+from .gradients import mixing_of
 from .guiding import Conditioning, Guider, coordinates_of, guider
 from .per_frame import check_conditions, with_frame_handler
 
@@ -184,6 +186,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
             encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
             memory=motion_sampling(given.get("transformer_options", {})) or Nothing(),
             recalls=any(motion.model.recalls for motion in attached_to(model)),
+            sees_ahead=Space(mixing=mixing_of(model)).sees_ahead,
         )
         show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
         return layout.hosts(driven(self.algorithm(job), show))

@@ -97,18 +97,21 @@ def test_the_pace_is_the_cost_per_frame(lag, block, pace):
     assert EndlessLevels("pyramid", 12, lag, block).pace == pytest.approx(pace, rel=1e-5)
 
 
-def test_an_end_may_move_while_no_call_has_felt_it():
+@pytest.mark.parametrize("block", [1, 3])
+def test_an_end_may_move_while_no_call_has_felt_it(block):
     """A take that was to be endless can be given an end, and a later one, as long as no frame beyond the sooner one has begun."""
-    short, long, endless = (EndlessLevels("pyramid", 6, 2, frames=frames) for frames in (20, 60, 0))
-    for row in (0, 1, 37, 38, 39, 40, short.rows_total):
-        first = list(islice(short.rows(8), row))
-        for other in (long, endless):
-            agrees = all(map(same, first, islice(other.rows(8), row)))
-            assert short.continues(other, row) == agrees
-            assert other.continues(short, row) == agrees
-    assert short.continues(long, 38)
-    assert not short.continues(long, 41)
-    assert not EndlessLevels("pyramid", 6, 2, frames=2).continues(long, 0), "so short a clip has other windows"
+    short, long, endless = (EndlessLevels("pyramid", 6, 2, frames=frames, block=block) for frames in (20, 60, 0))
+    for row in (0, 1, *range(8, 42), short.rows_total):
+        for window, sink_frames in ((short.in_flight(), 0), (12, 0), (14, 2)):
+            first = list(islice(short.rows(window, sink_frames), row))
+            for other in (long, endless):
+                agrees = all(map(same, first, islice(other.rows(window, sink_frames), row)))
+                assert short.continues(other, row, window, sink_frames) == agrees
+                assert other.continues(short, row, window, sink_frames) == agrees
+    assert not EndlessLevels("pyramid", 6, 2, frames=2).continues(long, 0, 8), "so short a clip has other windows"
+    if block == 1:
+        assert short.continues(long, 38, 8)
+        assert not short.continues(long, 41, 8)
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - set(ENDLESS)))
