@@ -261,7 +261,11 @@ def check_window(needed: int, window: int, sink_frames: int) -> int:
 
 
 def with_sink_frames(ids: Tensor, sink_frames: int) -> tuple[Tensor, Tensor | None]:
-    """A window's frames, ``n``, behind those of the first ``sink_frames`` that lie before them.
+    """A window's frames behind those of the first ``sink_frames`` that lie before them.
+
+    Args:
+        ids: ``n``, the window's.
+        sink_frames: how many stay for good.
 
     Returns:
         ids: ``k``, int64, and times: ``k``, in which they stand without a gap, or None where there is none.
