@@ -18,7 +18,7 @@ from pathlib import Path
 from .footage import Footage, Unreadable
 from .picture_files import PICTURE_ENDINGS, Animation, Pictures, looks
 from .places import Places
-from .report import Report, counted
+from .report import LeftOut, Report, counted
 from .source import ClipSource, Found, read_text
 from .table import TABLE_ENDINGS, read_table
 from .video_file import VIDEO_ENDINGS, VideoFile
@@ -117,6 +117,9 @@ def _opened(
         finally:
             for future in waiting:
                 future.cancel()
+    for files, result in footage.items():
+        if isinstance(result, Footage):
+            report.remarks += [LeftOut(names[files], note) for note in result.notes]
     sources = []
     for candidate in candidates:
         result = footage[candidate.files]

@@ -30,6 +30,7 @@ class Footage(ABC):
         name: how sentences call it.
         timing: when each frame is shown, and with that how many there are.
         height, width: of a frame, in pixels, as it is looked at.
+        notes: what a user should know of it, as sentences that begin with "it".
     """
 
     kind: ClassVar[str]
@@ -37,6 +38,7 @@ class Footage(ABC):
     timing: Timing
     height: int
     width: int
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:

@@ -9,7 +9,7 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A clip that is not used: its name, and why in words."""
+    """A clip that is not used, or not as it is: its name, and why in words."""
 
     name: str
     reason: str
@@ -24,6 +24,7 @@ class Report:
         used: those that can be trained on.
         unreadable: those that are broken, or that no reader is there for.
         unusable: those that are sound but do not fit what was asked, such as too short ones.
+        remarks: what is unusual about those that are used.
         notes: further sentences.
     """
 
@@ -31,6 +32,7 @@ class Report:
     used: int = 0
     unreadable: list[LeftOut] = field(default_factory=list)
     unusable: list[LeftOut] = field(default_factory=list)
+    remarks: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -49,6 +51,7 @@ class Report:
             self.used + other.used,
             [*self.unreadable, *other.unreadable],
             [*self.unusable, *other.unusable],
+            [*self.remarks, *other.remarks],
             [*self.notes, *other.notes],
         )
 
@@ -57,6 +60,7 @@ class Report:
         lines = [f"{counted(self.found, 'clip')} found, {self.used} used."]
         lines += _listed("Cannot be read", self.unreadable)
         lines += _listed("Left out", self.unusable)
+        lines += _listed("Used, but", self.remarks)
         return "\n".join([*lines, *self.notes])
 
 

@@ -53,17 +53,21 @@ def key_of(packet: Any) -> Key:
     return packet.pts, packet.dts, packet.pos
 
 
-def decoded(path: Path, packets: Iterable[Any]) -> Iterator[Any]:
-    """The frames of these packets, in the order in which they are shown.
+def decoded(packets: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """The frames of these packets, in the order in which they are shown, and whether they are sound.
 
-    Raises:
-        Unreadable: one is damaged.
+    What follows damage is built on it, up to the next key frame.
     """
+    damage, sound = pyav().InvalidDataError, True
     for packet in packets:
-        for frame in packet.decode():
-            if frame.is_corrupt:
-                raise Unreadable(f"{path.name} is damaged: a frame near {frame.time or 0:.2f} s cannot be decoded")
-            yield frame
+        try:
+            frames = packet.decode()
+        except damage:
+            sound = False
+            continue
+        for frame in frames:
+            sound = not frame.is_corrupt and (sound or frame.key_frame)
+            yield frame, sound
 
 
 def packets_from(container: Any, stream: Any, key: Key) -> Iterator[Any]:

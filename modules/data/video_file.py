@@ -3,14 +3,12 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from .displayed import View
 from .footage import Footage, Unreadable, file_digest
-from .video_index import index_of
+from .video_scan import index_of
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".3gp"),
@@ -25,7 +23,7 @@ class VideoFile(Footage):
         every_frame: decode all of it now, so that damage in the middle is found before training.
 
     Raises:
-        Unreadable: it is broken, cut short or no video, or PyAV is missing. One sentence.
+        Unreadable: it is broken or no video, or PyAV is missing. One sentence.
     """
 
     kind = "video"
@@ -33,26 +31,20 @@ class VideoFile(Footage):
     def __init__(self, path: Path, *, every_frame: bool = False):
         self.path, self.name = path, path.name
         self.index = index_of(path, every_frame=every_frame)
-        self.timing = self.index.timing
-        _, first = next(self.index.numbered(path, 0))
-        self.quarters = round(getattr(first, "rotation", 0) / 90) % 4
-        self.height, self.width = (first.width, first.height) if self.quarters % 2 else (first.height, first.width)
+        self.timing, self.display, self.notes = self.index.timing, self.index.display, self.index.notes
+        self.height, self.width = self.display.height, self.display.width
 
     def pictures(self, indices: Sequence[int]) -> Iterator[Tensor]:
-        wanted = deque(indices)
+        wanted, view = deque(indices), View(self.display)
         frames = self.index.numbered(self.path, wanted[0]) if wanted else iter(())
         while wanted:
-            number, frame = next(frames, (self.count, None))
-            if number > wanted[0]:
-                raise Unreadable(f"{self.name} is damaged: frame {wanted[0]} of {self.count} cannot be decoded")
+            number, frame, sound = next(frames, (self.count, None, False))
+            if number > wanted[0] or (number == wanted[0] and not sound):
+                near = self.timing.times[wanted[0]]
+                raise Unreadable(f"{self.name} is damaged: frame {wanted[0]} of {self.count}, at {near:.2f} s, cannot be decoded")
             if number == wanted[0]:
                 wanted.popleft()
-                yield self._picture(frame)
+                yield view.picture(frame)
 
     def digest(self) -> str:
         return file_digest([self.path])
-
-    def _picture(self, frame: Any) -> Tensor:
-        """``h w 3``, turned as the file says, which a phone does instead of turning its pixels."""
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), self.quarters)
-        return torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255

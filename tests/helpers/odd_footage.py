@@ -1,12 +1,7 @@
-"""Odd footage, made on the spot: files whose every frame carries its number and four coloured corners, with what is true of them.
+"""Footage made on the spot, whose every frame carries its number and four coloured corners; ``odd_files.py`` lists the odd ones."""
 
-``python tests/helpers/odd_footage.py docs/footage.md`` writes them to a temporary folder, reads each through this pack and through
-ffmpeg's own decoder, and writes what both gave into the page.
-"""
-
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -63,10 +58,25 @@ def write(
     unit: Fraction | None = None,
     images: Sequence[np.ndarray] | None = None,
     sound: bool = False,
+    shape: Fraction | None = None,
+    colours: str = "",
     container: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
-    """A video whose frames are shown at these moments, in seconds, as far as its container can say so."""
+    """A video whose frames are shown at these moments, in seconds, as far as its container can say so.
+
+    Args:
+        path: of the file; its ending says which container.
+        moments: of the frames.
+        codec, pixels: how they are encoded.
+        rate: what the header says.
+        unit: of the encoder's times.
+        images: the frames, ``h w 3`` or ``h w 4``, uint8 each; pictures with their numbers without.
+        sound: whether there is a silent one, from 0 s on.
+        shape: width of a pixel to its height.
+        colours: the matrix to convert to and to tag, a name of PyAV's.
+        container, options: of the container and of the codec.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +86,10 @@ def write(
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pixels
         stream.codec_context.time_base = unit or 1 / rate
+        if shape:
+            stream.codec_context.sample_aspect_ratio = shape
+        if colours:
+            stream.codec_context.colorspace = av.video.reformatter.Colorspace[colours]
         if sound:
             voice = file.add_stream("aac", rate=48000)
             for start in range(0, int(48000 * moments[-1]) + 1, 1024):
@@ -85,6 +99,8 @@ def write(
             file.mux(voice.encode())
         for moment, image in zip(moments, images, strict=True):
             shown = av.VideoFrame.from_ndarray(image, format="rgba" if image.shape[2] == 4 else "rgb24")
+            if colours:
+                shown = shown.reformat(format=pixels, dst_colorspace=colours)
             shown.pts, shown.time_base = round(moment / stream.codec_context.time_base), stream.codec_context.time_base
             file.mux(stream.encode(shown))
         file.mux(stream.encode())
@@ -123,75 +139,54 @@ def dropped() -> list[Fraction]:
     return [moment for number, moment in enumerate(every(25, 70)) if number < 30 or number % 4]
 
 
-NTSC = Fraction(30000, 1001)
-HELD = [100] * 11 + [3000]
-B_FRAMES = {"bf": "3", "g": "12"}
+ORIENTATIONS = [(transposed, across, down) for transposed in (False, True) for across in (False, True) for down in (False, True)]
+PLAIN_MATRIX = (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
-@dataclass(frozen=True)
-class Odd:
-    """A file and what is true of it.
-
-    Attributes:
-        what: is odd about it.
-        make: writes it.
-        moments: when its frames are shown, in seconds.
-        exact: how far a container may be off by its own rounding, in seconds.
-        numbers: which frames there are to see, if not all from 0 on.
-    """
-
-    what: str
-    make: Callable[[Path], object]
-    moments: Sequence[Fraction]
-    exact: float = 1e-4
-    numbers: Sequence[int] | None = None
-    codecs: tuple[str, ...] = field(default=("libx264",))
+def turned(path: Path, way: tuple[bool, bool, bool], **options: object) -> Path:
+    """A video whose pixels lie otherwise than they are looked at, with the matrix in its header that says how to turn them."""
+    transposed, across, down = way
+    stored = [image[:: -1 if down else 1, :: -1 if across else 1] for image in map(picture, range(10))]
+    stored = [np.ascontiguousarray(image.swapaxes(0, 1) if transposed else image) for image in stored]
+    write(path, every(25, 10), images=stored, **{"codec": "png", "pixels": "rgb24", **options})
+    x, y = -0x10000 if across else 0x10000, -0x10000 if down else 0x10000
+    matrix = (0, y, 0, x, 0, 0, 0, 0, 0x40000000) if transposed else (x, 0, 0, 0, y, 0, 0, 0, 0x40000000)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    assert struct.unpack(">9i", content[place : place + 36]) == PLAIN_MATRIX
+    content[place : place + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(content)
+    return path
 
 
-TIMES = {
-    "ntsc.mp4": Odd("29.97 frames per second", lambda p: write(p, every(NTSC, 60), rate=NTSC, **B_FRAMES), every(NTSC, 60)),
-    "ntsc.mkv": Odd(
-        "the same, times in whole milliseconds", lambda p: write(p, every(NTSC, 60), rate=NTSC, **B_FRAMES), every(NTSC, 60), 6e-4
-    ),
-    "varying.mp4": Odd(
-        "60 frames per second, then 5", lambda p: write(p, varying(), unit=Fraction(1, 600), **B_FRAMES), varying()
-    ),
-    "varying.mkv": Odd("the same", lambda p: write(p, varying(), unit=Fraction(1, 600), **B_FRAMES), varying(), 6e-4),
-    "fifty.avi": Odd(
-        "H.264 in AVI whose header says 50 frames per second for 25",
-        lambda p: write(p, every(25, 60), rate=Fraction(50), unit=Fraction(1, 50), **B_FRAMES),
-        every(25, 60),
-    ),
-    "mpeg4.avi": Odd(
-        "MPEG-4 with B-frames in AVI", lambda p: write(p, every(25, 60), codec="mpeg4", bf="2", g="12"), every(25, 60)
-    ),
-    "gaps.avi": Odd(
-        "dropped frames in AVI, as screen recorders leave them",
-        lambda p: write(p, dropped(), codec="mpeg4", bf="0", g="12"),
-        dropped(),
-        codecs=("mpeg4",),
-    ),
-    "plain.ts": Odd("a transport stream, which begins at 1.4 s", lambda p: write(p, every(25, 60), **B_FRAMES), every(25, 60)),
-    "plain.flv": Odd("Flash video", lambda p: write(p, every(25, 60), **B_FRAMES), every(25, 60), 1.1e-3),
-    "plain.mpg": Odd("a program stream", lambda p: write(p, every(25, 60), codec="mpeg2video", bf="2", g="12"), every(25, 60)),
-    "plain.wmv": Odd("Windows Media", lambda p: write(p, every(25, 60), codec="wmv2", g="12"), every(25, 60), 1.1e-3),
-    "late.mp4": Odd(
-        "sound from 0 s, pictures from 0.5 s",
-        lambda p: write(p, every(25, 40, Fraction(1, 2)), unit=Fraction(1, 600), sound=True, **B_FRAMES),
-        every(25, 40, Fraction(1, 2)),
-        0.03,
-    ),
-    "held.gif": Odd("a GIF of 10 frames per second whose last frame is held 3 s", lambda p: animation(p, HELD), lengths(HELD)),
-    "held.webp": Odd("the same as WebP", lambda p: animation(p, HELD), lengths(HELD)),
-    "quick.gif": Odd("delays of 10 ms, which browsers show for 100 ms", lambda p: animation(p, [10] * 12), lengths([100] * 12)),
-    "default.png": Odd(
-        "an animated PNG with another picture for those who show no animations",
-        lambda p: animation(p, [125] * 12, first=True),
-        lengths([125] * 12),
-    ),
-}
+def growing(path: Path) -> Path:
+    """Ten frames, ten larger ones and ten of another shape, in one stream, as recorded calls have it."""
+    import av
+
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libvpx-vp9", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv444p"
+        for part, (width, height) in enumerate([(WIDTH, HEIGHT), (144, 96), (64, 96)]):
+            coder = av.CodecContext.create("libvpx-vp9", "w")
+            coder.width, coder.height, coder.pix_fmt = width, height, "yuv444p"
+            coder.time_base, coder.framerate = Fraction(1, 25), Fraction(25)
+            coder.options = {"lossless": "1", "lag-in-frames": "0"}
+            packets = []
+            for number in range(10 * part, 10 * part + 10):
+                shown = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24")
+                shown.pts, shown.time_base = number, Fraction(1, 25)
+                packets += coder.encode(shown)
+            for packet in [*packets, *coder.encode()]:
+                packet.stream = stream
+                file.mux(packet)
+    return path
 
 
-def ffmpeg() -> str | None:
-    """Where ffmpeg is, or None."""
-    return shutil.which("ffmpeg")
+def clear(path: Path, **options: str) -> Path:
+    """Frames whose right half is half transparent."""
+    images = []
+    for number in range(10):
+        alpha = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+        alpha[:, WIDTH // 2 :] = 128
+        images.append(np.concatenate([picture(number), alpha], axis=2))
+    return write(path, every(25, 10), images=images, **options)
