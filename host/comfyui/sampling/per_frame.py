@@ -54,6 +54,20 @@ def check_conditions(conds: Conds) -> None:
                 )
 
 
+def check_caches(options: Mapping[str, Any]) -> None:
+    """Refuse what goes on from the last call, for samplers whose next call is about other frames.
+
+    Raises:
+        ValueError: ComfyUI's EasyCache or LazyCache is on the model. One sentence.
+    """
+    cache = options.get("transformer_options", {}).get("easycache")
+    if cache is not None:
+        raise ValueError(
+            f"{cache.name} goes on from what the model gave in the call before, and this sampler shows it other frames in every call: take"
+            " it out, or set window to all frames of the clip"
+        )
+
+
 def reads_frames(control: Any) -> bool:
     """Whether a control of another pack looks for the frames of a call where it is told them: Advanced-ControlNet's do."""
     return hasattr(control, "sub_idxs") and hasattr(control, "timestep_keyframes")

@@ -32,7 +32,7 @@ from ..parts.frame_levels import with_frame_levels
 from ..progress import Progress
 from .gradients import mixing_of
 from .guiding import Conditioning, Guider, coordinates_of, guider
-from .per_frame import check_conditions, with_frame_handler
+from .per_frame import check_caches, check_conditions, with_frame_handler
 
 Watch = Callable[[Step], Tensor | None]  # is told of every step, and may give a picture to show
 
@@ -164,6 +164,8 @@ class GeneratorSampler(comfy.samplers.Sampler):
         layout, model = Layout.of(noise), model_wrap.model_patcher
         check_conditions(model_wrap.conds)
         given = extra_args["model_options"]
+        if self.shown(model, noise) < layout.frames:
+            check_caches(given)
         options = with_frame_levels(model, given) if layout.video else with_frame_handler(given)
         call = denoiser(
             lambda x, sigma, opts, seed: model_wrap(x, sigma, model_options=opts, seed=seed),

@@ -275,6 +275,16 @@ def test_easycache_does_not_take_one_window_for_another():
     assert (alone - expected).abs().amax((1, 2, 3)).min() > 1e-3 * expected.abs().max(), "without windows every frame skips"
 
 
+@pytest.mark.parametrize("kind", ["EasyCache", "LazyCache"])
+def test_what_goes_on_from_the_last_call_is_refused_where_the_next_is_about_other_frames(kind):
+    from comfy_extras import nodes_easycache
+
+    cached = getattr(nodes_easycache, f"{kind}Node").execute(image_model(), 0.2, 0.0, 1.0, False).args[0]
+    with pytest.raises(ValueError, match=f"{kind} goes on from what the model gave in the call before"):
+        fifo(cached)
+    sampled(cached, forcing("pyramid", FRAMES, STEPS, lag=2.0))  # all frames in every call
+
+
 # Rows that are not frames
 
 
