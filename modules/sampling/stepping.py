@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ..noise.seeded import KeptNoise, broadcast, frame_noise
 from .context_noise import NO_NOISE, ContextNoise
-from .coordinates import SIGNAL
+from .coordinates import SIGNAL, mixed
 from .job import Job
 from .model_view import View
 from .plan import Row
 
-ORDERS = {"euler": 1, "heun": 2}  # model calls in a row
+ORDERS = {"euler": 1, "heun": 2, "renoise": 1}  # model calls in a row
 
 
 def move(
@@ -95,7 +95,8 @@ class Stepper:
         job: the model with its conditions, its sigmas, coordinates and guide, and the seed of fresh noise.
         eta: see ``move``.
         order: ``euler``, or ``heun``: a second call at the next levels, whose slope is averaged with the first (Karras et al.,
-            arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step.
+            arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step. ``renoise``: the guess under fresh noise of
+            the next level, for models that were distilled to few steps (multistep consistency sampling, arXiv:2303.01469, Algorithm 1).
         context_noise: how finished frames are shown.
         noises: where noise for showing frames comes from.
     """
@@ -126,6 +127,8 @@ class Stepper:
         clean = self._guess(view)
         if self.order == "heun" and corrects(row):
             return self._corrected(x, clean, view, after), clean
+        if self.order == "renoise":
+            return self._renoised(x, clean, row, after), clean
         fresh = self._fresh(x, row) if self.eta > 0 else None
         return move(x, clean, before, after, fresh, self.eta, self.job.coordinates), clean
 
@@ -155,6 +158,11 @@ class Stepper:
             return level_noise(x, self.job.seed, ids, before)
         drawn = level_noise(x, self.job.seed, [ids[place] for place in places], [before[place] for place in places])
         return torch.zeros_like(x).index_copy_(0, torch.tensor(places, dtype=torch.int64, device=x.device), drawn)
+
+    def _renoised(self, x: Tensor, clean: Tensor, row: Row, after: Tensor) -> Tensor:
+        moved = mixed(clean, self._fresh(x, row), after, self.job.coordinates)
+        moved = _put(moved, after == 0, clean)
+        return _put(moved, (row.before == row.after).to(x.device), x)
 
     def _corrected(self, x: Tensor, clean: Tensor, view: View, after: Tensor) -> Tensor:
         before = view.sigma
@@ -190,5 +198,6 @@ def check_order(order: str, eta: float) -> None:
         )
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}: it must lie between 0 (deterministic) and 1 (ancestral)")
-    if order == "heun" and eta > 0:
-        raise ValueError(f"eta is {eta} with heun, which is for deterministic sampling: set eta to 0, or the order to euler")
+    if order != "euler" and eta > 0:
+        why = "which is for deterministic sampling" if order == "heun" else "whose noise is all fresh in any case"
+        raise ValueError(f"eta is {eta} with {order}, {why}: set eta to 0, or the order to euler")

@@ -6,7 +6,7 @@ be there: the rotary embedding in time is a rotation group, so a key that was em
 ``q``. Only differences of times matter to attention; so none ever exceeds the span of what is cached, however long the take is, and no
 position is rounded in half precision.
 
-Self-Forcing (arXiv:2506.08009), LongLive (arXiv:2509.22622) and Infinity-RoPE (arXiv:2511.20649) are rows of settings over it.
+Self-Forcing (arXiv:2506.08009), LongLive and Infinity-RoPE are rows of settings over it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

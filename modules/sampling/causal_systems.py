@@ -1,0 +1,88 @@
+"""The published causal systems on Wan's networks, each a row: frames of a block, the levels of its calls, what is cached and where.
+
+Times are those that the authors' networks were told, in thousandths of the noise level; of a warped list 1000, 750, 500, 250 they are
+``1000 f(u)`` with ``f(u) = 5u / (1 + 4u)``. To add a system, add its row.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..temporal.kv_cache import CacheSettings
+from .causal import BlockLevels
+
+FOUR = (1000.0, 937.5, 1000 * 5 / 6, 625.0)
+TWO = (1000.0, 1000 * 5 / 6)
+ONE = (1000.0,)
+
+
+@dataclass(frozen=True)
+class CausalSystem:
+    """What a causal model's authors run it with.
+
+    Attributes:
+        block: frames in a block.
+        times: what the network is told in the calls of a block, falling, 1000 for pure noise.
+        cache: what it sees of the past.
+        first: times of the first block, where they are others.
+        source: paper or repository.
+        weights: whose weights it is for, and their licence.
+    """
+
+    block: int
+    times: tuple[float, ...]
+    cache: CacheSettings
+    first: tuple[float, ...] = ()
+    source: str = ""
+    weights: str = ""
+
+    def __post_init__(self) -> None:
+        for times in (self.times, self.first):
+            falling = all(after < before for before, after in zip(times, times[1:], strict=False))
+            if times and not (times[0] == 1000 and times[-1] > 0 and falling):
+                told = ", ".join(f"{time:g}" for time in times)
+                raise ValueError(f"the times of a block are {told}: they fall from 1000 and stay above 0")
+        if not self.times:
+            raise ValueError("a block without times is never made: give at least 1000")
+
+    @property
+    def _all_times(self) -> list[float]:
+        return sorted({*self.times, *self.first})
+
+    def sigmas(self) -> Tensor:
+        """The noise level of each level, 0 first. Returns ``l``."""
+        return torch.tensor([0.0, *(time / 1000 for time in self._all_times)])
+
+    def plan(self, frames: int = 0, known: int = 0) -> BlockLevels:
+        """The plan of a take of so many latent frames, of which the first ``known`` are given; 0 frames for no end."""
+        numbers = {time: place for place, time in enumerate(self._all_times, 1)}
+        levels, first = (tuple(numbers[time] for time in times) for times in (self.times, self.first))
+        return BlockLevels(levels, self.block, len(numbers), frames, first, known)
+
+
+SELF = "Self-Forcing (Wan 2.1 1.3B), Apache-2.0"
+CAUSAL = "Causal-Forcing (Wan 2.1 1.3B), Apache-2.0"
+SYSTEMS: dict[str, CausalSystem] = {
+    "Self-Forcing": CausalSystem(3, FOUR, CacheSettings(21), source="arXiv:2506.08009", weights=SELF),
+    "Self-Forcing, sink frames": CausalSystem(3, FOUR, CacheSettings(21, 3), source="arXiv:2506.08009", weights=SELF),
+    "Causal-Forcing, chunks": CausalSystem(3, FOUR, CacheSettings(21), source="thu-ml/Causal-Forcing", weights=CAUSAL),
+    "Causal-Forcing, frames": CausalSystem(1, FOUR, CacheSettings(21), source="thu-ml/Causal-Forcing", weights=CAUSAL),
+    "Causal-Forcing++, 2 steps": CausalSystem(3, TWO, CacheSettings(21), FOUR, "thu-ml/Causal-Forcing", CAUSAL),
+    "Causal-Forcing++, 1 step": CausalSystem(3, ONE, CacheSettings(21), FOUR, "thu-ml/Causal-Forcing", CAUSAL),
+    "LongLive 1.0": CausalSystem(
+        3,
+        FOUR,
+        CacheSettings(12, 3),
+        source="NVlabs/LongLive",
+        weights="LongLive 1.0 (Wan 2.1 1.3B with its LoRA), see its repository",
+    ),
+    "LongLive infinity": CausalSystem(
+        3,
+        FOUR,
+        CacheSettings(12, 3, "window"),
+        source="NVlabs/LongLive",
+        weights="LongLive 1.0 infinity (Wan 2.1 1.3B with its LoRA), see its repository",
+    ),
+    "Infinity-RoPE": CausalSystem(3, FOUR, CacheSettings(6, 1, "window"), source="yesiltepe-hidir/infinity-rope", weights=SELF),
+}
