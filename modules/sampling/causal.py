@@ -5,13 +5,17 @@ cached of it is that of clean frames (Self-Forcing, arXiv:2506.08009, Algorithm 
 cache (``temporal/kv_cache.py``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from .context_noise import ContextNoise
+from .job import Job, Step
 from .plan import Row
+from .rollout import Rollout, collected, rollout
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class BlockLevels:
         if self.block < 1:
             raise ValueError(f"block is {self.block}: a block has at least 1 frame")
         for levels in (self.levels, *([self.first] if self.first else [])):
-            falling = all(after < before for before, after in zip(levels, levels[1:], strict=False))
+            falling = all(after < before for before, after in pairwise(levels))
             if not levels or levels[0] != self.steps or levels[-1] < 1 or not falling:
                 raise ValueError(
                     f"the levels of a block are {', '.join(map(str, levels)) or 'none'}: they fall from {self.steps}, pure noise, to 1"
@@ -110,3 +114,33 @@ class BlockLevels:
     @property
     def _each(self) -> int:
         return len(self.levels) + 1
+
+
+@dataclass(frozen=True)
+class CausalTake(Rollout):
+    """A clip in blocks as hosts run it, an ``Algorithm``: fresh noise in each step, the finished block shown once more.
+
+    Attributes:
+        plan: of its blocks.
+    """
+
+    plan: BlockLevels
+
+    @classmethod
+    def of(cls, plan: BlockLevels, context_noise: float = 0.0) -> "CausalTake":
+        """One whose finished blocks are shown as if they had noise of that sigma, which is told and not added."""
+        return cls(plan, plan.block, order="renoise", context_noise=ContextNoise(context_noise, "label"))
+
+    def shown(self, frames: int, trained: int) -> int:  # noqa: ARG002  what hosts ask of an algorithm
+        """Most frames in a call."""
+        return self.plan.block
+
+    def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
+        """Run it; the known frames of the job's latent come first.
+
+        Raises:
+            ValueError: the latent has another length than the plan.
+        """
+        if len(job.latent) != self.plan.frames:
+            raise ValueError(f"the latent has {len(job.latent)} frames and the plan is for {self.plan.frames}: make them equal")
+        return collected(rollout(job, self), job.latent)

@@ -5,6 +5,7 @@ Times are those that the authors' networks were told, in thousandths of the nois
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ class CausalSystem:
 
     def __post_init__(self) -> None:
         for times in (self.times, self.first):
-            falling = all(after < before for before, after in zip(times, times[1:], strict=False))
+            falling = all(after < before for before, after in pairwise(times))
             if times and not (times[0] == 1000 and times[-1] > 0 and falling):
                 told = ", ".join(f"{time:g}" for time in times)
                 raise ValueError(f"the times of a block are {told}: they fall from 1000 and stay above 0")

@@ -4,7 +4,6 @@ All of it is done in a wrapper around a call of the network, through ``patches_r
 on copies of the transformer options; what other packs have put there is called from here.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,9 @@ from torch import Tensor
 from ....modules.temporal.skyreels import block_causal, whole_timesteps
 from ..options import call_options, frame_numbers, with_options
 from ..parts.frame_levels import TIMESTEPS, check_frame_levels, check_no_more_frames
+from .wan_blocks import around_blocks, with_self_attention
 
 KEY = "longtake_skyreels"
-OVERRIDE = "optimized_attention_override"
 
 
 def apply_skyreels(model: ModelPatcher, causal_block_size: int = 0, fps: Tensor | None = None) -> ModelPatcher:
@@ -68,44 +67,16 @@ class SkyReels:
         if self.block:
             check_no_more_frames(network, args, kwargs, "causal attention")
             blocks = frame_numbers(given, x.shape[2], axis=2).div(self.block, rounding_mode="floor")
-        options = {**given, "patches_replace": self._replaced(given, len(network.blocks), blocks)}
+        options = around_blocks(given, len(network.blocks), lambda _, args: self._changed(args, blocks))
         if TIMESTEPS in given:
             options[TIMESTEPS] = whole_timesteps(given[TIMESTEPS])
         args, kwargs = with_options(args, kwargs, options)
         return executor(x, whole_timesteps(timestep), *args, **kwargs)
 
-    def _replaced(self, options: dict[str, Any], layers: int, blocks: Tensor | None) -> dict[str, Any]:
-        others = options.get("patches_replace", {})
-        dit = dict(others.get("dit", {}))
-        for layer in range(layers):
-            place = "double_block", layer
-            dit[place] = self._around_block(dit.get(place), blocks)
-        return {**others, "dit": dit}
-
-    def _around_block(self, other: Callable[..., Any] | None, blocks: Tensor | None) -> Callable[..., Any]:
-        def around(args: dict[str, Any], extra: dict[str, Any]) -> Any:
-            args = dict(args)
-            if self.fps is not None:
-                args["vec"] = args["vec"] + self.fps.to(args["vec"])
-            if blocks is not None:
-                options = args["transformer_options"]
-                args["transformer_options"] = {**options, OVERRIDE: causal(options.get(OVERRIDE), blocks)}
-            return extra["original_block"](args) if other is None else other(args, extra)
-
-        return around
-
-
-def causal(other: Callable[..., Tensor] | None, blocks: Tensor) -> Callable[..., Tensor]:
-    """An attention for one block of the network, whose first call, its self-attention, is causal: ``blocks``: ``f``."""
-    calls = 0
-
-    def override(function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        nonlocal calls
-        calls += 1
-
-        def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return function(q, k, v, *args, **kwargs) if other is None else other(function, q, k, v, *args, **kwargs)
-
-        return block_causal(attention, q, k, v, blocks) if calls == 1 else attention(q, k, v)
-
-    return override
+    def _changed(self, args: dict[str, Any], blocks: Tensor | None) -> dict[str, Any]:
+        """What a block of the network gets; ``blocks``: ``f``, the causal block of each frame, or None."""
+        if self.fps is not None:
+            args["vec"] = args["vec"] + self.fps.to(args["vec"])
+        if blocks is None:
+            return args
+        return with_self_attention(args, lambda attention, q, k, v: block_causal(attention, q, k, v, blocks))

@@ -23,11 +23,11 @@ from ....modules.guidance.steering import Space
 from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.job import Algorithm, Job, Step
 from ....modules.sampling.model_view import Guide, plain
-from ....modules.temporal.carried_state import Nothing
+from ....modules.temporal.carried_state import Nothing, Remembering
 from ..attach.video import video_info
 from ..attached import attached_to, motion_sampling
 from ..layout import Layout, denoiser, whole_frames
-from ..options import WINDOW
+from ..options import CACHES, WINDOW
 from ..parts.frame_levels import with_frame_levels
 from ..progress import Progress
 from .gradients import mixing_of
@@ -186,12 +186,17 @@ class GeneratorSampler(comfy.samplers.Sampler):
             full=self.levels is not None or bool(self.max_denoise(model_wrap, sigmas)),
             trained=trained_frames(model),
             encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
-            memory=motion_sampling(given.get("transformer_options", {})) or Nothing(),
+            memory=remembered(given.get("transformer_options", {})),
             recalls=any(motion.model.recalls for motion in attached_to(model)),
             sees_ahead=Space(mixing=mixing_of(model)).sees_ahead,
         )
         show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
         return layout.hosts(driven(self.algorithm(job), show))
+
+
+def remembered(options: dict[str, Any]) -> Remembering:
+    """What a model carries from call to call of the present sampling, from its transformer options."""
+    return options.get(CACHES) or motion_sampling(options) or Nothing()
 
 
 def trained_frames(model: ModelPatcher) -> int:
