@@ -4,6 +4,7 @@ from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
 from .attach.camera import apply_camera
+from .attach.causal import apply_causal
 from .attach.context import context_windows
 from .attach.first_frame import apply_first_frame
 from .attach.image_prompt import apply_image_prompt

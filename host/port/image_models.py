@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...modules.noise.freeinit import FreeInit
     from ...modules.sampling.job import Algorithm
     from ...modules.sampling.model_view import Guide
+    from ...modules.temporal.kv_cache import CacheSettings
     from ...modules.temporal.windows import WindowPlan
     from ...modules.train.base import Encoder
 
@@ -70,6 +71,10 @@ class ImageModels(Protocol):
 
     def add_freeinit(self, model: Model, settings: FreeInit) -> Model:
         """A clone of ``model`` with which every sampler runs several times, each from the slow part of the last result."""
+        ...
+
+    def apply_causal(self, model: Model, settings: CacheSettings) -> Model:
+        """A Wan model that is sampled block by block and keeps keys and values of what it has seen, as ``settings`` say."""
         ...
 
     def apply_skyreels(self, model: Model, causal_block_size: int = 0, fps: Tensor | None = None) -> Model:

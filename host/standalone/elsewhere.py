@@ -13,6 +13,7 @@ SENTENCES = {
     "memory_text": IMAGE_MODELS.format("Show Plan"),
     "add_clip_noise": IMAGE_MODELS.format("Clip Noise"),
     "add_freeinit": IMAGE_MODELS.format("FreeInit"),
+    "apply_causal": IMAGE_MODELS.format("Causal Take"),
     "apply_skyreels": IMAGE_MODELS.format("SkyReels-V2"),
     "apply_keyed_control": IMAGE_MODELS.format("Keyframed ControlNet"),
     "apply_sparse_control": IMAGE_MODELS.format("Apply Sparse Control"),

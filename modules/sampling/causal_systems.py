@@ -4,12 +4,13 @@ Times are those that the authors' networks were told, in thousandths of the nois
 ``1000 f(u)`` with ``f(u) = 5u / (1 + 4u)``. To add a system, add its row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..temporal.kv_cache import CacheSettings
 from .causal import BlockLevels
 
@@ -87,3 +88,70 @@ SYSTEMS: dict[str, CausalSystem] = {
     ),
     "Infinity-RoPE": CausalSystem(3, FOUR, CacheSettings(6, 1, "window"), source="yesiltepe-hidir/infinity-rope", weights=SELF),
 }
+AS_SYSTEM = "as the system"
+
+
+@documented
+@dataclass(frozen=True)
+class CausalSettings:
+    """Which system a take is made with, and what of it is changed."""
+
+    system: str = setting(
+        "Self-Forcing",
+        "The system is the published one whose weights the model has: it says how many frames a block has, its steps, and what is"
+        " cached.",
+        menu={name: f"Blocks of {row.block}, {len(row.times)} steps; for {row.weights}." for name, row in SYSTEMS.items()},
+    )
+    room: int = setting(
+        0,
+        "The room is how many latent frames are cached, the present block among them; 0 is the system's. More room sees more of the"
+        " past and takes more memory.",
+        least=0,
+        most=1000,
+        aliases=("local_attn_size",),
+        advanced=True,
+    )
+    sink_frames: int = setting(
+        -1,
+        "The sink frames are the first frames of the take, which are never dropped from the cache; -1 is the system's number.",
+        least=-1,
+        most=1000,
+        aliases=("sink_size",),
+        advanced=True,
+    )
+    positions: str = setting(
+        AS_SYSTEM,
+        "The positions say where in time the network is told that cached frames are.",
+        menu={
+            AS_SYSTEM: "Where the system has them.",
+            "absolute": "Each is at its own number.",
+            "window": "They stand one after the other, whatever was between them.",
+            "adjoining": "Sink frames lie right before the oldest other frame.",
+        },
+        advanced=True,
+    )
+    context_noise: float = setting(
+        0.0,
+        "The context noise is the noise level that the network is told finished blocks have; nothing is added to them.",
+        least=0.0,
+        most=1.0,
+        step=0.01,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def chosen(self) -> CausalSystem:
+        """The system with what is changed of it.
+
+        Raises:
+            ValueError: the cache has no room for what is asked, see ``CacheSettings``.
+        """
+        system = SYSTEMS[self.system]
+        cache = CacheSettings(
+            self.room or system.cache.room,
+            system.cache.sinks if self.sink_frames < 0 else self.sink_frames,
+            system.cache.positions if self.positions == AS_SYSTEM else self.positions,
+        )
+        return replace(system, cache=cache)

@@ -86,6 +86,26 @@ def test_one_file_knows_how_a_batch_divides():
     assert found == [house / "attach" / "attachment.py"]
 
 
+def leading_nowhere(root: Path) -> list[str]:
+    """Every relative import of the pack that no file answers, also where the type checker alone imports: it only warns of these."""
+    found = []
+    for path in [file for house in ("modules", "nodes", "host") for file in sorted((root / house).rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not node.level or not node.module:
+                continue
+            target = path.parents[node.level - 1].joinpath(*node.module.split("."))
+            if not (target.is_dir() or target.with_suffix(".py").is_file()):
+                found.append(f"{path.relative_to(root).as_posix()}:{node.lineno} imports {'.' * node.level}{node.module}")
+    return found
+
+
+def test_every_import_leads_somewhere(tmp_path):
+    assert leading_nowhere(ROOT) == []
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "file.py").write_text("from ..modules.gone import thing\n", encoding="utf-8")
+    assert leading_nowhere(tmp_path) == ["nodes/file.py:1 imports ..modules.gone"]
+
+
 def test_an_import_upwards_is_named(tmp_path):
     for room, line in {"low": "from ..high import thing\n", "high": "from ..low.below import other\n"}.items():
         (tmp_path / room).mkdir()

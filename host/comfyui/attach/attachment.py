@@ -74,9 +74,7 @@ class CallInfo:
         Raises:
             ValueError: the batch is not what was announced. One sentence.
         """
-        kinds = tuple(options.get("cond_or_uncond") or (0,))
-        own, called = options.get(OWN_UUIDS, {}), options.get("uuids") or ()
-        names = tuple(own.get(name, name) for name in called) if len(called) == len(kinds) else tuple(range(len(kinds)))
+        kinds, names = zip(*conditions(options), strict=True)
         variants = tuple(options.get(NAMES, range(options.get(CLIPS, 1))))
         clip: Clip | None = options.get(CLIP)
         clips, ids = len(kinds) * len(variants), known_frames(options)
@@ -142,6 +140,14 @@ class CallInfo:
                 f" {self.area[0]}x{self.area[1]} of it: leave out the node that shows it a part (a tiled sampler, or Conditioning Set Area,"
                 " in whose place Conditioning Set Mask works)"
             )
+
+
+def conditions(options: dict[str, Any]) -> list[tuple[int, Hashable]]:
+    """The conditions of a call, in the order of its batch: number, ``UNCOND`` for the negative one, and ComfyUI's name in this run."""
+    kinds = options.get("cond_or_uncond") or (0,)
+    own, called = options.get(OWN_UUIDS, {}), options.get("uuids") or ()
+    names = [own.get(name, name) for name in called] if len(called) == len(kinds) else range(len(kinds))
+    return list(zip(kinds, names, strict=True))
 
 
 def _copies(x: Tensor, clips: int, frames: int, clip: Clip | None) -> int:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ....modules.sampling.causal import BlockLevels
 from ....modules.temporal.kv_cache import CacheSettings, KeyValueCache
-from ..options import CACHES, CLIPS, OWN_UUIDS, call_options, frame_numbers, with_options
+from ..options import CACHES, CLIPS, call_options, frame_numbers, with_options
 from ..parts.frame_levels import check_frame_levels, check_no_more_frames
+from .attachment import conditions
 from .wan_blocks import Around, Attention, around_blocks, with_self_attention
 
 KEY = "longtake_causal"
@@ -129,10 +130,7 @@ class Causal:
             )
         ids = frame_numbers(given, x.shape[2], axis=2)
         now = range(int(ids[0]), int(ids[0]) + len(ids))
-        kinds = list(given.get("cond_or_uncond") or [0])
-        own, called = given.get(OWN_UUIDS, {}), given.get("uuids") or range(len(kinds))
-        names = [own.get(name, name) for name in called]
-        each = [caches.of(kind, name) for kind, name in zip(kinds, names, strict=True)]
+        each = [caches.of(kind, name) for kind, name in conditions(given)]
         for cache in each:
             cache.begin(now)
 

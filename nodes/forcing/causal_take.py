@@ -1,0 +1,117 @@
+"""A take from causal Wan models: block after block, with keys and values of the past in a cache."""
+
+import time
+from typing import Any
+
+import torch
+
+from ... import host
+from ...modules.sampling.causal import CausalTake
+from ...modules.sampling.causal_systems import CausalSettings
+from ..fields import inputs_of, settings_of
+from ..node import LongTakeNode
+
+io = host.io
+CATEGORY = "LongTake/forcing"
+
+
+class LongTakeCausalTake(LongTakeNode):
+    """A long take from a causal Wan model."""
+
+    @classmethod
+    def define_schema(cls) -> "io.Schema":
+        return io.Schema(
+            node_id="LongTakeCausalTake",
+            display_name="Causal Take (Self-Forcing, LongLive)",
+            category=CATEGORY,
+            description="A long take from a causal, few-step Wan model: Self-Forcing, Causal-Forcing, LongLive, Infinity-RoPE. It is made"
+            " block after block; keys and values of past frames are kept in a cache of constant size, with sink frames. The same seed gives"
+            " the same frames, whatever the length.",
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The causal model, from Load Diffusion Model; it needs no mark in its file and no shift."
+                ),
+                io.Conditioning.Input("positive", tooltip="What the take shows."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="An empty video latent says how large the frames are and how many there will be: whole blocks, 3 latent"
+                    " frames each for most systems.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="The seed is that of all noise; a frame's noise depends on it, the frame's number and the step alone.",
+                ),
+                *inputs_of(CausalSettings),
+                io.Float.Input(
+                    "cfg",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="The guidance scale. These models were distilled with it, so 1, which is off, is usual and twice as fast.",
+                ),
+                io.Conditioning.Input(
+                    "negative", optional=True, tooltip="What CFG moves away from; it is needed when cfg is not 1."
+                ),
+                io.Latent.Input(
+                    "start",
+                    optional=True,
+                    tooltip="Latent frames that the take begins with, such as the end of another one: whole blocks. They come back"
+                    " unchanged.",
+                ),
+            ],
+            outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: list,
+        latent: dict[str, Any],
+        seed: int,
+        cfg: float,
+        negative: list | None = None,
+        start: dict[str, Any] | None = None,
+        **given: Any,
+    ) -> "io.NodeOutput":
+        if cfg != 1.0 and negative is None:
+            raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
+        settings = settings_of(CausalSettings, given)
+        system = settings.chosen()
+        clip, known = beginning(latent["samples"], None if start is None else start["samples"])
+        algorithm = CausalTake.of(system.plan(clip.shape[2], known), settings.context_noise)
+        causal = host.apply_causal(model, system.cache)
+        began = time.perf_counter()
+        made = host.sample(
+            causal, positive, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=system.sigmas()
+        )
+        plan = algorithm.plan
+        report = (
+            f"seed {seed}, {plan.frames} latent frames in blocks of {plan.block}, {plan.rows_total} model calls, cache for"
+            f" {system.cache.room} frames with {system.cache.sinks} sink frames, {time.perf_counter() - began:.1f} s"
+        )
+        return io.NodeOutput({"samples": made}, report, ui=host.ui.PreviewText(report))
+
+
+def beginning(clip: torch.Tensor, start: torch.Tensor | None) -> tuple[torch.Tensor, int]:
+    """A clip with its first frames in place, and how many these are: ``clip``, ``start``: ``b c f h w``. Returns ``b c f h w``."""
+    if clip.ndim != 5:
+        raise ValueError(
+            f"the latent has the shape {list(clip.shape)}: a causal model takes videos, b c f h w, such as from EmptyHunyuanLatentVideo"
+        )
+    if start is None:
+        return torch.zeros_like(clip), 0
+    if start.ndim != 5 or start.shape[:2] != clip.shape[:2] or start.shape[3:] != clip.shape[3:]:
+        raise ValueError(
+            f"start has the shape {list(start.shape)} and the latent {list(clip.shape)}: they must agree but for the frames"
+        )
+    if start.shape[2] >= clip.shape[2]:
+        raise ValueError(
+            f"start has {start.shape[2]} latent frames and the take {clip.shape[2]}: nothing is left to make; use a longer latent"
+        )
+    return torch.cat([start, torch.zeros_like(clip[:, :, start.shape[2] :])], dim=2), start.shape[2]
