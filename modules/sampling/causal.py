@@ -69,7 +69,7 @@ class BlockLevels:
         """Frames of a call."""
         return self.block
 
-    def rows(self, window: int, sink_frames: int = 0, start: int = 0) -> Iterator[Row]:
+    def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:  # noqa: ARG002  of all plans
         """The calls from number ``start`` on.
 
         Raises:
