@@ -351,5 +351,6 @@ def test_files_for_the_editor_are_in_step(path):
         ):  # the editor keeps a value for inputs that are linked, too; ComfyUI's own nodes here have none
             widgets = [field.id for field in NODES[item["class_type"]].GET_SCHEMA().inputs if hasattr(field, "default")]
             values = [value for name, value in zip(widgets, values, strict=False) if name not in linked]
-        written = [value for value in item["inputs"].values() if not isinstance(value, list)]
+        # a nested menu has its name in newer versions after a dot, and the same place in the editor
+        written = [value for name, value in item["inputs"].items() if not isinstance(value, list) and "." not in name]
         assert values[: len(written)] == written, key  # more may follow: inputs that only newer versions have
