@@ -221,10 +221,11 @@ class EncodedClips:
             yield number + 1, total
 
     def report(self) -> str:
-        """What the cache did."""
-        if self.videos is None or self.texts is None:
-            return "No cache."
-        return f"Latents: {self.videos.text()}. Texts: {self.texts.text()}."
+        """What the cache did, and which clips were passed over."""
+        cached = "No cache."
+        if self.videos is not None and self.texts is not None:
+            cached = f"Latents: {self.videos.text()}. Texts: {self.texts.text()}."
+        return "\n".join([cached, *self.dataset.report.reading()])
 
     def _video(self, take: Take) -> Tensors:
         def make() -> Tensors:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +23,7 @@ from ..noise.seeded import frame_seed
 from .captions import FLIPS, filled_in
 from .footage import Unreadable
 from .lengths import measured_rate, one_of
-from .order import batches_of_a_pass, steps_in_a_pass
+from .order import Order
 from .report import Report, counted
 from .settings import ClipSettings
 from .sizes import CROPS, SIZES, Size, crop, resized
@@ -33,6 +33,7 @@ from .usable import described, usable
 
 log = logging.getLogger("longtake")
 T = TypeVar("T")
+CUTS, ROUNDS = 8, 2  # how many cuts of a damaged source are tried, and of each of the others after it
 
 
 class ClipDataset:
@@ -63,7 +64,7 @@ class ClipDataset:
         whole = [Size(source.footage.width, source.footage.height) for source in self.sources]
         self.sizes = SIZES[self.settings.sizes](whole, self.settings.size, self.settings.multiple)
         self._motions: list[float] | None = None
-        self._order = lru_cache(maxsize=4)(partial(batches_of_a_pass, self.sizes))
+        self._order = lru_cache(maxsize=4)(lambda batch: Order(self.sizes, batch, self.settings.seed))
         self.report.used = len(self)
         self.report.notes += described(self.sources, self.settings, whole, self.sizes)
 
@@ -93,8 +94,8 @@ class ClipDataset:
     # What a step sees
 
     def epoch(self, batch: int) -> int:
-        """Steps until every source was seen."""
-        return steps_in_a_pass(self.sizes, batch)
+        """Steps until every source was seen about once."""
+        return self._order(batch).epoch
 
     def takes(self, step: int, batch: int) -> list[Take]:
         """The clips of a step before they are read, all of one size.
@@ -104,18 +105,18 @@ class ClipDataset:
         """
         if batch < 1 or step < 0:
             raise ValueError(f"step {step} of batches of {batch} cannot be: steps count from 0, and a batch is one clip at least")
-        passed, place = divmod(step, self.epoch(batch))
-        chosen = self._order(batch, self.settings.seed, passed)[place]
+        chosen = self._order(batch).step(step)
         return [self.take(source, self._variant(step, number)) for number, source in enumerate(chosen)]
 
-    def take(self, source: int, variant: int = 0) -> Take:
+    def take(self, source: int, variant: int = 0, size: Size | None = None) -> Take:
         """One of the clips that can be cut from a source.
 
         Args:
             source: its number.
             variant: which one.
+            size: that it is cut to; None for its own.
         """
-        settings, origin = self.settings, self.sources[source]
+        settings, origin, size = self.settings, self.sources[source], size or self.sizes[source]
 
         def draw(purpose: str) -> float:
             return frame_seed(settings.seed, variant, f"clip {source} {purpose}") / 2**63
@@ -129,9 +130,9 @@ class ClipDataset:
         fps = pace.rate(timing) if pace.fps and len(starts) else measured_rate(timing, indices)
         mirrored = FLIPS[settings.flip](self.captions[source]) if draw("flip") < 0.5 else None
         place = CROPS[settings.crop](draw("left"), draw("top"))
-        box = crop(Size(origin.footage.width, origin.footage.height), self.sizes[source], *place)
+        box = crop(Size(origin.footage.width, origin.footage.height), size, *place)
         caption = self.captions[source] if mirrored is None else mirrored
-        return Take(source, indices, box, self.sizes[source], mirrored is not None, caption, fps)
+        return Take(source, indices, box, size, mirrored is not None, caption, fps)
 
     def key(self, take: Take) -> str:
         """A text that differs where the pixels of a clip differ, whatever its file is called.
@@ -189,11 +190,11 @@ class ClipDataset:
     def each(self, step: int, batch: int, use: Callable[[Take], T], places: range | None = None) -> list[T]:
         """What ``use`` makes of each clip of a step, or of those at some ``places`` of it.
 
-        A clip that turns out to be damaged is reported once and passed over: its place takes another source of its size, always the same
-        one for the same step and place.
+        A clip that turns out to be damaged is counted in the report and passed over: its place takes another cut of the same source,
+        else another source, of another size where there is no other, cut to the batch's; always the same for the same step and place.
 
         Raises:
-            ValueError: none of the clips of that size can be read.
+            ValueError: none of the sources can be read.
         """
         takes = self.takes(step, batch)
         return [self._first_sound(takes[place], step, place, use) for place in (range(batch) if places is None else places)]
@@ -222,12 +223,12 @@ class ClipDataset:
         ]
 
     def sound(self, take: Take, use: Callable[[Take], T]) -> T | None:
-        """What ``use`` makes of a clip; None, reported once, if it turns out to be damaged."""
+        """What ``use`` makes of a clip; None, counted in the report, if it turns out to be damaged."""
         try:
             return use(take)
         except Unreadable as error:
             name = self.sources[take.source].name
-            if self.report.broken(name, str(error)):
+            if self.report.pass_over(name, str(error)):
                 log.warning("a clip is passed over: %s: %s", name, error)
             return None
 
@@ -258,21 +259,30 @@ class ClipDataset:
 
     # Within
 
-    def _variant(self, step: int, place: int) -> int:
-        drawn = frame_seed(self.settings.seed, step, f"variant {place}")
+    def _variant(self, step: int, place: int, turn: int = 0) -> int:
+        drawn = frame_seed(self.settings.seed, step, f"variant {place}" + (f" {turn}" if turn else ""))
         return drawn % self.settings.variants if self.settings.variants else drawn
 
     def _first_sound(self, take: Take, step: int, place: int, use: Callable[[Take], T]) -> T:
-        result = self.sound(take, use)
-        if result is not None:
-            return result
-        others = [number for number, size in enumerate(self.sizes) if size == take.size and number != take.source]
-        others.sort(key=lambda number: frame_seed(self.settings.seed, step, f"instead {place} {number}"))
-        for number in others:
-            result = self.sound(self.take(number, self._variant(step, place)), use)
+        for other in self._instead(take, step, place):
+            result = self.sound(other, use)
             if result is not None:
                 return result
         raise ValueError(
-            f"none of the {counted(len(others) + 1, 'clip')} of size {take.size} can be read any more:"
-            f" {self.report.unreadable[-1].reason}; put the files back, or take them out of the data"
+            f"none of the {counted(len(self), 'clip')} can be read any more: {self.report.last_reason}; put the files back, or take them"
+            " out of the data"
         )
+
+    def _instead(self, take: Take, step: int, place: int) -> Iterator[Take]:
+        """A clip, and what takes its place where it is damaged, the nearest to it first."""
+        yield take
+        settings = self.settings
+        drawn = [self._variant(step, place, turn) for turn in range(CUTS)]
+        cuts = range(settings.variants)[:CUTS] if settings.variants else drawn
+        yield from (self.take(take.source, variant, take.size) for variant in cuts)
+        others = [number for number in range(len(self)) if number != take.source]
+        others.sort(
+            key=lambda other: (self.sizes[other] != take.size, frame_seed(settings.seed, step, f"instead {place} {other}"))
+        )
+        for variant in drawn[:ROUNDS]:
+            yield from (self.take(other, variant, take.size) for other in others)

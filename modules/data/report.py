@@ -26,6 +26,7 @@ class Report:
         unusable: those that are sound but do not fit what was asked, such as too short ones.
         remarks: what is unusual about those that are used.
         notes: further sentences.
+        passed_over: how often a clip could not be read when it was needed and another took its place, and why the last time.
     """
 
     found: int = 0
@@ -34,6 +35,7 @@ class Report:
     unusable: list[LeftOut] = field(default_factory=list)
     remarks: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    passed_over: dict[str, tuple[int, str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def broken(self, name: str, reason: str) -> bool:
@@ -44,6 +46,25 @@ class Report:
                 self.unreadable.append(LeftOut(name, reason))
             return news
 
+    def pass_over(self, name: str, reason: str) -> bool:
+        """Count that a clip could not be read when it was needed. Whether that is news; may be called from any thread."""
+        with self._lock:
+            before, _ = self.passed_over.pop(name, (0, ""))
+            self.passed_over[name] = before + 1, reason
+            return not before
+
+    @property
+    def last_reason(self) -> str:
+        """Why the last clip that was passed over was."""
+        return list(self.passed_over.values())[-1][1]
+
+    def reading(self) -> list[str]:
+        """What was passed over so far, a line for each clip."""
+        passed = dict(self.passed_over)
+        times = {name: "once" if count == 1 else f"{count} times" for name, (count, _) in passed.items()}
+        items = [LeftOut(name, f"{times[name]}, the last time because {reason}") for name, (_, reason) in passed.items()]
+        return _listed("Passed over, another clip in its place", items)
+
     def with_more(self, other: "Report") -> "Report":
         """Both together."""
         return Report(
@@ -53,6 +74,7 @@ class Report:
             [*self.unusable, *other.unusable],
             [*self.remarks, *other.remarks],
             [*self.notes, *other.notes],
+            {**self.passed_over, **other.passed_over},
         )
 
     def text(self) -> str:
@@ -61,7 +83,7 @@ class Report:
         lines += _listed("Cannot be read", self.unreadable)
         lines += _listed("Left out", self.unusable)
         lines += _listed("Used, but", self.remarks)
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.reading(), *self.notes])
 
 
 def counted(number: int, word: str) -> str:

@@ -53,6 +53,11 @@ def key_of(packet: Any) -> Key:
     return packet.pts, packet.dts, packet.pos
 
 
+def is_half(packet: Any) -> bool:
+    """Whether a file ends in the middle of this packet; in a transport stream a damaged one says nothing of the end."""
+    return packet.is_corrupt and "mpegts" not in formats(packet.stream.container)
+
+
 def decoded(packets: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """The frames of these packets, in the order in which they are shown, and whether they are sound.
 
@@ -60,6 +65,8 @@ def decoded(packets: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
     """
     damage, sound = pyav().InvalidDataError, True
     for packet in packets:
+        if is_half(packet):
+            continue
         try:
             frames = packet.decode()
         except damage:

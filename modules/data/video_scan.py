@@ -19,7 +19,7 @@ from .footage import Unreadable
 from .oddities import oddities
 from .report import counted
 from .timing import Timing
-from .video_decode import Key, decoded, formats, key_of, opened
+from .video_decode import Key, decoded, formats, is_half, key_of, opened
 from .video_index import VideoIndex
 
 TIMED = {"mp4", "matroska", "mpegts", "flv", "nut"}  # containers that tell exactly when a frame is shown, after a seek too
@@ -95,8 +95,11 @@ def index_of(path: Path, *, every_frame: bool = False) -> VideoIndex:
 
 def _told(path: Path) -> Told:
     with opened(path) as (container, stream):
-        packets, end = [], 0.0
+        packets, end, half = [], 0.0, False
         for packet in container.demux():
+            half = half or is_half(packet)
+            if is_half(packet):
+                continue
             if packet.size and packet.pts is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.size and packet.stream_index == stream.index:
@@ -106,15 +109,11 @@ def _told(path: Path) -> Told:
                 )
         names = formats(container)
         begins = None if container.start_time is None else container.start_time / 1e6
-        lost = ""
-        if packets and not packets[-1].sound and names & DECLARED:  # half of a packet at the end of the file
-            packets.pop()
-        there = sum(packet.shown for packet in packets)
-        declared = (container.duration or 0) / 1e6 if names & DECLARED else 0
-        if there < (stream.frames or 0) and names & {"mp4"}:
-            lost = f"it is cut short: {there} of its {stream.frames} frames are there"
-        elif end - (begins or 0) + CUT_SHORT < declared:
-            lost = f"it is cut short: it ends at {end - (begins or 0):.1f} s of {declared:.1f} s"
+        length, declared = end - (begins or 0), (container.duration or 0) / 1e6 if names & DECLARED else 0
+        if "avi" in names and packets:  # its reader corrects what it says of the length, and not how many frames there are
+            declared = float(stream.frames * stream.time_base)
+        short = half or length + CUT_SHORT < declared
+        lost = f"it is cut short: it ends at {length:.1f} s of {declared:.1f} s" if short else ""
         rate = float(stream.average_rate or stream.guessed_rate or USUAL_RATE)
         return Told(packets, names, float(stream.time_base), begins, rate, stream.sample_aspect_ratio, lost)
 

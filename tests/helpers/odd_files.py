@@ -5,7 +5,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from odd_footage import HEIGHT, ORIENTATIONS, WIDTH, animation, clear, dropped, every, growing, lengths, turned, varying, write
+from odd_footage import (
+    HEIGHT,
+    ORIENTATIONS,
+    WIDTH,
+    animation,
+    clear,
+    cut,
+    dropped,
+    every,
+    growing,
+    lengths,
+    steady,
+    struck,
+    turned,
+    varying,
+    without_packets,
+    write,
+)
 
 NTSC = Fraction(30000, 1001)
 HELD = [100] * 11 + [3000]
@@ -166,5 +183,76 @@ SHOWN = {
         codec="libvpx-vp9",
         note="it has transparency that its decoder leaves away",
         off=(2, 0.2),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file of 60 frames, 25 a second, that lost something.
+
+    Attributes:
+        what: happened to it.
+        make: writes it.
+        note: what the report says of it before training.
+        whole: the same file before that.
+        there: how many frames it may be taken to hold, at least and at most.
+        sound: of them that must be usable.
+        begins: the frame that it begins with.
+        known: whether all damage is known before anything is decoded.
+    """
+
+    what: str
+    make: Callable[[Path], object]
+    note: str
+    whole: Callable[[Path], object] = steady
+    there: tuple[int, int] = (25, 45)
+    sound: int = 25
+    begins: int = 0
+    known: bool = True
+    codec: str = "libx264"
+
+
+def table_in_front(path: Path) -> Path:
+    """An MP4 whose table of frames comes before them."""
+    return steady(path, container={"movflags": "faststart"})
+
+
+def without_b_frames(path: Path) -> Path:
+    """For containers that tell nothing but the order of decoding."""
+    return steady(path, bf="0")
+
+
+DAMAGED = {
+    "losses.ts": Damaged(
+        "a transport stream that lost two packets of 188 bytes",
+        lambda p: without_packets(steady(p), [150, 420]),
+        "it is damaged",
+        there=(58, 60),
+        sound=45,
+    ),
+    "joined.ts": Damaged(
+        "a transport stream that begins in the middle",
+        lambda p: cut(steady(p), 0.13, 1.0),
+        "",
+        there=(40, 60),
+        sound=40,
+        begins=8,
+    ),
+    "cut.mkv": Damaged("a Matroska that ends early", lambda p: cut(steady(p)), "it is cut short: it ends at 1.4 s of 2.4 s"),
+    "cut.mp4": Damaged(
+        "an MP4 that ends early",
+        lambda p: cut(table_in_front(p)),
+        "it is cut short: it ends at 1.4 s of 2.4 s",
+        table_in_front,
+    ),
+    "cut.avi": Damaged(
+        "an AVI that ends early",
+        lambda p: cut(without_b_frames(p)),
+        "it is cut short: it ends at 1.4 s of 2.4 s",
+        without_b_frames,
+    ),
+    "struck.mp4": Damaged(
+        "an MP4 of which 400 bytes are others", lambda p: struck(steady(p)), "", there=(60, 60), sound=50, known=False
     ),
 }

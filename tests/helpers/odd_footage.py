@@ -190,3 +190,48 @@ def clear(path: Path, **options: str) -> Path:
         alpha[:, WIDTH // 2 :] = 128
         images.append(np.concatenate([picture(number), alpha], axis=2))
     return write(path, every(25, 10), images=images, **options)
+
+
+# Damage
+
+
+def busy(count: int) -> list[np.ndarray]:
+    """Frames with another noise beside the corners in each, so that each takes some room in a file."""
+    numbers = np.random.default_rng(0)
+    images = []
+    for number in range(count):
+        image = picture(number)
+        for rows in (slice(4, 20), slice(44, 60)):
+            image[rows, 24:72] = numbers.integers(16, 235, (16, 48, 3), dtype=np.uint8)
+        images.append(image)
+    return images
+
+
+def steady(path: Path, **options: object) -> Path:
+    """60 busy frames, a key frame every ten."""
+    coded = {"g": "10", "bf": "2", "sc_threshold": "0", "qp": "20", **options}
+    return write(path, every(25, 60), images=busy(60), **coded)
+
+
+def without_packets(path: Path, numbers: Sequence[int]) -> Path:
+    """A transport stream that lost these of its packets of 188 bytes."""
+    content = path.read_bytes()
+    packets = [content[place : place + 188] for place in range(0, len(content), 188)]
+    path.write_bytes(b"".join(packet for number, packet in enumerate(packets) if number not in set(numbers)))
+    return path
+
+
+def cut(path: Path, first: float = 0.0, last: float = 0.6) -> Path:
+    """A part of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[int(len(content) * first) : int(len(content) * last)])
+    return path
+
+
+def struck(path: Path, part: float = 0.5, length: int = 400) -> Path:
+    """A file in which some bytes are others."""
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * part)
+    content[place : place + length] = bytes(byte ^ 0x5A for byte in content[place : place + length])
+    path.write_bytes(content)
+    return path

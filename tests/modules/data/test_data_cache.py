@@ -284,7 +284,8 @@ def test_a_damaged_clip_is_passed_over(tmp_path):
     batches = [through.batch(step, 3) for step in range(4)]
     assert {take.source for batch in batches for take in batch.takes} <= {0, 2}
     assert encoders.videos == 4
-    assert [item.name for item in through.dataset.report.unreadable] == ["walk1"]
+    assert list(through.dataset.report.passed_over) == ["walk1"]
+    assert "  walk1: " in through.report(), "a training's own report says so"
 
 
 # Who made it

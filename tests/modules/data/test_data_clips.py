@@ -1,9 +1,7 @@
 """What a training step sees: a function of seed, step and place alone, cut as asked."""
 
 import itertools
-import logging
 import math
-import weakref
 from collections import Counter
 from dataclasses import replace
 
@@ -11,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from clip_files import caption, grey_frames, write_animation, write_exact_video, write_sequence
+from numbered import SMALL, Numbers, dataset, seen, several
 from pack.modules.data.captions import names_a_side, with_sides_swapped
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.find import Search, find_clips
-from pack.modules.data.footage import Footage, Unreadable
 from pack.modules.data.lengths import Pace
 from pack.modules.data.motion_strength import _seen, flow, motion_strength
 from pack.modules.data.procedural import PATHS, MovingShape, moving_shapes
@@ -24,51 +22,6 @@ from pack.modules.data.shapes import COLOURS, SHAPES
 from pack.modules.data.sheet import clip_sheet, sample_clips
 from pack.modules.data.sizes import SIZES, Box, Size, buckets, crop, resized
 from pack.modules.data.source import ClipSource, Found, from_images
-from pack.modules.data.timing import even
-
-SMALL = ClipSettings(frames=4, stride=2, width=32, height=24, multiple=8, missing="train without")
-
-
-class Numbers(Footage):
-    """Frames whose every pixel is their number divided by 1000; counts what it gives."""
-
-    kind = "numbers"
-
-    def __init__(self, count, name="numbers", size=(24, 32), fps=24.0, broken=()):
-        self.name, self.timing, self.broken = name, even(count, fps), set(broken)
-        self.height, self.width = size
-        self.given, self.alive, self.most = [], set(), 0
-
-    def pictures(self, indices):
-        assert list(indices) == sorted(set(indices))
-        for index in indices:
-            if index in self.broken:
-                raise Unreadable(f"frame {index} of {self.name} is damaged")
-            picture = torch.full((self.height, self.width, 3), index / 1000)
-            self.given.append(index)
-            self.alive.add(index)
-            weakref.finalize(picture, self.alive.discard, index)
-            self.most = max(self.most, len(self.alive))
-            yield picture
-            del picture
-
-    def digest(self):
-        return f"{self.name} {self.count}"
-
-
-def dataset(*footage, captions=None, **settings):
-    captions = captions or [f"clip {number}" for number in range(len(footage))]
-    sources = [ClipSource.of(item, item.name, text) for item, text in zip(footage, captions, strict=True)]
-    return ClipDataset(Found(sources, Report(found=len(sources))), replace(SMALL, **settings))
-
-
-def several(count=7, length=30, **settings):
-    return dataset(*(Numbers(length, f"n{number}") for number in range(count)), **settings)
-
-
-def seen(batch):
-    return [(clip.source.name, clip.take) for clip in batch.clips]
-
 
 # What a step sees
 
@@ -97,22 +50,6 @@ def test_reading_ahead_changes_nothing(threads):
         assert seen(one) == seen(other)
         assert torch.equal(one.pixels, other.pixels)
     steps.close()
-
-
-def test_every_source_comes_once_in_a_pass():
-    data = dataset(*(Numbers(30, f"n{n}", size=(24, 32) if n < 5 else (32, 24)) for n in range(9)))
-    assert data.epoch(2) == 3 + 2
-    orders, company = [], set()
-    for passed in range(3):
-        takes = [data.takes(passed * 5 + step, 2) for step in range(5)]
-        assert all(len({take.size for take in batch}) == 1 for batch in takes), "a batch is of one size"
-        count = Counter(take.source for batch in takes for take in batch)
-        assert set(count) == set(range(9))
-        assert sorted(count.values()) == [1] * 8 + [2], "five of one size, so one comes twice"
-        orders.append([take.source for batch in takes for take in batch])
-        assert all(len({take.source for take in batch}) == 2 for batch in takes), "none beside itself"
-        company.add(frozenset(frozenset(take.source for take in batch) for batch in takes))
-    assert len(set(map(tuple, orders))) == len(company) == 3, "each pass in another order and company"
 
 
 def test_a_large_batch_of_few_clips():
@@ -441,49 +378,6 @@ def test_a_search_that_cannot_be(fps):
         Search(picture_fps=fps)
 
 
-# Damage that shows later
-
-
-def test_a_damaged_clip_is_passed_over_and_said_once(caplog):
-    def made():
-        return dataset(Numbers(30, "a", broken=range(30)), Numbers(30, "b"), Numbers(30, "c"))
-
-    data = made()
-    with caplog.at_level(logging.WARNING, "longtake"):
-        first = [seen(data.batch(step, 2)) for step in range(8)]
-    assert {name for batch in first for name, _ in batch} == {"b", "c"}
-    assert [item.name for item in data.report.unreadable] == ["a"]
-    assert len(caplog.records) == 1
-    assert "frame" in caplog.text and "a clip is passed over: a:" in caplog.text
-    assert [seen(made().batch(step, 2)) for step in reversed(range(8))] == first[::-1], "and the same in a resumed run"
-
-
-def test_another_clip_of_the_same_size_takes_its_place():
-    wide = [Numbers(30, "a", broken=range(30)), Numbers(30, "b")]
-    data = dataset(*(Numbers(30, f"tall{n}", size=(32, 24)) for n in range(4)), *wide)
-    read = [data.batch(step, 2) for step in range(12)]
-    assert {name for batch in read if batch.pixels.shape[-1] == 32 for name, _ in seen(batch)} == {"b"}
-    assert any(batch.pixels.shape[-1] == 24 for batch in read)
-
-
-def test_a_clip_damaged_in_part_is_used_where_it_is_sound():
-    footage = Numbers(60, "a", broken=[40])
-    data = dataset(footage, Numbers(60, "b"))
-    read = Counter(name for step in range(60) for name, _ in seen(data.batch(step, 1)))
-    assert read["a"] > 15
-    assert 40 not in footage.given
-
-
-def test_nothing_sound_left(tmp_path):
-    path = write_animation(tmp_path / "a.gif", grey_frames(9))
-    data = ClipDataset(find_clips(tmp_path), SMALL)
-    path.unlink()
-    with pytest.raises(
-        ValueError, match="none of the 1 clip of size 32x24 can be read any more: .*a.gif cannot be read.*put the files back"
-    ):
-        data.batch(0, 1)
-
-
 # Keys
 
 
@@ -659,7 +553,7 @@ def test_motion_is_measured_once_and_damage_is_said():
     assert math.isnan(first[1])
     assert told == [(1, 2), (2, 2)]
     assert data.measure_motion(told.append) is first
-    assert [item.name for item in data.report.unreadable] == ["b"]
+    assert list(data.report.passed_over) == ["b"]
     assert data.clip(0).motion == pytest.approx(first[0])
 
 
