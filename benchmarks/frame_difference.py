@@ -48,7 +48,8 @@ from pack.modules.noise.seeded import frame_noise
 from pack.modules.train.engine import Diverged, Run
 from pack.modules.train.losses import LossSettings
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.stages import Stage, motion_module
+from pack.modules.train.tasks.motion_module import motion_module
+from pack.modules.train.trainable import Trainable
 from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -118,12 +119,12 @@ class Trials:
             seed=plan.seed,
         )
 
-    def stage(self, loss: str, start: dict[str, Tensor] | None = None) -> Stage:
+    def stage(self, loss: str, start: dict[str, Tensor] | None = None) -> Trainable:
         """The module, with weights or from zero, to be trained under a loss."""
         batch = self.scale.plan.clip_batch
-        lesson = self.small.lesson(self.network, self.small.source("clips", batch), 1, 1e-3, batch)
+        context = self.small.context(self.network, self.small.source("clips", batch), 1, 1e-3, batch)
         return motion_module(
-            replace(lesson, objective=replace(lesson.objective, loss=LossSettings(loss))), self.small.motion, start=start
+            replace(context, objective=replace(context.objective, loss=LossSettings(loss))), self.small.motion, start=start
         )
 
     # What is measured

@@ -37,7 +37,7 @@ def start(out: Path, given: argparse.Namespace, limit: int = 0) -> subprocess.Po
         "16",
         "--batch",
         "1",
-        "--every",
+        "--save-every",
         "3",
         "--threads",
         "1",

@@ -8,7 +8,7 @@ The world is 32x32 pictures of a coloured shape on a soft grey ground. Nothing i
    to a quarter of a pixel per frame, in any direction;
 4. with the module frozen, a MotionLoRA learns one motion, things that fall by 1.5 pixels per frame, from 10 clips of it.
 
-Every stage is a task of ``modules/train/stages.py``, which the training nodes use too. Figures are of clips that were not trained on:
+Every stage is a row of ``modules/train/tasks``, which the training nodes use too. Figures are of clips that were not trained on:
 
 * temporal error: clips are noised at five levels and cleaned, all frames alone or together; the squared error of the *change* from each
   frame to the next, relative to the true change's square. And of clips made from noise: what flickers when motion is taken away
@@ -58,7 +58,11 @@ from pack.modules.train.losses import LossSettings
 from pack.modules.train.native import frozen, native_network
 from pack.modules.train.native_task import fresh
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.stages import Lesson, Stage, domain_adapter, image_model, motion_lora, motion_module
+from pack.modules.train.tasks.domain_adapter import domain_adapter
+from pack.modules.train.tasks.image_model import image_model
+from pack.modules.train.tasks.motion_lora import motion_lora
+from pack.modules.train.tasks.motion_module import motion_module
+from pack.modules.train.trainable import TaskContext, Trainable
 from pack.modules.train.weights import WeightSettings
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -227,7 +231,7 @@ class Miniature:
         self.schedule = NoiseSchedule.named(self.info.noise_schedule)
         self.seconds: dict[str, float] = {}
         self.facts = {"model": json.loads(self.info.json()), "world": plan.seed}
-        self.adapter: Stage | None = None
+        self.adapter: Trainable | None = None
         self.ten = clips(10, plan.frames, plan.seed, 0, LESSONS, FALL, marked=True)
 
     def images_alone(self) -> Network:
@@ -241,15 +245,15 @@ class Miniature:
             beside(image_projections(self.unet), self.adapter.branches["adapter"])
         return network
 
-    def lesson(
+    def context(
         self, network: Network, source: Source, steps: int, rate: float, batch: int, loss: str = "mse", ema: float = 0.99
-    ) -> Lesson:
-        """What a stage is given."""
+    ) -> TaskContext:
+        """What a trainable is given."""
         settings = RunSettings(
             steps=steps, batch=batch, learning_rate=rate, warmup=min(50, steps), ema=ema, seed=self.plan.seed, weight_decay=0.0
         )
         objective = Objective("x0", weight=WeightSettings("capped_v"), loss=LossSettings(loss), dropout=0.0)
-        return Lesson(network, source, self.schedule, objective, settings, self.facts)
+        return TaskContext(network, source, self.schedule, objective, settings, self.facts)
 
     def source(self, purpose: str, batch: int, frames: int = 0, **looks: Any) -> Source:
         """An endless supply of clips, of all frames or so many; ``looks`` are for ``clips``."""
@@ -261,7 +265,7 @@ class Miniature:
         chosen = [frame_seed(self.plan.seed, place, f"which {step}") % len(self.ten.clips) for place in places]
         return Batch(self.ten.clips[chosen], labels=None if self.ten.labels is None else self.ten.labels[chosen])
 
-    def trained(self, name: str, stage: Stage, settings: RunSettings) -> dict[str, Tensor]:
+    def trained(self, name: str, stage: Trainable, settings: RunSettings) -> dict[str, Tensor]:
         """Run a stage to its end, keep its file, and give its averaged weights, which it then has."""
         started = time.monotonic()
         run = Run(stage.task, settings, self.folder / f"{name}.run.safetensors")
@@ -279,19 +283,19 @@ class Miniature:
     def image_stage(self) -> None:
         """The image model on single pictures."""
         plan = self.plan
-        lesson = self.lesson(
+        context = self.context(
             self.images_alone(), self.source("pictures", plan.image_batch, 1), plan.image_steps, 2e-3, plan.image_batch
         )
-        self.trained("image_model", image_model(lesson, self.unet), lesson.settings)
+        self.trained("image_model", image_model(context, self.unet), context.settings)
         frozen(self.unet)
 
-    def adapter_stage(self) -> tuple[Network, Stage]:
+    def adapter_stage(self) -> tuple[Network, Trainable]:
         """The domain adapter on single frames of clips with scan lines; the network that it is in, too."""
         plan, network = self.plan, self.images_alone()
         source = self.source("frames of clips", plan.image_batch, 1, drift=DRIFT, marked=True)
-        lesson = self.lesson(network, source, plan.adapter_steps, 1e-2, plan.image_batch)
-        self.adapter = stage = domain_adapter(lesson, image_projections(self.unet), rank=min(32, plan.width))
-        self.trained("domain_adapter", stage, lesson.settings)
+        context = self.context(network, source, plan.adapter_steps, 1e-2, plan.image_batch)
+        self.adapter = stage = domain_adapter(context, image_projections(self.unet), rank=min(32, plan.width))
+        self.trained("domain_adapter", stage, context.settings)
         frozen(stage.branches["adapter"])
         return network, stage
 
@@ -299,16 +303,16 @@ class Miniature:
         """The motion module on clips with scan lines, beside the adapter."""
         plan = self.plan
         source = self.source("clips", plan.clip_batch, drift=DRIFT, marked=True)
-        lesson = self.lesson(self.moving(adapted=adapted), source, plan.motion_steps, 2e-3, plan.clip_batch)
-        self.trained("motion_module" if adapted else "motion_module_alone", motion_module(lesson, self.motion), lesson.settings)
+        context = self.context(self.moving(adapted=adapted), source, plan.motion_steps, 2e-3, plan.clip_batch)
+        self.trained("motion_module" if adapted else "motion_module_alone", motion_module(context, self.motion), context.settings)
         frozen(self.motion)
 
-    def lora_stage(self) -> tuple[Network, Stage]:
+    def lora_stage(self) -> tuple[Network, Trainable]:
         """The MotionLoRA on ten falling clips, beside the adapter; the network that it is in afterwards, without the adapter, too."""
         plan = self.plan
-        lesson = self.lesson(self.moving(adapted=True), self.from_ten, plan.lora_steps, plan.lora_rate, plan.clip_batch)
-        stage = motion_lora(lesson, self.motion, rank=min(16, plan.width))
-        self.trained("fall_lora", stage, lesson.settings)
+        context = self.context(self.moving(adapted=True), self.from_ten, plan.lora_steps, plan.lora_rate, plan.clip_batch)
+        stage = motion_lora(context, self.motion, rank=min(16, plan.width))
+        self.trained("fall_lora", stage, context.settings)
         return self.moving(), stage
 
 
@@ -455,7 +459,7 @@ class Report:
         network, stage = self.small.adapter_stage()
         figures = {"frame without": before, "frame with": self.errors(network, self.marked)["frame"]}
         for strength in (0.0, 0.5, 1.0):
-            with stage.showing(strength=strength):
+            with stage.with_weights(strength=strength):
                 seen = self.make(network)
             figures[f"scan lines at {strength:g}"] = lines(seen)
         self.figures["domain adapter"] = figures
@@ -479,7 +483,7 @@ class Report:
         network, stage = self.small.lora_stage()
         figures = {"fall of true clips": falls(video(self.falling.clips))}
         for strength in (-1.0, 0.0, 0.5, 1.0):
-            with stage.showing(strength=strength):
+            with stage.with_weights(strength=strength):
                 seen = video(self.make(network))
                 missed = {
                     "error of falling clips": self.errors(network, self.falling)["change"],

@@ -45,8 +45,8 @@ from modules.train.engine import Run, train
 from modules.train.native import frozen, native_network
 from modules.train.settings import RunSettings
 from modules.train.sources import FromShapes, folded
-from modules.train.sparse import CONTROL, led_at, new_encoder, residuals_of, sparse_config, sparse_stage
-from modules.train.stages import Lesson
+from modules.train.tasks.sparse_control import CONTROL, led_at, new_encoder, residuals_of, sparse_config, sparse_control
+from modules.train.trainable import TaskContext
 from modules.train.weights import WeightSettings
 
 BASE = ROOT / "models" / "longtake_shapes_both_ways.safetensors"
@@ -68,8 +68,8 @@ def trained(
     frozen(unet, motion)
     source, schedule = FromShapes(info, settings.batch, settings.seed), NoiseSchedule.named(info.noise_schedule)
     objective = Objective(info.prediction, weight=WeightSettings("capped_v", causal=False))
-    lesson = Lesson(led_network(info, unet, motion, control), source, schedule, objective, settings)
-    run = Run(sparse_stage(lesson, control).task, settings, None if keep is None else keep.with_suffix(".run"))
+    context = TaskContext(led_network(info, unet, motion, control), source, schedule, objective, settings)
+    run = Run(sparse_control(context, control).task, settings, None if keep is None else keep.with_suffix(".run"))
     for step in train(run, every=50):
         if step.step % 50 == 0 or step.step == step.total:
             recent = run.losses[-50:]

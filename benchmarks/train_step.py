@@ -111,9 +111,9 @@ def pair() -> Pair:
     return Pair(info, unet, motion.train(), theirs.train())
 
 
-def our_step(made: Pair, source: Callable[[int, range], Batch], *, recompute: bool = False) -> Callable[[], float]:
+def our_step(made: Pair, source: Callable[[int, range], Batch], *, gradient_checkpointing: bool = False) -> Callable[[], float]:
     """A step of the engine."""
-    network = native_network(made.info, made.unet, [made.motion], recompute=recompute)
+    network = native_network(made.info, made.unet, [made.motion], gradient_checkpointing=gradient_checkpointing)
     schedule = NoiseSchedule.named(made.info.noise_schedule)
     task = Denoising(network, named_parameters(motion=made.motion), source, Objective("eps", dropout=0.0), schedule, SETTINGS, {})
     steps = Run(task, SETTINGS).steps()
@@ -216,7 +216,7 @@ def main() -> int:
         times = seconds(ours), seconds(theirs), seconds(their_step(made, encoded_anew, context))
         peaks = {
             "ours": peak(made, ours),
-            "ours_recompute": peak(made, our_step(made, source, recompute=True)),
+            "ours_recompute": peak(made, our_step(made, source, gradient_checkpointing=True)),
             "diffusers": peak(made, theirs),
         }
     line = {

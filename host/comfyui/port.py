@@ -24,6 +24,7 @@ from .memory import device, memory_text
 from .progress import Progress, check_interrupt
 from .sampling.guiding import coordinates_of, guider
 from .sampling.sampling import forcing_sampler, level_sigmas, noise_schedule, sample
-from .training import clip_encoder, image_encoder, text_encoder, trainable
+from .training import trainable
+from .training_encoders import clip_encoder, image_encoder, text_encoder
 
 name = "comfyui"

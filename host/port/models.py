@@ -101,7 +101,7 @@ class Training(Protocol):
         noise_schedule: str = "model",
         *,
         precision: str = "float32",
-        recompute: bool = True,
+        gradient_checkpointing: bool = True,
         shape: Sequence[int] = (1, 4, 64, 64),
     ) -> AbstractContextManager[Base]:
         """While open, something can be trained in a MODEL; afterwards it is as it was, whatever happened.
@@ -110,7 +110,7 @@ class Training(Protocol):
             model: any with a U-Net of Stable Diffusion's family.
             noise_schedule: ``model`` for the MODEL's own, or a name in ``levels.NOISE_SCHEDULES``.
             precision: a name in ``settings.PRECISIONS``, of the frozen model's layers.
-            recompute: whether layers keep their input only and compute again for gradients.
+            gradient_checkpointing: whether layers keep their input only and compute again for gradients.
             shape: of the largest batch that goes through at once, ``(frames, channels, height, width)``.
 
         Raises:

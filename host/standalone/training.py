@@ -30,7 +30,7 @@ def trainable(
     noise_schedule: str = MODELS,
     *,
     precision: str = "float32",  # noqa: ARG001  the trainer's autocast sees to it
-    recompute: bool = True,
+    gradient_checkpointing: bool = True,
     shape: Sequence[int] = (1, 4, 64, 64),  # noqa: ARG001  nothing is to be loaded
 ) -> Iterator[Base]:
     """While open, something can be trained in a MODEL; afterwards it is as it was, whatever happened. Arguments as on ComfyUI."""
@@ -57,7 +57,7 @@ def trainable(
         holders[:] = motions
         made = native_network(info, unet, motions, added=added)
         layers.callback(empty, unet)
-        if recompute:
+        if gradient_checkpointing:
             layers.enter_context(shadowed(blocks_of(unet), again))
         return made
 

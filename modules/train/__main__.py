@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,23 +20,18 @@ from ..data.captions import NEEDED, NOT_NEEDED
 from ..data.clips import ClipDataset
 from ..data.find import Search, find_clips
 from ..data.settings import ClipSettings
-from ..noise.levels import PREDICTIONS
-from ..temporal.normalise import QK_NORMS
-from .attention_watch import WatchSettings
-from .engine import processes, rank
-from .levels import LEVELS
-from .losses import LOSSES, LossSettings
-from .methods import METHODS
+from .command_line import add_settings, given_settings
+from .distributed import processes, rank
+from .native_models import Architecture
 from .native_task import NativeChoices
-from .plan import DEFAULTS, Architecture, native_training
-from .recipes import TEMPORAL
-from .recorder import LOGS
-from .session import Manner, Place, Training, in_words
-from .settings import DECAYS, OPTIMIZERS, PRECISIONS, RunSettings
-from .weights import WEIGHTS, WeightSettings
+from .options import BasicSettings
+from .session import Files, Progress, Session, in_words
+from .tasks.video_model import DEFAULTS, LEARNING_RATE, STEPS, make
 
 log = logging.getLogger("longtake")
-MODEL, CHOICES, MANNER, CLIPS = Architecture(), NativeChoices(), Manner(), ClipSettings()
+BASIC = BasicSettings(steps=STEPS, learning_rate=LEARNING_RATE)
+MODEL, CHOICES, CLIPS = Architecture(), NativeChoices(), ClipSettings()
+ELSEWHERE = ("noise_schedule", "train_blocks", "crops_per_video", "file_format")  # what native models have no use for
 
 
 def arguments() -> argparse.Namespace:
@@ -44,18 +40,19 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m modules.train", description=about)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="video model file to write when training ends")
-    add("--checkpoint", type=Path, help="resumed from if it exists; default: beside --out, ending in .run.safetensors")
-    add("--method", choices=list(METHODS), default=CHOICES.method)
-    add("--temporal", choices=list(TEMPORAL), default=MODEL.temporal, help="what sits in the model's slots")
-    add("--width", type=int, default=MODEL.width, help="channels of the model's first level")
-    add("--prediction", choices=list(PREDICTIONS), default=MODEL.prediction)
-    add("--qk-norm", choices=list(QK_NORMS), default="", help="normalise queries and keys of temporal attentions")
-    add("--skip-scale", type=float, default=MODEL.skip_scale, help="what skips of each deeper level are multiplied with")
-    add("--start", default=CHOICES.start, help="video model file to start from instead of random weights")
+    add("--checkpoint", type=Path, help="resumed from if it exists; default: in the folder of --out, ending in .run.safetensors")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--device", default="", help="such as cuda or cpu; default: a GPU if there is one")
+    run = parser.add_argument_group("run")
+    run.add_argument("--sharded", action="store_true", help="spread the optimizer's moments over the processes")
+    add_settings(run, BASIC, ("name",))
+    add_settings(run, DEFAULTS, ELSEWHERE)
+    add_settings(parser.add_argument_group("model"), MODEL)
+    asked = parser.add_argument_group("what is asked of it")
+    add_settings(asked, CHOICES)
+    asked.add_argument("--start", default="", help="video model file to start from instead of random weights")
+    asked.add_argument("--wrong-outlines", type=float, default=0.0, help="share of the shapes shown with another outline")
     about_data(parser.add_argument_group("data"))
-    about_run(parser.add_argument_group("how"))
-    about_objective(parser.add_argument_group("objective"))
-    about_files(parser.add_argument_group("what is kept and shown"))
     return parser.parse_args()
 
 
@@ -69,85 +66,37 @@ def about_data(group: argparse._ArgumentGroup) -> None:
     add("--caption", default="", help="for videos of --clips that have none")
 
 
-def about_run(group: argparse._ArgumentGroup) -> None:
-    """Options that say how it is trained."""
-    add = group.add_argument
-    add("--steps", type=int, default=DEFAULTS.steps)
-    add("--batch", type=int, default=DEFAULTS.batch, help="clips per step, over all processes")
-    add("--at-once", type=int, default=DEFAULTS.micro, help="most clips in the network at once; 0: all")
-    add("--learning-rate", type=float, default=DEFAULTS.learning_rate)
-    add("--warmup", type=int, default=DEFAULTS.warmup)
-    add("--decay", choices=list(DECAYS), default=DEFAULTS.decay)
-    add("--ema", type=float, default=DEFAULTS.ema)
-    add("--optimizer", choices=list(OPTIMIZERS), default=DEFAULTS.optimizer)
-    add("--precision", choices=list(PRECISIONS), default=DEFAULTS.precision)
-    add("--sharded", action="store_true", help="spread the optimizer's moments over the processes")
-    add("--recompute", action="store_true", help="less memory, a third slower")
-    add("--seed", type=int, default=DEFAULTS.seed)
-    add("--threads", type=int, default=torch.get_num_threads())
-    add("--device", default="", help="such as cuda or cpu; default: a GPU if there is one")
-
-
-def about_objective(group: argparse._ArgumentGroup) -> None:
-    """Options that say what is asked of the model."""
-    add = group.add_argument
-    add("--levels", choices=list(LEVELS), default=CHOICES.levels, help="default: the method's")
-    add("--loss", choices=list(LOSSES), default=CHOICES.loss.kind)
-    add("--loss-share", type=float, default=CHOICES.loss.share, help="of differences, in blend and second_difference")
-    add("--weight", choices=list(WEIGHTS), default=CHOICES.weight.kind)
-    add("--images", type=int, default=CHOICES.images, help="single pictures beside each clip")
-    add("--noise-offset", type=float, default=CHOICES.noise_offset)
-    add("--dropout", type=float, default=CHOICES.dropout, help="share of clips shown without their labels")
-    add(
-        "--own-guesses",
-        type=float,
-        default=CHOICES.own_guesses,
-        help="share of clips made of the model's own guesses, as in a rollout",
-    )
-    add("--wrong-outlines", type=float, default=CHOICES.wrong_outlines, help="share of the shapes shown with another outline")
-    add("--sigma-reparam", action="store_true", help="temporal attention weights have learned lengths while training")
-
-
-def about_files(group: argparse._ArgumentGroup) -> None:
-    """Options that say what is kept and shown."""
-    add = group.add_argument
-    add("--every", type=int, default=MANNER.save_every, help="steps between checkpoints")
-    add("--log", choices=list(LOGS), default=MANNER.log)
-    add("--sample-every", type=int, default=MANNER.sample_every, help="steps between sample clips; 0: none")
-    add("--sample-prompt", default=MANNER.sample_prompt)
-    add("--watch-every", type=int, default=0, help="steps between looks at the temporal attentions; 0: none")
-    add("--lower-rate", action="store_true", help="halve the learning rate when attentions are about to collapse")
-    add("--half", action="store_true", help="store the weights in half precision")
-
-
-def prepared(given: argparse.Namespace) -> Training:
+def prepared(given: argparse.Namespace) -> Session:
     """The training that the command line asks for."""
-    settings = RunSettings(
-        **{
-            name: getattr(given, name)
-            for name in ("steps", "batch", "warmup", "decay", "ema", "optimizer", "precision", "seed", "sharded")
-        },
-        micro=given.at_once,
-        learning_rate=given.learning_rate,
-    )
-    choices = NativeChoices(
-        *(given.method, given.levels, WeightSettings(given.weight), LossSettings(given.loss, given.loss_share), given.images),
-        *(given.noise_offset, given.dropout, given.sigma_reparam, given.recompute, given.start),
-        own_guesses=given.own_guesses,
-        wrong_outlines=given.wrong_outlines,
-    )
-    return native_training(
-        Architecture(given.temporal, given.width, given.prediction, given.qk_norm, given.skip_scale),
-        choices,
-        settings,
-        Place(given.out.absolute().parent, given.out.stem, given.checkpoint),
-        Manner(
-            *(given.every, given.log, given.sample_every, given.sample_prompt),
-            WatchSettings.asked(given.watch_every, lower=given.lower_rate),
-        ),
+    options, folder = given_settings(DEFAULTS, given), given.out.absolute().parent
+    files = Files(given.out.stem, folder, folder, given.checkpoint)
+    if given.restart:
+        files.restart()
+    choices = given_settings(CHOICES, given, start=given.start, wrong_outlines=given.wrong_outlines)
+    settings = replace(options.run(given_settings(BASIC, given)), sharded=given.sharded)
+    task = make(
+        *(options, settings, files.folder, given_settings(MODEL, given), choices),
         dataset=dataset(given),
         device=given.device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )
+    return Session(task, files, options, Lines())
+
+
+class Lines:
+    """A line of the log every so many steps."""
+
+    def __init__(self, every: int = 50):
+        self.every, self.recent = every, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how far it is, in the first process."""
+        step = progress.step
+        self.recent = step.loss if self.recent == 0 else 0.98 * self.recent + 0.02 * step.loss
+        if step.step % self.every == 0 and rank() == 0:
+            log.info(
+                *("step %d of %d: loss %.4f, %.0f s, %s left", step.step, step.total, self.recent),
+                *(step.seconds, in_words(step.left)),
+            )
 
 
 def dataset(given: argparse.Namespace) -> ClipDataset | None:
@@ -190,20 +139,12 @@ def main() -> int:
     given = arguments()
     torch.set_num_threads(given.threads)
     with together():
-        training = prepared(given)
+        session = prepared(given)
         if rank() == 0:
-            log.info("%d of %d steps are done, %d processes", training.run.done, given.steps, processes())
-        recent = 0.0
-        for shown in training.steps():
-            step = shown.step
-            recent = step.loss if recent == 0 else 0.98 * recent + 0.02 * step.loss
-            if step.step % 50 == 0 and rank() == 0:
-                log.info(
-                    "step %d of %d: loss %.4f, %.0f s, %s left", step.step, step.total, recent, step.seconds, in_words(step.left)
-                )
+            log.info("%d of %d steps are done, %d processes", session.run.done, given.steps, processes())
+        session.train()
         if rank() == 0:
-            training.model().save(given.out, torch.float16 if given.half else None)
-            log.info("wrote %s", given.out)
+            log.info("wrote %s", session.save())
     return 0
 
 

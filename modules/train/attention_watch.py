@@ -46,7 +46,7 @@ class WatchSettings:
         """
         if lower and not every:
             raise ValueError(
-                "the learning rate can only be lowered by what is looked at: set watch_every, 50 is usual, or lower_rate off"
+                "the learning rate can only be lowered by what is looked at: set watch_every, 50 is usual, or auto_lower_lr off"
             )
         return cls(every, lower) if every else None
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..disk.atomic import leftovers
@@ -62,3 +63,31 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
         elif json.dumps(mine, sort_keys=True) != json.dumps(theirs, sort_keys=True):
             names.append(prefix + key)
     return names
+
+
+def flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An optimizer's state of one parameter, groups within it (bitsandbytes) by longer names, as tensors."""
+    found: dict[str, Tensor] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(f"{prefix}{key}/", value)
+        else:
+            found[prefix + key] = value if isinstance(value, Tensor) else torch.tensor(value)
+    return found
+
+
+def nested(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The way back; single whole numbers, which only were tensors in the file, are numbers again."""
+    found: dict[str, Any] = {}
+    for name, value in tensors.items():
+        *groups, key = name.split("/")
+        inner = found
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
+    return found
+
+
+def below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it: shapes ``...`` as they are."""
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

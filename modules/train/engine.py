@@ -7,63 +7,25 @@ gradient by more than rounding. Several processes (``torchrun``) share a batch b
 
 import math
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..disk.state import has_state
 from . import checkpoint
+from .distributed import add_up, agreed, processes, rank, share
+from .run_state import about, restore, state
 from .settings import OPTIMIZERS, PRECISIONS, RunSettings
+from .task import Keeping, Task
 
 
 class Diverged(ValueError):
     """The loss is no longer a number; the last good checkpoint stands."""
-
-
-class Task(Protocol):
-    """What a run trains."""
-
-    def parameters(self) -> Mapping[str, nn.Parameter]:
-        """What the optimizer changes, by name; float32."""
-        ...
-
-    def losses(self, step: int, places: range) -> Tensor:
-        """The loss of each clip at ``places`` of the batch of step ``step``, differentiable. Returns ``n``.
-
-        What it draws depends on the step and the place alone.
-        """
-        ...
-
-    def description(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be this run's: architecture, data, objective; JSON-able."""
-        ...
-
-    def after_step(self, step: int) -> None:
-        """Called when the optimizer has moved, such as for a power iteration."""
-        ...
-
-
-@runtime_checkable
-class Keeping(Protocol):
-    """A task that keeps more than its parameters, such as the directions of sigma-reparametrised weights."""
-
-    def undecayed(self) -> Collection[str]:
-        """Names of the parameters that take no weight decay."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a resumed run needs beside the parameters, by name."""
-        ...
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what ``tensors`` gave."""
-        ...
 
 
 class Watch(Protocol):
@@ -146,7 +108,7 @@ class Run:
         # in the order of the optimizer's groups
         self.parameters = dict(sorted(task.parameters().items(), key=lambda item: item[0] in self.undecayed))
         if not self.parameters:
-            raise ValueError("there is nothing to train: the chosen scope leaves out every weight")
+            raise ValueError("there is nothing to train: train_blocks leaves out every weight")
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if settings.ema else {}
         self.optimizer = self._optimizer()
         half = settings.precision == "float16"
@@ -157,7 +119,7 @@ class Run:
         if path is not None and rank() == 0:
             checkpoint.tidy(path)
         if path is not None and has_state(path):
-            self._resume(path)
+            restore(self, path)
 
     @property
     def device(self) -> torch.device:
@@ -201,7 +163,7 @@ class Run:
         if self.settings.sharded and processes() > 1:
             self.optimizer.consolidate_state_dict(0)  # type: ignore[attr-defined]
         if self.path is not None and rank() == 0:
-            checkpoint.write(self.path, self._about(), self._state())
+            checkpoint.write(self.path, about(self), state(self))
 
     def _step(self, rate: float) -> tuple[float, float]:
         for group in self.optimizer.param_groups:
@@ -227,7 +189,7 @@ class Run:
     def _gradients(self) -> float:
         """Fill the gradients of the batch; the loss, its mean over all clips of all processes."""
         places = share(self.settings.batch)
-        size = self.settings.micro or len(places)
+        size = self.settings.micro_batch or len(places)
         total = torch.zeros((), dtype=torch.float64)
         for start in range(0, len(places), max(1, size)):
             with self._autocast():
@@ -276,88 +238,6 @@ class Run:
         others = [value for name, value in self.parameters.items() if name in self.undecayed]
         return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "task": self.task.description(),
-            "settings": {name: getattr(self.settings, name) for name in self.settings.__dataclass_fields__},
-            "done": self.done,
-            "slowed": self.slowed,
-            "scaler": self.scaler.state_dict(),
-            "watch": {} if self.watch is None else {"facts": self.watch.facts(), "state": self.watch.state()},
-        }
-
-    def _state(self) -> dict[str, Tensor]:
-        state = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
-        state |= {f"now/{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        state |= {f"average/{name}": value for name, value in self.average.items()}
-        if isinstance(self.task, Keeping):
-            state |= {f"task/{name}": value for name, value in self.task.tensors().items()}
-        moments = self.optimizer.state_dict()["state"]
-        for place, name in enumerate(self.parameters):
-            state |= _flat(f"optimizer/{name}/", moments.get(place, {}))
-        return state
-
-    def _resume(self, path: Path) -> None:
-        about, state = checkpoint.read(path)
-        watched = about.get("watch", {})
-        differing = [
-            *checkpoint.differences(about["task"], self.task.description()),
-            *self.settings.differing(about["settings"]),
-            *checkpoint.differences(watched.get("facts", {}), {} if self.watch is None else self.watch.facts()),
-        ]
-        if differing:
-            raise ValueError(
-                f"{path.name} belongs to another run ({', '.join(differing)} differ): give this run a checkpoint of its own, or"
-                " the settings that it had"
-            )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state[f"now/{name}"])
-                if self.average:
-                    self.average[name].copy_(state[f"average/{name}"])
-        self._resume_optimizer(state)
-        self.scaler.load_state_dict(about["scaler"]) if about.get("scaler") else None
-        if isinstance(self.task, Keeping):
-            self.task.restore(_below("task/", state))
-        if self.watch is not None and watched:
-            self.watch.restore(watched["state"])
-        self.losses = state["losses"].tolist()
-        self.done, self.slowed = about["done"], about.get("slowed", 1.0)
-
-    def _resume_optimizer(self, state: Mapping[str, Tensor]) -> None:
-        filled = self.optimizer.state_dict()
-        for place, name in enumerate(self.parameters):
-            filled["state"][place] = _nested(_below(f"optimizer/{name}/", state))
-        filled["state"] = {place: moments for place, moments in filled["state"].items() if moments}
-        self.optimizer.load_state_dict(filled)
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Tensor]:
-    """An optimizer's state of one parameter, groups within it (bitsandbytes) by longer names, as tensors."""
-    flat: dict[str, Tensor] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(f"{prefix}{key}/", value)
-        else:
-            flat[prefix + key] = value if isinstance(value, Tensor) else torch.tensor(value)
-    return flat
-
-
-def _nested(flat: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The way back; single whole numbers, which only were tensors in the file, are numbers again."""
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        *groups, key = name.split("/")
-        inner = nested
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[key] = int(value) if value.ndim == 0 and value.dtype == torch.int64 else value
-    return nested
-
-
-def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
 
 def train(run: Run, every: int = 250, each: Callable[[TrainStep], None] = lambda step: None) -> Generator[TrainStep, None, None]:
     """The steps of a run, with a checkpoint every ``every`` steps, at the end, and when the generator is closed.
@@ -382,45 +262,3 @@ def train(run: Run, every: int = 250, each: Callable[[TrainStep], None] = lambda
     finally:
         if unsaved:
             run.save()
-
-
-def rank() -> int:
-    """This process's number."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def share(batch: int) -> range:
-    """This process's places in a batch.
-
-    Raises:
-        ValueError: fewer clips than processes.
-    """
-    if batch < processes():
-        raise ValueError(f"a batch of {batch} clips is too small for {processes()} processes: give at least one clip to each")
-    return range(batch * rank() // processes(), batch * (rank() + 1) // processes())
-
-
-def agreed(number: float, device: torch.device) -> float:
-    """What the first process says, in all of them."""
-    if processes() == 1:
-        return number
-    said = torch.tensor([number], dtype=torch.float64, device=device)
-    dist.broadcast(said, 0)
-    return float(said)
-
-
-def add_up(tensors: list[Tensor]) -> None:
-    """Sum each tensor over all processes, in place; tensors of one type travel together."""
-    by_type: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-    for tensor in tensors:
-        by_type.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    for group in by_type.values():
-        flat = torch.cat([tensor.flatten() for tensor in group])
-        dist.all_reduce(flat)
-        for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-            tensor.copy_(part.view_as(tensor))

@@ -147,6 +147,10 @@ class WithHints:
         named = {name: getattr(self.training, name) for name in ("layout", "factor", "pinned")}
         return {**self.source.facts(), "hints": named}
 
+    def report(self) -> str:
+        """See ``ClipsToTrainOn``."""
+        return self.source.report()
+
 
 def pinning(network: Network) -> Network:
     """A network that sees those keyframes clean that the batch's extra tensor ``known``, ``n f``, names."""

@@ -26,7 +26,7 @@ def native_network(
     motions: Sequence[MotionModel] = (),
     *,
     beside: bool = False,
-    recompute: bool = False,
+    gradient_checkpointing: bool = False,
     added: Added | None = None,
 ) -> Network:
     """The U-Net with these motion models in its slots as a network from noisy frames to clean ones.
@@ -36,7 +36,7 @@ def native_network(
         unet: whose slots are filled for good.
         motions: may be none, for an image model that sees each frame by itself.
         beside: the clean clip goes through the network too, before the noisy one, and noisy frames see its earlier frames.
-        recompute: layers compute again when gradients come back, instead of keeping what they computed.
+        gradient_checkpointing: layers compute again when gradients come back, instead of keeping what they computed.
         added: what a control adds to skips and middle; None for no control.
 
     Raises:
@@ -53,7 +53,7 @@ def native_network(
             for motion in motions:
                 shown = two_streams(f, x.device) if beside else frames_of(motion, f, batch.images, x.device)
                 stack.enter_context(motion.during(shown))
-            if recompute:
+            if gradient_checkpointing:
                 stack.enter_context(checkpointed(unet, motions, holders=motions))
             clean = clean_prediction(
                 unet if added is None else partial(unet, added=added(sigma, batch)),
@@ -158,17 +158,17 @@ def named_parameters(**networks: nn.Module | None) -> dict[str, nn.Parameter]:
     }
 
 
-def scoped(motion: MotionModel, scope: Iterable[str]) -> MotionModel:
-    """Let only some slots of a motion model train: those whose names begin with a word of ``scope``; all where it is empty. Returns it.
+def scoped(motion: MotionModel, train_blocks: Iterable[str]) -> MotionModel:
+    """Let only some slots of a motion model train: those whose names begin with one of ``train_blocks``; all where it is empty. Returns it.
 
     Raises:
         ValueError: a word names no slot.
     """
-    words = tuple(scope)
+    words = tuple(train_blocks)
     for word in words:
         if not any(name.startswith(word) for name in motion.names):
             raise ValueError(
-                f"the scope {word!r} names no motion module: choose among down_blocks, mid_block, up_blocks.1 and so on"
+                f"train_blocks names {word!r}, where there is no motion module: choose among down_blocks, mid_block, up_blocks.1 and so on"
             )
     if words:
         for name in motion.names:

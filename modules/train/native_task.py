@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from ..checkpoints.video_model import (
     with_hints,
     with_training,
 )
+from ..control.hints import LAYOUTS
+from ..fields.setting import check, documented, setting
 from ..nets.unet import ResBlock, SpatialTransformer, UNet
 from ..noise.levels import NoiseSchedule
 from ..noise.seeded import frame_seed
@@ -25,85 +27,95 @@ from ..temporal.motion import MotionModel
 from ..temporal.slots import fill
 from .denoising import Objective
 from .hinted import WithHints, pinning
-from .losses import LossSettings
-from .methods import METHODS
 from .native import named_parameters, native_network, with_past_mask
+from .native_methods import METHODS
+from .native_models import NONE
+from .options import Options
 from .settings import RunSettings
 from .sigma_reparam import Reparametrised, SigmaReparam, folded, with_length
 from .sources import ClipsToTrainOn
 from .task import Denoising
-from .weights import WeightSettings
 
 PARTS = ("unet", "temporal")
 PAST = ("causal", "block_causal", "local_causal")
 
 
+@documented
 @dataclass(frozen=True)
 class NativeChoices:
-    """What is asked of a native model in training; the defaults are those of the bundled one.
+    """What is asked of a native model beside ``Options``; the defaults are those of the bundled one.
 
     Attributes:
-        method: a name in ``methods.METHODS``.
-        levels: a name in ``levels.LEVELS``; empty for the method's.
-        weight: how much errors count by noise level.
-        loss: what the error of a clip costs.
-        images: single pictures beside each clip, isolated from it.
-        noise_offset: see ``Objective``.
-        dropout: share of clips that are shown without their labels.
-        sigma_reparam: whether temporal attention weights have lengths of their own while training (``sigma_reparam.py``).
-        recompute: whether layers compute again when gradients come back: less memory, a third slower, the same gradients.
         start: a video model file whose weights the run starts from; empty for random weights.
-        own_guesses: share of the clips whose noisy frames are made of the model's own guesses (``own_guesses.py``).
         wrong_outlines: share of the procedural shapes' clips that are shown with another shape's outline, wholly or partly, and that
             count more where the shapes are; the words say which is meant.
-        hints: how the model is told of keyframes among the frames, a name in ``interpolate.LAYOUTS``; empty for not at all.
-        hint_factor: frames from one keyframe to the next.
-        pinned: share of the clips whose keyframes are clean.
+        pinned: share of the clips whose keyframes are clean, with ``hints``.
     """
 
-    method: str = "forcing"
-    levels: str = ""
-    weight: WeightSettings = field(default_factory=lambda: WeightSettings("capped_v"))
-    loss: LossSettings = field(default_factory=LossSettings)
-    images: int = 0
-    noise_offset: float = 0.0
-    dropout: float = 0.1
-    sigma_reparam: bool = False
-    recompute: bool = False
+    method: str = setting(
+        "forcing",
+        "The method says which noise levels frames have and who sees whom.",
+        menu={
+            "forcing": "Each frame has a noise level of its own (Diffusion Forcing).",
+            "both_ways": "The same, and frames look both ways in time.",
+            "teacher": "The next frame is made of the true past.",
+            "full": "All frames have one level.",
+        },
+    )
+    images: int = setting(
+        0,
+        "So many single pictures stand beside each clip, which neither see it nor are seen (joint image-video training); 4 to 8 steady the"
+        " looks.",
+        least=0,
+        most=256,
+    )
+    own_guesses: float = setting(
+        0.0,
+        "This share of clips has noisy frames that are made of the model's own guesses, so that it learns to undo its mistakes: long"
+        " rollouts hold better. 0.5 is good for models that have learned the clips; a sixth slower.",
+        least=0.0,
+        most=1.0,
+        step=0.05,
+    )
+    hints: str = setting(
+        NONE,
+        "Hints train a model that fills in between keyframes, for Hint Latents: every hint_factor-th frame of each clip stands beside the"
+        " noisy ones, in the layout that is chosen. Use them with the method full.",
+        menu=(NONE, *LAYOUTS),
+    )
+    hint_factor: int = setting(4, "The hint factor counts frames from one keyframe to the next, with hints.", least=2, most=1024)
     start: str = ""
-    own_guesses: float = 0.0
     wrong_outlines: float = 0.0
-    hints: str = ""
-    hint_factor: int = 4
     pinned: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"the method {self.method!r} is not known: choose one of {', '.join(METHODS)}")
-        for name in ("own_guesses", "wrong_outlines"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
-        if self.own_guesses and (METHODS[self.method].beside or self.hints):
+        check(self)
+        if not 0 <= self.wrong_outlines <= 1:
+            raise ValueError(f"wrong_outlines is {self.wrong_outlines}: it must lie between 0 and 1")
+        if self.own_guesses and (METHODS[self.method].beside or self.hinted):
             raise ValueError(
-                f"own_guesses is {self.own_guesses:g} with {'hints' if self.hints else f'the method {self.method}'}, which is shown true"
+                f"own_guesses is {self.own_guesses:g} with {'hints' if self.hinted else f'the method {self.method}'}, which is shown true"
                 " frames: set own_guesses to 0"
             )
-        if not 0 <= self.images <= 256:
-            raise ValueError(f"images is {self.images}: it must be from 0, clips alone, to 256")
         if self.images and METHODS[self.method].beside:
             raise ValueError(
                 f"images is {self.images} and the method {self.method} shows the true past, which single pictures do not have: set images"
                 " to 0, or use another method"
             )
 
-    def objective(self, info: VideoModelInfo) -> Objective:
+    @property
+    def hinted(self) -> bool:
+        """Whether the model is told of keyframes."""
+        return self.hints != NONE
+
+    def objective(self, info: VideoModelInfo, options: Options) -> Objective:
         """What is asked of a model."""
-        levels = self.levels or METHODS[self.method].levels
-        loss = self.loss
-        if loss.kind != "mse" and levels != "shared" and not loss.space:
+        usual, causal = METHODS[self.method].levels, info.temporal.mask in PAST
+        asked = options.objective(info.prediction, levels=usual, weight="capped_v", causal=causal)
+        loss = asked.loss
+        if loss.kind != "mse" and asked.levels != "shared" and not loss.space:
             loss = replace(loss, space="x0")  # differences of frames at different noise levels mean something only there
-        weight = replace(self.weight, causal=info.temporal.mask in PAST)
-        return Objective(info.prediction, levels, weight, loss, self.noise_offset, self.dropout, self.own_guesses)
+        return replace(asked, loss=loss, own_guesses=self.own_guesses)
 
 
 def fresh(info: VideoModelInfo, seed: int) -> tuple[UNet, MotionModel]:
@@ -131,6 +143,7 @@ class NativeTask(Reparametrised):
     Args:
         info: the model; its temporal mask is set by the method, where its modules can see more than the past.
         choices: what is asked.
+        options: how; those of the run itself, such as ``batch``, are in ``settings``.
         settings: of the run.
         source: of clips.
         device: where to train.
@@ -148,26 +161,30 @@ class NativeTask(Reparametrised):
         self,
         info: VideoModelInfo,
         choices: NativeChoices,
+        options: Options,
         settings: RunSettings,
         source: ClipsToTrainOn,
         device: torch.device | str = "cpu",
     ):
         method = METHODS[choices.method]
-        if choices.hints:
+        if choices.hinted:
             info = taking_hints(info)
             source = WithHints(source, choices.hints, choices.hint_factor, choices.pinned, settings.seed)
-        self.info, self.choices, self.settings, self.source = with_past_mask(info, method.mask), choices, settings, source
+        self.info, self.source = with_past_mask(info, method.mask), source
+        self.choices, self.options, self.settings = choices, options, settings
         self.unet, self.motion = fresh(self.info, settings.seed)
         if choices.start:
             self._start_from(Path(choices.start))
         self.unet.to(device), self.motion.to(device)
-        reparam = SigmaReparam(with_length(self.motion)) if choices.sigma_reparam else None
-        network = native_network(self.info, self.unet, [self.motion], beside=method.beside, recompute=choices.recompute)
+        reparam = SigmaReparam(with_length(self.motion)) if options.sigma_reparam else None
+        network = native_network(
+            self.info, self.unet, [self.motion], beside=method.beside, gradient_checkpointing=options.gradient_checkpointing
+        )
         self.denoising = Denoising(
-            pinning(network) if choices.hints else network,
+            pinning(network) if choices.hinted else network,
             named_parameters(unet=self.unet, temporal=self.motion),
             source,
-            choices.objective(self.info),
+            choices.objective(self.info, options),
             NoiseSchedule.named(self.info.noise_schedule),
             settings,
             self._facts(),
@@ -180,7 +197,8 @@ class NativeTask(Reparametrised):
             {**_buffers(network), **_of(part, weights)} for part, network in zip(PARTS, self._networks(), strict=True)
         )
         temporal = folded(temporal, dict(self.motion.named_buffers()))
-        facts = {**asdict(self.settings), **asdict(self.choices), "steps_done": done, **self.source.facts()}
+        objective = asdict(self.denoising.objective)
+        facts = {**asdict(self.settings), **asdict(self.choices), **objective, "steps_done": done, **self.source.facts()}
         return VideoModel(with_training(self.info, **facts), unet, temporal)
 
     def hints(self) -> Tensor:
@@ -193,8 +211,8 @@ class NativeTask(Reparametrised):
     def _facts(self) -> dict[str, Any]:
         info = json.loads(self.info.json())
         info.pop("trained")
-        told = {name: getattr(self.choices, name) for name in ("method", "images", "sigma_reparam", "start")}
-        return {**info, **told, "data": self.source.facts()}
+        told = {name: getattr(self.choices, name) for name in ("method", "images", "start")}
+        return {**info, **told, "sigma_reparam": self.options.sigma_reparam, "data": self.source.facts()}
 
     def _start_from(self, path: Path) -> None:
         video = load_video_model(path)

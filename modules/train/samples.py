@@ -1,65 +1,57 @@
-"""Clips sampled from a model that is being trained: the same seed every time, so that one sees the weights change and nothing else."""
+"""Clips sampled from a network while it is trained: always from the same noise, so that one sees the weights change and nothing else."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ..checkpoints.video_model import VideoModel, clean_prediction
+from ..disk.atomic import replacing
 from ..noise.levels import NoiseSchedule
 from ..sampling.forcing import Forcing
 from ..sampling.job import Job, Step
-from ..sampling.model_view import View
+from ..sampling.model_view import Denoise, View
 from ..sampling.noise_levels import NoiseLevels
-
-STEPS = 20
+from .denoising import Batch, Network, without_conditions
 
 
 def sample_clip(
-    video: VideoModel,
-    prompt: str = "",
+    denoise: Denoise,
+    like: Tensor,
+    noise: NoiseSchedule,
     *,
     schedule: str = "full_sequence",
+    steps: int = 20,
     seed: int = 0,
-    steps: int = STEPS,
-    device: torch.device | str = "cpu",
-    hints: Tensor | None = None,
+    each: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """A clip of the length that the model is trained on.
+    """A clip from noise that hangs on the seed and the frame alone.
 
     Args:
-        video: the model.
-        prompt: words of its labels; empty for anything.
-        schedule: a name in ``schedules.SCHEDULES``.
-        seed: of the noise.
+        denoise: the network with what it is told.
+        like: ``f c h w``, as large as the clip and where it is made.
+        noise: of the network's timesteps.
+        schedule: when each frame moves, a name in ``schedules.SCHEDULES``.
         steps: of each frame.
-        device: where to run it.
-        hints: ``f d h w``, what a model that fills in between keyframes is told of them; its clip is as long.
+        seed: of the noise.
+        each: called before each call.
 
     Returns:
-        latents: ``f c h w``, on the CPU.
+        latents: ``f c h w``.
 
     Raises:
-        ValueError: the prompt has words that the model does not know, or the model gave numbers that are not finite.
+        ValueError: the network gave numbers that are not finite.
     """
-    info = video.info
-    y = info.label_vector(prompt).to(device) if info.labels else None
-    noise = NoiseSchedule.named(info.noise_schedule)
-    unet, motion = video.build()
-    unet.to(device), motion.to(device)
-    side = info.patch or 8  # pixels of a latent
-    count = info.frames if hints is None else len(hints)
-    shape = (count, info.latent_channels, info.size[0] // side, info.size[1] // side)
 
-    def denoise(view: View) -> Tensor:
-        with motion.during(motion.frames_for(view.ids)):
-            labels = None if y is None else y.expand(len(view.x), -1)
-            told = None if hints is None else hints.to(view.x)[view.ids]
-            return clean_prediction(unet, view.x, view.sigma, noise, info.prediction, told, y=labels)
+    def asked(view: View) -> Tensor:
+        each()
+        return denoise(view)
 
     with torch.no_grad():
-        job = Job(denoise, torch.zeros(shape, device=device), noise.levels(steps), seed=seed)
-        return _finished(Forcing(NoiseLevels.named(schedule, count, steps), window=count)(job)).cpu()
+        job = Job(asked, torch.zeros_like(like), noise.levels(steps), seed=seed)
+        return _finished(Forcing(NoiseLevels.named(schedule, len(like), steps), window=len(like))(job))
 
 
 def _finished(steps: Generator[Step, None, Tensor]) -> Tensor:
@@ -68,3 +60,32 @@ def _finished(steps: Generator[Step, None, Tensor]) -> Tensor:
             next(steps)
         except StopIteration as end:
             return end.value
+
+
+def guided(network: Network, told: Batch, cfg: float) -> Denoise:
+    """A network that is trained as one that whole clips are sampled with.
+
+    Args:
+        network: of clips.
+        told: one clip, whose conditions say what to show; beside ``NAME`` in its ``extra``, ``no_NAME`` is what stands for nothing.
+        cfg: guidance scale (arXiv:2207.12598); 1 for none.
+    """
+    nothing = without_conditions(told, torch.zeros(1, dtype=torch.bool, device=told.clips.device))
+    nothing = replace(nothing, extra={name: told.extra.get(f"no_{name}", value) for name, value in told.extra.items()})
+
+    def denoise(view: View) -> Tensor:
+        x, sigma = view.x[None], view.sigma[None]
+        clean = network(x, sigma, replace(told, clips=x))
+        if cfg != 1:
+            blank = network(x, sigma, replace(nothing, clips=x))
+            clean = blank + cfg * (clean - blank)
+        return clean[0]
+
+    return denoise
+
+
+def write_clip(path: Path, images: Tensor, fps: float) -> None:
+    """Frames as one animated WebP: ``images``: ``f h w 3`` in 0..1."""
+    frames = [Image.fromarray(frame) for frame in (images.clamp(0, 1) * 255).round().byte().cpu().numpy()]
+    with replacing(path) as draft:
+        frames[0].save(draft, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, quality=90)

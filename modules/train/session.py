@@ -1,212 +1,240 @@
-"""A whole training as users start it, in the graph or from a terminal: run, checkpoints, log, samples and what is shown meanwhile."""
+"""A whole training as users start it, whatever is trained: the run, its checkpoint, log and samples, what is shown meanwhile, the file.
 
+Everything that is drawn or decided depends on the settings, the clips and the step, so a run that was cancelled or killed and is resumed
+is the unbroken one, the lowered learning rate of a watched run included.
+"""
+
+import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoints.video_model import VideoModel
 from ..disk.file_names import check_name, check_writable
 from ..disk.log import Record, read
+from ..disk.state import state_before
 from ..draw.log_picture import log_picture
 from ..draw.pictures import contact_sheet, curves, smoothed
 from .attention_watch import AttentionWatch, WatchSettings
-from .engine import Run, TrainStep, rank, train
-from .methods import METHODS
-from .native_task import NativeTask
+from .distributed import rank
+from .engine import Run, TrainStep, train
+from .options import Options
 from .recorder import LOGS, Recorder
-from .samples import sample_clip
-from .showing import write_clip
+from .samples import write_clip
+from .trainable import Trainable
 
-SHOW_EVERY = 2.0  # seconds from one picture to the next
+REDRAW = 2.0  # seconds from one picture of the curve to the next, at least
 SMOOTHING = 0.98
 SAMPLE_FPS = 8.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the files of a run lie.
+class Files:
+    """Where a training keeps what.
 
     Attributes:
-        folder: of all of them.
-        name: what they are called.
-        checkpoint: of the run, if it is to lie elsewhere.
+        name: of the training and of its file.
+        folder: of checkpoint, log and samples.
+        models: of the finished file.
+        run: of the checkpoint, if it is to lie elsewhere.
     """
 
-    folder: Path
     name: str
-    checkpoint: Path | None = None
+    folder: Path
+    models: Path
+    run: Path | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        check_writable(self.folder)
+        check_writable(self.models)
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a run is resumed from."""
+        return self.run or self.folder / f"{self.name}.run.safetensors"
 
     @property
     def model(self) -> Path:
-        """The finished model."""
-        return self.folder / f"{self.name}.safetensors"
-
-    @property
-    def run(self) -> Path:
-        """The checkpoint."""
-        return self.checkpoint or self.folder / f"{self.name}.run.safetensors"
+        """The finished file, without an ending."""
+        return self.models / self.name
 
     @property
     def samples(self) -> Path:
-        """The folder of samples."""
+        """The folder of sample clips."""
         return self.folder / f"{self.name}.samples"
 
+    def restart(self) -> None:
+        """Leave nothing that a run could be resumed from; it cuts its log by itself."""
+        for path in (self.checkpoint, state_before(self.checkpoint)):
+            path.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
-class Manner:
-    """How a training is shown and kept; no weight hangs on it, but on a watch that lowers the learning rate.
+class Progress:
+    """What is shown after a step.
 
     Attributes:
-        save_every: steps between checkpoints.
-        log: a name in ``recorder.LOGS``.
-        sample_every: steps between sample clips; 0 for none.
-        sample_prompt: what they show, in words of the model.
-        watch: how closely attentions are looked at; None for not at all.
+        step: how far the run is.
+        picture: the loss so far and the last sample, ``h w 3`` in 0..1; None where it was drawn a moment ago.
     """
-
-    save_every: int = 250
-    log: str = "jsonl"
-    sample_every: int = 0
-    sample_prompt: str = ""
-    watch: WatchSettings | None = None
-
-    def __post_init__(self) -> None:
-        if self.log not in LOGS:
-            raise ValueError(f"log is {self.log!r}: choose one of {', '.join(LOGS)}")
-        for name, least in (("save_every", 1), ("sample_every", 0)):
-            if not least <= getattr(self, name) <= 10**9:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A step, and at some a picture of how it goes, ``h w c`` in 0..1."""
 
     step: TrainStep
     picture: Tensor | None = None
 
 
-class Training:
-    """A native model's training.
-
-    Args:
-        task: what is trained.
-        place: of its files; what lies there already is gone on with.
-        manner: how it is shown and kept.
-        pixels: what makes pictures ``f h w c`` in 0..1 of latents ``f c h w``, for samples.
-        device: where samples are made.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A finished training.
 
     Attributes:
-        run: the run, which may be partly or wholly done.
-
-    Raises:
-        ValueError: nothing can be written there, the checkpoint is another run's, or something is asked for that cannot be.
+        path: of the file.
+        name: of the file, below the folder of its kind.
+        plot: the loss, ``1 h w 3`` in 0..1.
+        sample: a clip, ``f h w c`` in 0..1.
+        log: where each step is written down.
+        report: how it went.
     """
 
-    def __init__(
-        self,
-        task: NativeTask,
-        place: Place,
-        manner: Manner,
-        pixels: Callable[[Tensor], Tensor],
-        device: torch.device | str = "cpu",
-    ):
-        self.task, self.place, self.manner, self.pixels, self.device = task, place, manner, pixels, device
-        check_writable(place.folder)
-        task.info.label_vector(manner.sample_prompt)  # refuses words that the model does not know
-        self.watch = None if manner.watch is None else AttentionWatch(task.motion, manner.watch)
-        self.run = Run(task, task.settings, place.run, self.watch)
-        self.recorder: Recorder | None = LOGS[manner.log](place.folder, place.name, self.run.done) if rank() == 0 else None
-        self.sample: Tensor | None = None
+    path: Path
+    name: str
+    plot: Tensor
+    sample: Tensor
+    log: Path
+    report: str
 
-    def steps(self) -> Generator[Shown, None, None]:
-        """Train to the end, or to where the caller closes it.
+
+class Session:
+    """A training of something.
+
+    Args:
+        task: what is trained, and what its file is.
+        files: where it keeps what; a checkpoint that is there already is resumed.
+        options: how it is kept and watched; what its weights hang on is in ``task``.
+        show: called after each step, such as for a progress bar; what it raises stops the training and leaves a checkpoint.
+
+    Attributes:
+        run: which may be partly or wholly done.
+
+    Raises:
+        ValueError: the checkpoint belongs to another run, or something is asked for that cannot be.
+    """
+
+    def __init__(self, task: Trainable, files: Files, options: Options, show: Callable[[Progress], None] = lambda _: None):
+        self.task, self.files, self.options, self.show = task, files, options, show
+        looked = WatchSettings.asked(options.watch_every, lower=options.auto_lower_lr)
+        self.watch = None if looked is None or task.watched is None else AttentionWatch(task.watched, looked)
+        self.run = Run(task.task, task.settings, files.checkpoint, self.watch)
+        self.recorder: Recorder | None = LOGS[options.log](files.folder, files.name, self.run.done) if rank() == 0 else None
+        self.sheet: Tensor | None = None
+        self.began, self.drawn = time.monotonic(), -math.inf
+
+    def train(self) -> None:
+        """Train to the end; a checkpoint is written every so often, at the end, and when something stops it.
 
         Raises:
             Diverged: the loss is no longer a number.
             ValueError: a file cannot be written.
         """
-        shown = 0.0
-        steps = train(self.run, self.manner.save_every, self._record)
+        every = self.options.sample_every
+        steps = train(self.run, self.options.save_every, self._record)
         try:
             for step in steps:
-                due = self.manner.sample_every and step.step % self.manner.sample_every == 0
+                due = bool(every) and step.step % every == 0
                 if due and rank() == 0:
                     self._keep_sample(step.step)
-                if due or step.step == step.total or time.monotonic() - shown > SHOW_EVERY:
-                    shown = time.monotonic()
-                    yield Shown(step, self.picture(step))
-                else:
-                    yield Shown(step)
+                self.show(Progress(step, self._picture(step, due=due)))
         finally:
             steps.close()
 
-    def model(self) -> VideoModel:
-        """The averaged weights so far."""
-        return self.task.model(self.run.weights(), self.run.done)
+    def finish(self) -> Trained:
+        """Write the finished file, and make a last sample by its weights.
 
-    def sampled(self) -> Tensor:
-        """A clip of the averaged weights. Returns ``f h w c`` in 0..1."""
-        schedule = METHODS[self.task.choices.method].samples
-        hints = self.task.hints() if self.task.info.hints else None
-        latents = sample_clip(self.model(), self.manner.sample_prompt, schedule=schedule, device=self.device, hints=hints)
-        with torch.no_grad():
-            return self.pixels(latents)
+        Raises:
+            ValueError: it cannot be written.
+        """
+        path, sample = self.save(), self.sample()
+        name = path.relative_to(self.files.models).as_posix()
+        return Trained(path, name, self.plot(), sample, self.log, self.report(name))
 
-    def picture(self, step: TrainStep) -> Tensor:
-        """The loss so far, the time left, and the last sample. Returns ``h w 3`` in 0..1."""
-        title = f"step {step.step} of {step.total}, {in_words(step.left)} left: loss"
-        curve = curves({self.task.choices.method: smoothed(self.run.losses, SMOOTHING)}, title=title)[0]
-        if self.sample is None:
-            return curve
-        sheet = self.sample[..., :3]
-        height = max(1, round(sheet.shape[0] * curve.shape[1] / sheet.shape[1]))
-        wide = F.interpolate(sheet.movedim(-1, 0)[None], size=(height, curve.shape[1]), mode="nearest")[0]
-        return torch.cat([curve, wide.movedim(0, -1)])
+    def save(self) -> Path:
+        """Write the finished file of the averaged weights so far. Returns where it is.
+
+        Raises:
+            ValueError: it cannot be written.
+        """
+        dtype = torch.float16 if self.options.fp16 else torch.float32
+        return self.task.save(self.files.model, self.run.weights(), self.options.file_format, dtype, self.about())
+
+    def about(self) -> dict[str, Any]:
+        """What is known of the run, for the file."""
+        return {"steps": self.run.done}
+
+    def sample(self) -> Tensor:
+        """A clip by the averaged weights, always from the same noise. Returns ``f h w c`` in 0..1."""
+        if self.task.sampled is None:
+            raise ValueError(f"nothing was said of samples of this {self.task.what}")
+        return self.task.sampled(self.run.weights())
 
     def plot(self) -> Tensor:
         """The log as curves. Returns ``1 h w 3`` in 0..1."""
-        return log_picture({self.place.name: self.records()}, SMOOTHING)
+        return log_picture({self.files.name: self.records()}, SMOOTHING)
+
+    @property
+    def log(self) -> Path:
+        """Where each step is written down; the checkpoint, in a process that writes no log."""
+        return self.files.checkpoint if self.recorder is None else self.recorder.path
 
     def records(self) -> list[Record]:
         """The log, or where there is none the losses of the checkpoint."""
-        path = self.place.run if self.recorder is None else self.recorder.path
-        return read(path if path.is_file() else self.place.run)
+        return read(self.log if self.log.is_file() else self.files.checkpoint)
 
-    @property
-    def log_name(self) -> str:
-        """The log's name in its folder."""
-        return self.place.run.name if self.recorder is None else self.recorder.path.name
-
-    def report(self) -> str:
-        """What was trained, and what was wrong meanwhile."""
-        losses = self.run.losses[-100:]
-        lines = [
-            f"{self.run.done} of {self.task.settings.steps} steps, mean of the last losses {sum(losses) / max(1, len(losses)):.5g}"
-        ]
+    def report(self, name: str) -> str:
+        """What was trained, in a few lines; ``name`` is the file's."""
+        run, settings = self.run, self.task.settings
+        spent = in_words(time.monotonic() - self.began)
+        lines = [f"{self.task.what.replace('_', ' ')}: {name}", f"{run.done} steps of {settings.batch} clips, {spent} this time"]
+        if run.losses:
+            last = run.losses[-max(1, len(run.losses) // 10) :]
+            over = "in the last step" if len(last) == 1 else f"over the last {len(last)} steps"
+            lines.append(f"loss {run.losses[0]:.4g} at first, {sum(last) / len(last):.4g} {over}")
+        lines.append(self.task.data())
         if self.watch is not None:
-            lines += [finding.sentence for finding in self.watch.found[-10:]]
-        return "\n".join(lines)
+            lines += [item.sentence for item in self.watch.found[-10:]] or ["attentions: nothing to worry about"]
+        if run.slowed < 1:
+            lines.append(f"the learning rate was lowered to {run.slowed:g} of what was set")
+        return "\n".join(line for line in lines if line)
 
     def _record(self, step: TrainStep) -> None:
         if self.recorder is not None:
             self.recorder.add(self.run.record(step))
 
     def _keep_sample(self, step: int) -> None:
-        clip = self.sampled()
-        self.sample = contact_sheet(clip, columns=8, count=16)[0]
-        check_writable(self.place.samples)
-        write_clip(self.place.samples / f"step_{step:07d}.webp", clip, SAMPLE_FPS)
+        clip = self.sample()
+        self.sheet = contact_sheet(clip[..., :3], columns=8, count=16)[0]
+        check_writable(self.files.samples)
+        write_clip(self.files.samples / f"step_{step:07d}.webp", clip, SAMPLE_FPS)
         if self.recorder is not None:
-            self.recorder.picture("sample", self.sample, step)
+            self.recorder.picture("sample", self.sheet, step)
+
+    def _picture(self, step: TrainStep, *, due: bool) -> Tensor | None:
+        """The loss so far, the time left, and the last sample. Returns ``h w 3`` in 0..1, or None where that was shown just now."""
+        if not due and time.monotonic() - self.drawn < REDRAW and step.step < step.total:
+            return None
+        self.drawn = time.monotonic()
+        left = "" if step.step == step.total else f", {in_words(step.left)} left"
+        losses = {"each step": self.run.losses, "smoothed": smoothed(self.run.losses, SMOOTHING)}
+        curve = curves(losses, title=f"{self.files.name}: loss, step {step.step} of {step.total}{left}")[0]
+        if self.sheet is None:
+            return curve
+        height = max(1, round(self.sheet.shape[0] * curve.shape[1] / self.sheet.shape[1]))
+        wide = F.interpolate(self.sheet.movedim(-1, 0)[None], size=(height, curve.shape[1]), mode="nearest")[0]
+        return torch.cat([curve, wide.movedim(0, -1)])
 
 
 def in_words(seconds: float) -> str:

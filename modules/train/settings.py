@@ -94,7 +94,7 @@ OPTIMIZERS: dict[str, Callable[[list[Any], "RunSettings"], torch.optim.Optimizer
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 10**9),
     "batch": (1, 65536),
-    "micro": (0, 65536),
+    "micro_batch": (0, 65536),
     "learning_rate": (1e-9, 1.0),
     "warmup": (0, 10**9),
     "weight_decay": (0, 1),
@@ -113,7 +113,7 @@ class RunSettings:
     Attributes:
         steps: optimizer steps.
         batch: clips per step, over all processes together.
-        micro: most clips that go through the network at once; 0 for all of a process's share. The gradient is that of the batch.
+        micro_batch: most clips that go through the network at once; 0 for all of a process's share. The gradient is that of the batch.
         learning_rate: the highest.
         warmup: steps of rising learning rate.
         decay: a name in ``DECAYS``, what the learning rate does afterwards.
@@ -129,7 +129,7 @@ class RunSettings:
 
     steps: int = 1000
     batch: int = 4
-    micro: int = 0
+    micro_batch: int = 0
     learning_rate: float = 1e-4
     warmup: int = 100
     decay: str = "cosine"
@@ -158,5 +158,9 @@ class RunSettings:
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup)) * DECAYS[self.decay](step / self.steps)
 
     def differing(self, other: dict[str, object]) -> list[str]:
-        """Names of settings that another run, as a dict, has otherwise and that change the weights; ``micro`` and ``sharded`` do not."""
-        return [f.name for f in fields(self) if f.name not in ("micro", "sharded") and other.get(f.name) != getattr(self, f.name)]
+        """Names of settings that another run, as a dict, has otherwise and that change the weights, as most do."""
+        return [
+            f.name
+            for f in fields(self)
+            if f.name not in ("micro_batch", "sharded") and other.get(f.name) != getattr(self, f.name)
+        ]

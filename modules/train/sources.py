@@ -37,6 +37,10 @@ class ClipsToTrainOn(Protocol):
         """What another run's data must agree with to be the same; JSON-able."""
         ...
 
+    def report(self) -> str:
+        """What the clips are, and what was wrong with them."""
+        ...
+
 
 def folded(pixels: Tensor, patch: int) -> Tensor:
     """Clips of pixels as latents of a pixel-space model: ``pixels``: ``b f c h w`` in -1..1. Returns ``b f l p q``."""
@@ -95,6 +99,10 @@ class FromShapes:
         """See ``ClipsToTrainOn``."""
         wrong = {"wrong_outlines": self.wrong_outlines} if self.wrong_outlines else {}
         return {"clips": "procedural shapes", **wrong}
+
+    def report(self) -> str:
+        """See ``ClipsToTrainOn``."""
+        return "clips of moving shapes, drawn as they are needed"
 
 
 def _colourful(pixels: Tensor) -> Tensor:
@@ -157,6 +165,10 @@ class FromClips:
     def facts(self) -> dict[str, Any]:
         """See ``ClipsToTrainOn``."""
         return {"clips": self.dataset.fingerprint(), "encoder": self.encoder}
+
+    def report(self) -> str:
+        """See ``ClipsToTrainOn``."""
+        return self.clips.report()
 
 
 def _per_frame(labels: Tensor, frames: int, pictures: Tensor) -> Tensor:

@@ -1,13 +1,53 @@
 """Tasks for the engine: a network, what of it is trained, where clips come from and what is asked."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from ..noise.levels import NoiseSchedule
 from .denoising import Network, Objective, Source, losses
 from .settings import RunSettings
+
+
+class Task(Protocol):
+    """What a run trains."""
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What the optimizer changes, by name; float32."""
+        ...
+
+    def losses(self, step: int, places: range) -> Tensor:
+        """The loss of each clip at ``places`` of the batch of step ``step``, differentiable. Returns ``n``.
+
+        What it draws depends on the step and the place alone.
+        """
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be this run's: architecture, data, objective; JSON-able."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Called when the optimizer has moved, such as for a power iteration."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A task that keeps more than its parameters, such as the directions of sigma-reparametrised weights."""
+
+    def undecayed(self) -> Collection[str]:
+        """Names of the parameters that take no weight decay."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a resumed run needs beside the parameters, by name."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what ``tensors`` gave."""
+        ...
 
 
 class Denoising:

@@ -7,17 +7,20 @@ from ...modules.checkpoints.image_prompt import load_image_prompt
 from ...modules.control.image_prompt import KINDS
 from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
-from ...modules.train.base import Base
-from ...modules.train.image_prompt import check_text, prompt_teaching, shown_frames
-from ...modules.train.options import PROMPT, Options
-from ...modules.train.teaching import Teaching
+from ...modules.fields.setting import Setting
+from ...modules.train.in_base import Setup
+from ...modules.train.options import BasicSettings, Options
+from ...modules.train.tasks import TRAINABLES, check_options
+from ...modules.train.tasks.image_prompt import check_text, shown_frames
+from ...modules.train.trainable import Trainable
+from ..fields import inputs_of, settings_of, widget
 from ..keyframes.image_prompt import ClipVisionType, ImagePromptType
 from ..node import LongTakeNode
 from . import train_inputs as inputs
-from .train_in_model import encoded_clips, files_of, filled, latent_shape, taught, training_folder
+from .train_in_model import cache_of, encoded_clips, files_of, filled, outputs, train_in
 
 io = host.io
-DEFAULTS = Options()
+DEFAULTS, WHAT, TOKENS = Options(), "image_prompt", 4
 
 
 class LongTakeTrainImagePrompt(LongTakeNode):
@@ -51,18 +54,12 @@ class LongTakeTrainImagePrompt(LongTakeNode):
                     tooltip="plain: what the picture is about, in a few tokens. plus: a resampler of everything the encoder sees, closer to"
                     " the picture. full: every one of its tokens.",
                 ),
-                io.Int.Input(
+                widget(
                     "tokens",
-                    default=4,
-                    min=1,
-                    max=256,
-                    tooltip="That a picture becomes: 4 for plain, 16 for plus. full has its own.",
+                    TOKENS,
+                    Setting("A picture becomes so many tokens: 4 for plain, 16 for plus. full has its own.", 1, 256),
                 ),
-                inputs.shared("name", "my_image_prompt", "Of the file, and of what a cancelled run goes on from."),
-                inputs.shared("steps", 2000, "Steps in all."),
-                inputs.shared("learning_rate", 1e-4, "The highest. 1e-4 is usual."),
-                inputs.shared("seed", 0, "Of new weights, noise, which frame is shown, and the samples' noise."),
-                inputs.start_anew_input(),
+                *inputs_of(BasicSettings, name="my_image_prompt", steps=2000),
                 inputs.clip_input(),
                 inputs.conditioning_input(),
                 inputs.options_input(),
@@ -82,40 +79,32 @@ class LongTakeTrainImagePrompt(LongTakeNode):
         clip_vision: Any,
         kind: str,
         tokens: int,
-        name: str,
-        steps: int,
-        learning_rate: float,
-        seed: int,
-        start_anew: bool,
         clip: Any,
         conditioning: Any,
         options: Options | None,
+        **given: Any,
     ) -> "io.NodeOutput":
-        chosen = DEFAULTS if options is None else options
-        settings = chosen.run(steps, learning_rate, seed)
-        files, cache = files_of(PROMPT, name), training_folder() / "cache"
+        chosen, basic = options or DEFAULTS, settings_of(BasicSettings, given)
+        check_options(WHAT, chosen)
+        settings, files = chosen.run(basic), files_of(WHAT, basic.name)
         looking, nothing = host.image_encoder(clip_vision, kind)
         check_text(host.unet_of(model))
-        encoded, facts = encoded_clips(model, clips, vae, clip, conditioning, chosen, cache)
-        kept = cache if encoded.videos is not None and looking.key else None
+        encoded, facts = encoded_clips(model, clips, vae, clip, conditioning, chosen)
         seen = EncodedClips(
             encoded.dataset,
             lambda pixels: looking.encode(pixels[shown_frames(len(pixels))]),
             lambda caption: {},
-            folder=kept,
+            folder=cache_of(encoded.dataset) if looking.key else None,
             video_key=f"seen {looking.key}",
             text_key="nothing",
         )
         filled(seen)
-        if start_anew:
-            files.forget()
+        if basic.restart:
+            files.restart()
 
-        def make(base: Base) -> Teaching:
-            return prompt_teaching(
-                *(base, kind, tokens, encoded, seen, nothing, chosen, settings, files),
-                {**facts, "clip_vision": looking.key},
-                host.check_interrupt,
-            )
+        def make(setup: Setup) -> Trainable:
+            return TRAINABLES[WHAT].make(setup, kind, tokens, seen, nothing)
 
-        made = taught(make, model, vae, chosen, settings, latent_shape(encoded, chosen), chosen.schedule(None))
-        return made.outputs(load_image_prompt(made.path))
+        facts["clip_vision"] = looking.key
+        made = train_in(model, vae, make, (encoded, facts), chosen, settings, files, chosen.schedule(None))
+        return outputs(made, load_image_prompt(made.path))

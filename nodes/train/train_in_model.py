@@ -1,48 +1,23 @@
-"""What nodes that train in a frozen model do alike: clips through VAE and text encoder, the run with all that is seen of it, the file."""
+"""What nodes that train in a frozen model do alike: clips through VAE and text encoder, and the session."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ... import host
-from ...modules.checkpoints.motion import MotionModule
 from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
-from ...modules.train.base import Base
-from ...modules.train.options import KINDS, Options
+from ...modules.train.in_base import Setup
+from ...modules.train.options import Options
+from ...modules.train.session import Files, Progress, Session, Trained
 from ...modules.train.settings import RunSettings
-from ...modules.train.showing import write_clip
-from ...modules.train.teaching import Files, Teaching
+from ...modules.train.tasks import TRAINABLES
+from ...modules.train.trainable import Trainable
 from .data import ticker
 
 io = host.io
-
-
-@dataclass(frozen=True, eq=False)
-class Taught:
-    """A finished training.
-
-    Attributes:
-        path: of the file.
-        name: of the file, below the folder of its kind.
-        plot: the loss, ``1 h w 3``.
-        sample: a clip, ``f h w c`` in 0..1.
-        report: how it went.
-    """
-
-    path: Path
-    name: str
-    plot: torch.Tensor
-    sample: torch.Tensor
-    report: str
-
-    def outputs(self, *first: Any) -> io.NodeOutput:
-        """As ``train_inputs.trained_outputs`` lists them."""
-        return io.NodeOutput(*first, self.name, self.plot, self.sample, self.report, ui=host.ui.PreviewText(self.report))
 
 
 def training_folder() -> Path:
@@ -51,21 +26,25 @@ def training_folder() -> Path:
 
 
 def files_of(what: str, name: str) -> Files:
-    """Where a training keeps what: ``what`` is a name in ``options.KINDS``."""
-    return Files(name, training_folder(), host.model_directory(KINDS[what].folder))
+    """Where a training keeps what: ``what`` is a name in ``TRAINABLES``."""
+    return Files(name, training_folder(), host.model_directory(TRAINABLES[what].folder))
 
 
 def encoded_clips(
-    model: Any, clips: ClipDataset, vae: Any, clip: Any, conditioning: Any, options: Options, cache: Path
+    model: Any, clips: ClipDataset, vae: Any, clip: Any, conditioning: Any, options: Options
 ) -> tuple[EncodedClips, dict[str, Any]]:
     """The clips as latents and embeddings, all of them on disk where they can be; and what a checkpoint must agree with."""
-    if options.cuts and not clips.settings.variants:
-        clips = clips.cut_anew(variants=options.cuts)
+    if options.crops_per_video and not clips.settings.variants:
+        clips = clips.cut_anew(variants=options.crops_per_video)
     pixels, words = host.clip_encoder(vae), host.text_encoder(model, clip, conditioning)
-    kept = cache if clips.settings.variants else None
-    encoded = EncodedClips(clips, pixels.encode, words.encode, folder=kept, video_key=pixels.key, text_key=words.key)
+    encoded = EncodedClips(clips, pixels.encode, words.encode, folder=cache_of(clips), video_key=pixels.key, text_key=words.key)
     filled(encoded)
     return encoded, {"data": clips.fingerprint(), "vae": pixels.key, "text": words.key}
+
+
+def cache_of(clips: ClipDataset) -> Path | None:
+    """Where what is made of clips is kept; None for clips without end."""
+    return training_folder() / "cache" if clips.settings.variants else None
 
 
 def filled(encoded: EncodedClips) -> None:
@@ -79,55 +58,62 @@ def filled(encoded: EncodedClips) -> None:
 def latent_shape(clips: EncodedClips, options: Options) -> tuple[int, int, int, int]:
     """Of the frames that go through the model at once."""
     frames, *rest = clips.batch(0, 1).latents.shape[1:]
-    return (frames * (options.at_once or options.batch), *rest)  # type: ignore[return-value]
+    return (frames * (options.micro_batch or options.batch), *rest)  # type: ignore[return-value]
 
 
-def taught(
-    make: Callable[[Base], Teaching],
+def train_in(
     model: Any,
     vae: Any,
+    make: Callable[[Setup], Trainable],
+    clips: tuple[EncodedClips, dict[str, Any]],
     options: Options,
     settings: RunSettings,
-    shape: Sequence[int],
+    files: Files,
     schedule: str,
-    motion: MotionModule | None = None,
-) -> Taught:
+) -> Trained:
     """Train something in a model, from its checkpoint or from the start to the file.
 
     Args:
-        make: puts together what is trained.
         model: that it is trained in.
         vae: what makes pictures of samples.
+        make: puts together what is trained.
+        clips: encoded, and what a checkpoint must agree with of them.
         options: how.
         settings: of the run.
-        shape: see ``latent_shape``.
+        files: where it keeps what.
         schedule: ``model`` or a name in ``noise.NOISE_SCHEDULES``.
-        motion: see ``Teaching.save``.
     """
-    began = time.monotonic()
-    with host.trainable(model, schedule, precision=settings.precision, recompute=options.recompute, shape=shape) as base:
-        job = make(base)
-        shown(job, vae)
-        sample = pictures(job, vae)
-        name = job.save(motion)
-        return Taught(job.files.models / name, name, job.plot(), sample, job.report(name, time.monotonic() - began))
+    encoded, facts = clips
+    with host.trainable(
+        model,
+        schedule,
+        precision=settings.precision,
+        gradient_checkpointing=options.gradient_checkpointing,
+        shape=latent_shape(encoded, options),
+    ) as base:
+        setup = Setup(base, encoded, lambda latents: decoded(vae, latents), options, settings, facts, host.check_interrupt)
+        return trained(make(setup), files, options)
 
 
-def shown(job: Teaching, vae: Any) -> None:
-    """Train to the end, with the loss as a live picture; Cancel stops after the step and leaves a checkpoint."""
-    progress = host.Progress(job.run.settings.steps)
-    steps = job.steps()
-    try:
-        for step in steps:
-            if step.sample is not None:
-                write_clip(job.files.sample(step.step.step), pictures(job, vae, step.sample), 8.0)
-            progress.update(step.step.step, step.picture)
-    finally:
-        steps.close()
+def trained(task: Trainable, files: Files, options: Options) -> Trained:
+    """A training to its end, with the loss as a live picture; Cancel stops it after the step and leaves a checkpoint."""
+    bar = host.Progress(task.settings.steps)
+
+    def show(progress: Progress) -> None:
+        bar.update(progress.step.step, progress.picture)
+
+    session = Session(task, files, options, show)
+    session.train()
+    return session.finish()
 
 
-def pictures(job: Teaching, vae: Any, latents: torch.Tensor | None = None) -> torch.Tensor:
-    """A sample clip, ``f h w c`` in 0..1: of these latents, or a new one."""
-    sample = job.sample() if latents is None else latents
+def decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures ``f h w c`` in 0..1 of a VAE's latents: ``f c h w``."""
     with torch.inference_mode():
-        return vae.decode(sample)
+        return vae.decode(latents)
+
+
+def outputs(made: Trained, *first: Any) -> io.NodeOutput:
+    """As ``train_inputs.trained_outputs`` lists them."""
+    log = made.log.relative_to(host.output_directory()).as_posix()
+    return io.NodeOutput(*first, made.name, made.plot, made.sample, log, made.report, ui=host.ui.PreviewText(made.report))

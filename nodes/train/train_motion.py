@@ -7,17 +7,21 @@ from ... import host
 from ...modules.checkpoints.motion import MotionModule, load_motion_module
 from ...modules.checkpoints.motion_lora import load_motion_lora
 from ...modules.data.clips import ClipDataset
-from ...modules.train.base import Base
-from ...modules.train.options import MOTION_KINDS, Options
-from ...modules.train.starts import check_start, new_module
-from ...modules.train.teaching import Teaching, teaching
+from ...modules.fields.setting import Setting
+from ...modules.train.in_base import Setup
+from ...modules.train.options import BasicSettings, Options
+from ...modules.train.start_module import check_start, new_module
+from ...modules.train.tasks import TRAINABLES, check_options
+from ...modules.train.trainable import Trainable
+from ..fields import inputs_of, settings_of, widget
 from ..motion.motion import MotionModuleType
 from ..node import LongTakeNode
 from . import train_inputs as inputs
-from .train_in_model import encoded_clips, files_of, latent_shape, taught, training_folder
+from .train_in_model import encoded_clips, files_of, outputs, train_in
 
 io = host.io
-DEFAULTS = Options()
+DEFAULTS, RANK = Options(), 32
+WHAT = [name for name, row in TRAINABLES.items() if row.in_motion]
 
 
 class LongTakeTrainMotion(LongTakeNode):
@@ -41,26 +45,20 @@ class LongTakeTrainMotion(LongTakeNode):
                 inputs.vae_input(),
                 io.Combo.Input(
                     "what",
-                    options=list(MOTION_KINDS),
+                    options=WHAT,
                     default="motion_lora",
                     tooltip="motion_module: from nothing, or from the module connected. motion_lora: one motion from 10 to 50 clips, on the"
                     " module connected. motion_lora_dual: the same, and its looks are kept out. domain_adapter: how the clips look, from"
                     " single frames.",
                 ),
-                inputs.shared("name", "my_motion", "Of the file, and of what a cancelled run goes on from."),
-                inputs.shared("steps", 1000, "Steps in all."),
-                inputs.shared(
-                    "learning_rate", 1e-4, "The highest. 1e-4 is usual for modules and adapters, up to 5e-4 for a MotionLoRA."
-                ),
-                io.Int.Input(
+                widget(
                     "rank",
-                    default=32,
-                    min=1,
-                    max=1024,
-                    tooltip="Of a LoRA or adapter: 8 to 64 for a motion; 128 in AnimateDiff's adapter.",
+                    RANK,
+                    Setting(
+                        "The rank is that of a LoRA or adapter: 8 to 64 for a motion, 128 in AnimateDiff's adapter.", 1, 1024
+                    ),
                 ),
-                inputs.shared("seed", 0, "Of new weights, noise and the samples' noise."),
-                inputs.start_anew_input(),
+                *inputs_of(BasicSettings, name="my_motion"),
                 inputs.clip_input(),
                 MotionModuleType.Input(
                     "motion_module", optional=True, tooltip="What a MotionLoRA is for, or what a motion module starts from."
@@ -81,36 +79,32 @@ class LongTakeTrainMotion(LongTakeNode):
         clips: ClipDataset,
         vae: Any,
         what: str,
-        name: str,
-        steps: int,
-        learning_rate: float,
         rank: int,
-        seed: int,
-        start_anew: bool,
         clip: Any,
         motion_module: MotionModule | None,
         conditioning: Any,
         options: Options | None,
+        **given: Any,
     ) -> "io.NodeOutput":
-        chosen = DEFAULTS if options is None else options
-        settings = chosen.run(steps, learning_rate, seed)
-        files = files_of(what, name)
-        motion = start_of(what, model, motion_module, clips, seed)
-        encoded, facts = encoded_clips(model, clips, vae, clip, conditioning, chosen, training_folder() / "cache")
-        if start_anew:
-            files.forget()
+        chosen, basic = options or DEFAULTS, settings_of(BasicSettings, given)
+        check_options(what, chosen)
+        settings, files = chosen.run(basic), files_of(what, basic.name)
+        motion = start_of(what, model, motion_module, clips, basic.seed)
+        encoded = encoded_clips(model, clips, vae, clip, conditioning, chosen)
+        if basic.restart:
+            files.restart()
         schedule = chosen.schedule(motion)
 
-        def make(base: Base) -> Teaching:
-            return teaching(what, base, motion, encoded, chosen, settings, rank, files, facts, host.check_interrupt)
+        def make(setup: Setup) -> Trainable:
+            return TRAINABLES[what].make(setup, motion, rank)
 
-        made = taught(make, model, vae, chosen, settings, latent_shape(encoded, chosen), schedule, motion)
-        return made.outputs(with_trained(what, model, motion, made.path, schedule))
+        made = train_in(model, vae, make, encoded, chosen, settings, files, schedule)
+        return outputs(made, with_trained(what, model, motion, made.path, schedule))
 
 
 def start_of(what: str, model: Any, motion: MotionModule | None, clips: ClipDataset, seed: int) -> MotionModule | None:
     """The motion module that training starts from or is for; None for the model's own, or none."""
-    if not MOTION_KINDS[what].moves:
+    if not TRAINABLES[what].moves:
         return None
     if what == "motion_module" and host.motion_models(model):
         raise ValueError(

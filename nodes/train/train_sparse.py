@@ -1,7 +1,6 @@
 """Training a SparseCtrl encoder: what leads a clip by a few of its frames."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,17 +10,19 @@ from ...modules.checkpoints.sparsectrl import DEPTH, MOST, PICTURES, RGB, SCRIBB
 from ...modules.control.sparsectrl import SparseConfig
 from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
-from ...modules.train.base import Base
-from ...modules.train.options import SPARSE, Options
-from ...modules.train.sparse import as_maps, image_config, scribbles, sparse_config, sparse_teaching
-from ...modules.train.teaching import Teaching
+from ...modules.train.in_base import Setup
+from ...modules.train.options import BasicSettings, Options
+from ...modules.train.tasks import TRAINABLES, check_options
+from ...modules.train.tasks.sparse_control import as_maps, image_config, scribbles, sparse_config
+from ...modules.train.trainable import Trainable
+from ..fields import inputs_of, settings_of
 from ..keyframes.sparsectrl import SparseType
 from ..node import LongTakeNode
 from . import train_inputs as inputs
-from .train_in_model import encoded_clips, files_of, filled, latent_shape, taught, training_folder
+from .train_in_model import cache_of, encoded_clips, files_of, filled, outputs, train_in
 
 io = host.io
-DEFAULTS = Options()
+DEFAULTS, WHAT = Options(), "sparse_control"
 
 
 class LongTakeTrainSparseControl(LongTakeNode):
@@ -49,11 +50,7 @@ class LongTakeTrainSparseControl(LongTakeNode):
                     tooltip="What it is shown of its keyframes. rgb: their colours. scribble: their outlines, drawn here. depth: what"
                     " condition_clips have. A video model takes rgb.",
                 ),
-                inputs.shared("name", "my_sparse_control", "Of the file, and of what a cancelled run goes on from."),
-                inputs.shared("steps", 2000, "Steps in all. It leads after hundreds, and well after thousands."),
-                inputs.shared("learning_rate", 1e-4, "The highest. 1e-4 is usual; small video models take 2e-3."),
-                inputs.shared("seed", 0, "Of new weights, noise, which frames are shown, and the samples' noise."),
-                inputs.start_anew_input(),
+                *inputs_of(BasicSettings, name="my_sparse_control", steps=2000),
                 inputs.clip_input(),
                 inputs.conditioning_input(),
                 inputs.ClipsType.Input(
@@ -77,35 +74,29 @@ class LongTakeTrainSparseControl(LongTakeNode):
         clips: ClipDataset,
         vae: Any,
         pictures: str,
-        name: str,
-        steps: int,
-        learning_rate: float,
-        seed: int,
-        start_anew: bool,
         clip: Any,
         conditioning: Any,
         condition_clips: ClipDataset | None,
         options: Options | None,
+        **given: Any,
     ) -> "io.NodeOutput":
-        chosen = DEFAULTS if options is None else options
-        settings = chosen.run(steps, learning_rate, seed)
-        files, cache = files_of(SPARSE, name), training_folder() / "cache"
+        chosen, basic = options or DEFAULTS, settings_of(BasicSettings, given)
+        check_options(WHAT, chosen)
+        settings, files = chosen.run(basic), files_of(WHAT, basic.name)
         config = encoder_for(model, clips, pictures)
         drawn = drawn_by(pictures, condition_clips)
-        encoded, facts = encoded_clips(model, clips, vae, clip, conditioning, chosen, cache)
-        shown = None if drawn is None else maps_of(encoded, condition_clips, drawn, pictures, cache)
+        encoded, facts = encoded_clips(model, clips, vae, clip, conditioning, chosen)
+        shown = None if drawn is None else maps_of(encoded, condition_clips, drawn, pictures)
         if shown is not None:
             facts["shown"] = shown.dataset.fingerprint()
-        if start_anew:
-            files.forget()
+        if basic.restart:
+            files.restart()
 
-        def make(base: Base) -> Teaching:
-            return sparse_teaching(
-                *(base, config, encoded, chosen, settings, files, facts, host.check_interrupt), pictures=pictures, shown=shown
-            )
+        def make(setup: Setup) -> Trainable:
+            return TRAINABLES[WHAT].make(setup, config, pictures, shown)
 
-        made = taught(make, model, vae, chosen, settings, latent_shape(encoded, chosen), chosen.schedule(None))
-        return made.outputs(host.sparse_control(load_sparse_control(made.path)))
+        made = train_in(model, vae, make, (encoded, facts), chosen, settings, files, chosen.schedule(None))
+        return outputs(made, host.sparse_control(load_sparse_control(made.path)))
 
 
 def encoder_for(model: Any, clips: ClipDataset, pictures: str) -> SparseConfig:
@@ -146,9 +137,7 @@ def drawn_by(pictures: str, condition_clips: ClipDataset | None) -> Callable[[Te
     return scribbles if pictures == SCRIBBLE and condition_clips is None else as_maps
 
 
-def maps_of(
-    clips: EncodedClips, others: ClipDataset | None, drawn: Callable[[Tensor], Tensor], pictures: str, cache: Path
-) -> EncodedClips:
+def maps_of(clips: EncodedClips, others: ClipDataset | None, drawn: Callable[[Tensor], Tensor], pictures: str) -> EncodedClips:
     """The maps of clips, on disk where they can be; those of ``others`` if there are any.
 
     Raises:
@@ -163,9 +152,8 @@ def maps_of(
             f"condition_clips are {len(theirs)} clips that are not cut as the {len(mine)} clips are: give the same videos as maps, in the"
             " same order, with the same settings"
         )
-    kept = cache if mine.settings.variants else None
     key = f"{pictures} {drawn.__name__}"
-    made = EncodedClips(theirs, drawn, lambda caption: {}, folder=kept, video_key=key, text_key="nothing")
+    made = EncodedClips(theirs, drawn, lambda caption: {}, folder=cache_of(mine), video_key=key, text_key="nothing")
     filled(made)
     return made
 

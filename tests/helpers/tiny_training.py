@@ -7,10 +7,11 @@ from dataclasses import replace
 import torch
 from pack.modules.train import __main__ as command
 from pack.modules.train import denoising
+from pack.modules.train.native_models import shapes_model
 from pack.modules.train.native_task import NativeChoices, NativeTask
-from pack.modules.train.recipes import shapes_model
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.sources import FromShapes
+from pack.modules.train.tasks.video_model import DEFAULTS
 
 SHORT = RunSettings(steps=6, batch=2, learning_rate=2e-3, warmup=2)
 
@@ -21,9 +22,20 @@ def small(width=16, temporal="transformer", **changes):
 
 
 def native(info=None, settings=SHORT, source=None, **choices):
-    """A task on the procedural shapes."""
-    info, chosen = info or small(), NativeChoices(**choices)
-    return NativeTask(info, chosen, settings, source or FromShapes(info, settings.batch, settings.seed, chosen.images))
+    """A task on the procedural shapes; ``choices`` are fields of ``NativeChoices`` or ``Options``."""
+    own = {name: choices.pop(name) for name in NativeChoices.__dataclass_fields__ if name in choices}
+    info, chosen, options = info or small(), NativeChoices(**own), replace(DEFAULTS, **choices)
+    source = source or FromShapes(info, settings.batch, settings.seed, chosen.images)
+    return NativeTask(info, chosen, options, settings, source)
+
+
+def shaken(task):
+    """Every weight away from where training starts, where half of the network is silent."""
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in task.parameters().values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=g))
+    return task
 
 
 @torch.no_grad()

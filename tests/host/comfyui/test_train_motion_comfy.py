@@ -10,11 +10,11 @@ from clip_files import caption, grey_frames, write_animation
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.train.denoising import Batch
-from pack.modules.train.starts import built, new_module
+from pack.modules.train.start_module import built, new_module
 from pack.nodes.train.train_motion import LongTakeTrainMotion
 from safetensors.torch import load_file
 from tiny_motion import SDXL_UNET, image_model, ksample, motion_file, randomized, text
-from tiny_teaching import (
+from tiny_trainables import (
     FRAMES,
     QUICK,
     Squares,
@@ -84,7 +84,7 @@ def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, module, clips, 
 
     comfy.model_management.unload_all_models()  # an earlier sampling leaves its noise schedule until then
     before = state_of(model)
-    trained, name, plot, sample, report = teach(model, clips, what=what, motion_module=module if "lora" in what else None)
+    trained, name, plot, sample, _, report = teach(model, clips, what=what, motion_module=module if "lora" in what else None)
     assert same(before, state_of(model)), "weights and noise schedule"
     assert not any("forward" in vars(part) or getattr(part, "weight_function", None) for part in model.model.modules())
     assert not any(parameter.grad is not None for parameter in model.model.parameters())
@@ -105,7 +105,7 @@ def test_gradients_are_those_of_finite_differences(model, recompute):
     x, aim = torch.randn(2, FRAMES, 4, 4, 4, generator=g), torch.randn(2, FRAMES, 4, 4, 4, generator=g)
     sigma = torch.rand(2, FRAMES, generator=g) + 0.5
     batch = Batch(x, context=text()[0][0].expand(2, -1, -1))
-    with torch.inference_mode(), host.trainable(model, "linear", recompute=recompute) as base:
+    with torch.inference_mode(), host.trainable(model, "linear", gradient_checkpointing=recompute) as base:
         network = base.network([motion])
 
         def loss():
@@ -183,7 +183,7 @@ def test_diffusers_opens_a_module(model, clips, places):
     diffusers = pytest.importorskip("diffusers")
     from dataclasses import replace
 
-    _, name, *_ = teach(model, clips, what="motion_module", options=replace(QUICK, layout="diffusers"))
+    _, name, *_ = teach(model, clips, what="motion_module", options=replace(QUICK, file_format="diffusers"))
     folder = (places / "motion_modules" / name).parent
     adapter = diffusers.MotionAdapter.from_pretrained(folder)
     ours = load_motion_module(places / "motion_modules" / name)
@@ -241,9 +241,8 @@ BAD = {
     "another CLIP": ({"clip": Words(8), "conditioning": None}, "8 numbers per token and the model takes 16"),
     "no motion module": ({"what": "motion_lora"}, "connect Load Motion Module"),
     "a name that is a path": ({"name": "../x"}, "cannot be a file name"),
-    "no learning rate": ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+    "no learning rate": ({"learning_rate": 0.0}, "learning_rate is 0: it must"),
     "rank": ({"rank": 999, "what": "domain_adapter"}, "rank is 999"),
-    "scope": ({"options": replace(QUICK, scope="sideways")}, "'sideways' is no part of a U-Net"),
     "two conditions": ({"conditioning": [*text(), *text()]}, "holds 2 conditions"),
 }
 
@@ -266,7 +265,7 @@ def test_models_and_clips_that_do_not_fit(model, module, clips, places):
     teach(model, clips, what="motion_lora", motion_module=module)
     with pytest.raises(ValueError, match=r"belongs to another run \(.*rank.* differ"):
         teach(model, clips, what="motion_lora", motion_module=module, rank=8)
-    assert "2 steps" in teach(model, clips, what="motion_lora", motion_module=module, rank=8, start_anew=True)[-1]
+    assert "2 steps" in teach(model, clips, what="motion_lora", motion_module=module, rank=8, restart=True)[-1]
 
 
 class SmallTrainingCheckpoint:

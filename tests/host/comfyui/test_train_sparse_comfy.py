@@ -20,14 +20,14 @@ from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.temporal.windows import WindowPlan
 from pack.modules.train.denoising import Batch
 from pack.modules.train.native import native_network
-from pack.modules.train.sparse import image_config, led_at, new_encoder, residuals_of
+from pack.modules.train.tasks.sparse_control import image_config, led_at, new_encoder, residuals_of
 from pack.nodes.train.train_sparse import LongTakeTrainSparseControl
 from safetensors.torch import load_file
 from sparing import sparing
 from tiny import info, video_model
 from tiny_motion import image_model, ksample, motion_file, randomized, text
 from tiny_sparse import HEADS
-from tiny_teaching import (
+from tiny_trainables import (
     FRAMES,
     QUICK,
     Squares,
@@ -118,7 +118,7 @@ def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, places, picture
     clips = filmed(shapes_of(SIZE))
     before, plain = state_of(model), frames_of(model)
     more = {"condition_clips": filmed(clips, lambda pictures: 1 - pictures)} if pictures == "depth" else {}
-    control, name, plot, sample, report = teach(model, clips, pictures=pictures, **more)
+    control, name, plot, sample, _, report = teach(model, clips, pictures=pictures, **more)
     assert same(before, state_of(model)) and torch.equal(plain, frames_of(model))
     assert plot.shape[0] == 1 and "2 steps of 2 clips" in report and sample.shape == (FRAMES, SIZE, SIZE, 3)
     read = load_sparse_control(places / "controlnets" / name)
@@ -138,12 +138,12 @@ def test_gradients_are_those_of_the_packs_own_network(model, recompute):
     sigma = torch.rand(2, FRAMES, generator=g) + 0.5
     batch = led_at(Batch(torch.randn(2, FRAMES, 4, 4, 4, generator=g), context=text()[0][0].expand(2, -1, -1)), (0, -1))
     found = []
-    with torch.inference_mode(), host.trainable(model, recompute=recompute) as base:
+    with torch.inference_mode(), host.trainable(model, gradient_checkpointing=recompute) as base:
         control = randomized(new_encoder(image_config(base.unet), base.unet, base.motions[-1], 0), 5)
         about = info(unet=HEADS, temporal=base.motions[-1].config, labels=(), patch=0, prediction="eps")
         for own in (False, True):
             again = recompute and not own
-            added = residuals_of(control, base.schedule, recompute=again)
+            added = residuals_of(control, base.schedule, gradient_checkpointing=again)
             if own:
                 schedule = base.schedule
                 network = native_network(replace(about, noise_schedule=named(schedule)), native, base.motions, added=added)

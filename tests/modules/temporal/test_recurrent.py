@@ -25,7 +25,8 @@ from pack.modules.temporal.past import Memory
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.train.engine import Run, train
 from pack.modules.train.native import two_streams
-from pack.modules.train.recipes import TEMPORAL, shapes_model
+from pack.modules.train.native_models import TEMPORAL, shapes_model
+from pack.modules.train.tasks.video_model import DEFAULTS
 from pack.nodes.forcing import forcing as forcing_nodes
 from pack.nodes.models import models as model_nodes
 from safetensors import safe_open
@@ -473,8 +474,11 @@ def node_model(monkeypatch, folder, kind, steps=2):
     from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     monkeypatch.setattr(host, "model_directory", lambda kind: folder)
+    monkeypatch.setattr(host, "output_directory", lambda: folder)
     with torch.inference_mode():
-        name = LongTakeTrainVideoModel.execute(name="mine", steps=steps, batch=1, temporal=kind, width=16).args[0]
+        name = LongTakeTrainVideoModel.execute(
+            name="mine", steps=steps, temporal=kind, width=16, options=replace(DEFAULTS, batch=1)
+        ).args[2]
     return folder / name
 
 

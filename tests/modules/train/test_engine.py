@@ -54,7 +54,7 @@ def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(tmp_path, optimizer,
 def test_the_gradient_is_the_batch_s_however_it_is_cut_up():
     whole, steps = finished()
     for micro in (1, 3):
-        cut, cut_steps = finished(replace(SHORT, micro=micro))
+        cut, cut_steps = finished(replace(SHORT, micro_batch=micro))
         for name, value in whole.weights().items():
             torch.testing.assert_close(cut.weights()[name], value, rtol=1e-5, atol=1e-6)
         assert [s.loss for s in cut_steps] == pytest.approx([s.loss for s in steps], rel=1e-5)
@@ -144,7 +144,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, change):
         Run(Line(), replace(SHORT, **change), path)
     with pytest.raises(ValueError, match="size differ"):
         Run(Line(4), SHORT, path)
-    Run(Line(), replace(SHORT, micro=2), path)
+    Run(Line(), replace(SHORT, micro_batch=2), path)
 
 
 def test_a_broken_checkpoint_is_not_the_last_one(tmp_path):
@@ -187,7 +187,8 @@ sys.path.insert(0, {tests!r})
 import conftest, torch, torch.distributed as dist
 from dataclasses import replace
 from lines import SHORT, Line
-from pack.modules.train.engine import Run, rank, train
+from pack.modules.train.distributed import rank
+from pack.modules.train.engine import Run, train
 dist.init_process_group("gloo")
 run = Run(Line(), replace(SHORT, sharded={sharded}), __import__("pathlib").Path({path!r}))
 list(train(run, every=2))

@@ -9,6 +9,7 @@ from pack.modules.control.hints import LAYOUTS
 from pack.modules.data.shapes import LABELS, clips
 from pack.modules.train.hinted import HintedRun, HintTraining, WithHints, shapes_source
 from pack.modules.train.native_task import NativeChoices, NativeTask
+from pack.modules.train.options import Options
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.sources import FromShapes
 from tiny import config, info, video_model
@@ -113,7 +114,7 @@ def test_the_native_task_trains_models_with_hints(tmp_path):
     plain = small()
     plain.save(tmp_path / "start.safetensors")
     choices = NativeChoices("full", hints="article", hint_factor=3, start=str(tmp_path / "start.safetensors"))
-    task = NativeTask(plain.info, choices, SETTINGS, FromShapes(plain.info, 2, 0))
+    task = NativeTask(plain.info, choices, Options(), SETTINGS, FromShapes(plain.info, 2, 0))
     assert torch.equal(task.unet.state_dict()["input_blocks.0.0.weight"][:, :48], plain.unet["input_blocks.0.0.weight"])
     losses = task.losses(0, range(2))
     assert losses.shape == (2,) and torch.isfinite(losses).all()

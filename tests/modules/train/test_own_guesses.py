@@ -5,7 +5,7 @@ import torch
 from pack.modules.data.shapes import MOST_COLOUR, clips
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.train.engine import Run
-from pack.modules.train.methods import METHODS
+from pack.modules.train.native_methods import METHODS
 from pack.modules.train.own_guesses import chosen_places, from_guesses
 from pack.modules.train.sources import FromShapes
 from tiny_training import SHORT, native, small

@@ -8,7 +8,7 @@ from pack.modules.train.denoising import Batch, Objective
 from pack.modules.train.engine import Run, train
 from pack.modules.train.native import frozen, native_network
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.sparse import (
+from pack.modules.train.tasks.sparse_control import (
     CONDITION,
     PICTURES,
     conditions,
@@ -16,10 +16,10 @@ from pack.modules.train.sparse import (
     led_at,
     residuals_of,
     sparse_config,
-    sparse_stage,
+    sparse_control,
     with_keyframes,
 )
-from pack.modules.train.stages import Lesson
+from pack.modules.train.trainable import TaskContext
 from tiny import seeded, video_model
 
 F = 6
@@ -101,7 +101,7 @@ def test_only_the_encoder_is_trained(parts):
     settings = RunSettings(steps=3, batch=2, learning_rate=1e-3, warmup=0, seed=1)
     frozen(unet, motion)
     network, schedule = led_network(info, unet, motion, control), NoiseSchedule.named(info.noise_schedule)
-    task = sparse_stage(Lesson(network, batch, schedule, Objective(info.prediction), settings), control).task
+    task = sparse_control(TaskContext(network, batch, schedule, Objective(info.prediction), settings), control).task
     assert set(task.parameters()) == {f"control.{name}" for name, _ in control.named_parameters()}
     run = Run(task, settings)
     losses = [step.loss for step in train(run)]

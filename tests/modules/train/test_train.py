@@ -23,10 +23,11 @@ from pack.modules.train import task
 from pack.modules.train.denoising import Batch, Objective, losses
 from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.levels import LEVELS
-from pack.modules.train.methods import METHODS
 from pack.modules.train.native import two_streams
-from pack.modules.train.recipes import shapes_model
+from pack.modules.train.native_methods import METHODS
+from pack.modules.train.native_models import shapes_model
 from pack.modules.train.settings import RunSettings
+from pack.modules.train.tasks.video_model import DEFAULTS
 from pack.modules.train.weights import WeightSettings
 from safetensors.torch import load_file, save_file
 from tiny_training import SHORT, held_out_loss, native, one_thread, run_command, small
@@ -68,7 +69,7 @@ def test_a_resumed_run_gives_the_weights_of_an_unbroken_one(method, tmp_path):
     assert resumed.losses == unbroken.losses
 
 
-WORDS = ("--steps", "8", "--batch", "1", "--width", "16", "--every", "1")
+WORDS = ("--steps", "8", "--batch", "1", "--width", "16", "--save-every", "1")
 
 
 def go(out):
@@ -290,8 +291,8 @@ def test_the_measures_recognise_the_truth_and_refuse_what_is_not():
         ({"method": "magic"}, "choose one of forcing"),
         ({"images": -1}, "images is -1"),
         ({"images": 4, "method": "teacher"}, "single pictures do not have: set images to 0"),
-        ({"dropout": 2.0}, "dropout is 2.0"),
-        ({"levels": "stairs"}, "choose one of forcing"),
+        ({"dropout": 2.0}, "dropout is 2: it must lie between 0 and 1"),
+        ({"levels": "stairs"}, "choose one of auto, forcing"),
     ],
 )
 def test_bad_choices_are_one_sentence(change, sentence):
@@ -304,7 +305,9 @@ def node(**values):
     from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     with torch.inference_mode():
-        return LongTakeTrainVideoModel.execute(**{"name": "mine", "steps": 2, "batch": 1, "width": 16} | values)
+        return LongTakeTrainVideoModel.execute(
+            **{"name": "mine", "steps": 2, "width": 16, "options": replace(DEFAULTS, batch=1)} | values
+        )
 
 
 @pytest.fixture
@@ -312,17 +315,18 @@ def folder(tmp_path, monkeypatch):
     from pack import host
 
     monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
+    monkeypatch.setattr(host, "output_directory", lambda: tmp_path)
     return tmp_path
 
 
 def test_the_node_trains_resumes_and_leaves_a_model_that_loads(folder):
-    name, picture, model, vae, sample, log, report = node().args
+    model, vae, name, picture, sample, log, report = node().args
     assert picture.ndim == 4 and sample.shape == (16, 32, 32, 3)
     assert load_video_model(folder / name).info.trained["steps_done"] == 2
     assert (folder / log).read_text().count("\n") == 2
-    assert report.startswith("2 of 2 steps")
+    assert report.startswith("video model: mine.safetensors\n2 steps of 1 clips")
     assert model.info.trained["steps_done"] == 2 and vae.decode(torch.zeros(1, 48, 8, 8)).shape == (1, 32, 32, 3)
-    with pytest.raises(ValueError, match="belongs to another run .steps differ"):
+    with pytest.raises(ValueError, match="belongs to another run .steps, warmup differ"):
         node(steps=3)
     for bad in ("", "../up", "a/b", ".hidden"):
         with pytest.raises(ValueError, match="cannot be a file name"):
@@ -342,10 +346,11 @@ def test_cancelling_the_node_keeps_what_was_trained(folder, monkeypatch):
 
     monkeypatch.setattr(host, "Progress", Cancelled)
     with pytest.raises(host.Interrupted):
-        node(steps=5, save_every=100)
-    assert sorted(path.name for path in folder.iterdir()) == ["mine.jsonl", "mine.run.safetensors"]
-    settings = RunSettings(steps=5, batch=1, learning_rate=2e-3, warmup=200)
-    assert Run(native(shapes_model(16), settings), settings, folder / "mine.run.safetensors").done == 2
+        node(steps=5)
+    kept = folder / "longtake_training"
+    assert sorted(path.name for path in kept.iterdir()) == ["mine.jsonl", "mine.run.safetensors"]
+    settings = RunSettings(steps=5, batch=1, learning_rate=2e-3, warmup=5)
+    assert Run(native(shapes_model(16), settings), settings, kept / "mine.run.safetensors").done == 2
 
 
 def test_a_run_starts_from_a_file_of_its_own_architecture(tmp_path):

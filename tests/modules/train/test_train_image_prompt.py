@@ -10,18 +10,18 @@ from pack.modules.control.image_prompt import cross_layers
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.train.denoising import Batch, Objective
 from pack.modules.train.engine import Run, train
-from pack.modules.train.image_prompt import (
+from pack.modules.train.native import frozen, native_network
+from pack.modules.train.settings import RunSettings
+from pack.modules.train.tasks.image_prompt import (
     SEEN,
     beside_text,
     check_text,
-    image_prompt_stage,
+    image_prompt,
     new_image_prompt,
     shown_frames,
     with_pictures_left_out,
 )
-from pack.modules.train.native import frozen, native_network
-from pack.modules.train.settings import RunSettings
-from pack.modules.train.stages import Lesson
+from pack.modules.train.trainable import TaskContext
 from tiny import config, info, seeded
 
 CLIP, FRAMES, CONTEXT = 6, 2, 16
@@ -49,8 +49,8 @@ def task_of(base, prompt, **options):
     about, unet = base
     schedule = NoiseSchedule.named(about.noise_schedule)
     network, gaze = beside_text(native_network(about, unet), unet, prompt)
-    lesson = Lesson(network, source, schedule, Objective("x0", dropout=0.0), SETTINGS, {"name": "t"})
-    return image_prompt_stage(lesson, prompt, gaze, **options).task
+    context = TaskContext(network, source, schedule, Objective("x0", dropout=0.0), SETTINGS, {"name": "t"})
+    return image_prompt(context, prompt, gaze, **options).task
 
 
 def exchanged(source):

@@ -11,15 +11,17 @@ from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.checkpoints.motion_lora import load_motion_lora
 from pack.modules.measure.attention import Reading
 from pack.modules.train.encoded import conditioned, lengthened
-from pack.modules.train.options import Options, read_scope, usual_precision
-from pack.modules.train.starts import new_module
-from pack.modules.train.teaching import Files, teaching
+from pack.modules.train.in_base import Setup
+from pack.modules.train.options import BasicSettings, Options, read_blocks, usual_precision
+from pack.modules.train.start_module import new_module
+from pack.modules.train.tasks import TRAINABLES
 from pack.nodes.train.data import LongTakeClipsFromImages
-from pack.nodes.train.train_motion import LongTakeTrainMotion, encoded_clips, start_of
+from pack.nodes.train.train_in_model import encoded_clips
+from pack.nodes.train.train_motion import LongTakeTrainMotion, start_of
 from pack.nodes.train.training_options import LongTakeTrainingOptions
 from safetensors.torch import load_file
 from tiny import info, unet, video_model
-from tiny_teaching import FRAMES, QUICK, WORDS, cancelled, folders_in, logged, same, shapes_of
+from tiny_trainables import FRAMES, QUICK, WORDS, cancelled, folders_in, logged, same, shapes_of
 from torch.nn import functional as F
 
 pytestmark = pytest.mark.skipif(
@@ -82,10 +84,11 @@ def look(model, f=FRAMES):
 def test_each_kind_trains_and_the_model_stays_bit_for_bit(video, still, clips, places, what):
     model = video if "lora" in what else still
     before, own = state_of(model), [{k: v.clone() for k, v in m.state_dict().items()} for m in model.motions]
-    trained, name, plot, sample, report = teach(model, clips, what=what)
+    trained, name, plot, sample, log, report = teach(model, clips, what=what)
     assert same(before, state_of(model)) and all(same(was, m.state_dict()) for was, m in zip(own, model.motions, strict=True))
     assert not any("forward" in vars(part) for part in model.unet.modules())
     assert (places / FOLDERS[what] / name).is_file() and plot.shape[0] == 1 and "2 steps of 2 clips" in report
+    assert log == "longtake_training/my_motion.jsonl" and (places / "output" / log).is_file()
     assert sample.shape == (FRAMES, SIZE, SIZE, 3) and sample.min() >= 0 and sample.max() <= 1
     assert not torch.allclose(look(trained), look(model), atol=1e-5)
 
@@ -99,38 +102,38 @@ def test_a_new_module_is_nothing_at_first_and_its_file_is_what_was_trained(still
     assert read.family == "v3" and all(torch.allclose(value, start.state[key], atol=1e-6) for key, value in read.state.items())
 
 
-def test_the_scope_leaves_the_rest_alone(still, clips, places):
+def test_blocks_that_do_not_train_stay(still, clips, places):
     start = new_module(still.unet, 0, FRAMES)
-    _, name, *_ = teach(still, clips, options=replace(QUICK, scope="up.1"))
+    _, name, *_ = teach(still, clips, options=replace(QUICK, train_blocks="up.1"))
     state = load_motion_module(places / "motion_modules" / name).state
     changed = {key.split(".motion")[0] for key, value in state.items() if not torch.equal(value, start.state[key])}
     assert changed == {"up_blocks.1"}
 
 
-def test_scope_words():
-    assert read_scope("") == () and read_scope("down_blocks.2; up") == ("down_blocks.2", "up_blocks")
+def test_words_for_blocks():
+    assert read_blocks("") == () and read_blocks("down_blocks.2; up") == ("down_blocks.2", "up_blocks")
     for wrong in ("upp", "down.x", "mid.1"):
-        with pytest.raises(ValueError, match=f"{wrong!r} is no part of a U-Net"):
-            read_scope(wrong)
+        with pytest.raises(ValueError, match=f"{wrong!r}, which is no part of a U-Net"):
+            read_blocks(wrong)
 
 
 def test_layouts_and_half_precision(video, still, clips, places):
     plain = teach(still, clips)[1]
     whole = load_motion_module(places / "motion_modules" / plain)
-    _, name, *_ = teach(still, clips, name="other", options=replace(QUICK, layout="diffusers", half=True))
+    _, name, *_ = teach(still, clips, name="other", options=replace(QUICK, file_format="diffusers", fp16=True))
     assert name == "other/diffusion_pytorch_model.safetensors"
     config = json.loads((places / "motion_modules" / "other" / "config.json").read_text())
     assert config["_class_name"] == "MotionAdapter" and config["block_out_channels"] == [32, 64]
     half = load_motion_module(places / "motion_modules" / name)
     assert all(torch.equal(value, whole.state[key].half()) for key, value in half.state.items())
-    _, name, *_ = teach(video, clips, what="motion_lora", name="lora", options=replace(QUICK, layout="diffusers"))
+    _, name, *_ = teach(video, clips, what="motion_lora", name="lora", options=replace(QUICK, file_format="diffusers"))
     assert all("lora_" in key and key.startswith("unet.") for key in load_file(places / "motion_loras" / name))
     assert len(load_motion_lora(places / "motion_loras" / name).deltas) == 4 * len(video.motions[0].names)
 
 
 @pytest.mark.parametrize("at", [1, 4])
 def test_a_cancelled_training_goes_on_to_the_same_weights(video, clips, places, monkeypatch, at):
-    watched = replace(QUICK, watch_every=2, lower_rate=True, save_every=2)
+    watched = replace(QUICK, watch_every=2, auto_lower_lr=True, save_every=2)
     inputs = {"what": "motion_lora", "steps": 6, "options": watched}
     _, name, *_ = teach(video, clips, name="unbroken", **inputs)
     train = partial(teach, video, clips, name="broken", **inputs)
@@ -161,49 +164,48 @@ def test_a_reparametrised_module_goes_on_to_the_same_weights_and_its_file_is_pla
 def test_a_collapse_lowers_the_rate_once(video, clips, places, monkeypatch):
     collapsed = Reading("up.1.0/0", (0.01, 0.02), 80.0)
     monkeypatch.setattr("pack.modules.measure.attention.Watch.readings", lambda self: (collapsed,))
-    options = replace(QUICK, watch_every=1, lower_rate=True, decay="constant", warmup=0)
+    options = replace(QUICK, watch_every=1, auto_lower_lr=True, decay="constant", warmup=0)
     report = teach(video, clips, what="motion_lora", steps=3, options=options)[-1]
     assert "look at a single frame" in report and "lowered to 0.5 of what was set" in report
     log = (places / "output" / "longtake_training" / "my_motion.jsonl").read_text().splitlines()
     assert [json.loads(line)["lr"] for line in log] == [1e-2, 5e-3, 5e-3]
     assert "nothing to worry" not in report
-    plain = teach(video, clips, what="motion_lora", steps=3, name="other", options=replace(options, lower_rate=False))[-1]
+    plain = teach(video, clips, what="motion_lora", steps=3, name="other", options=replace(options, auto_lower_lr=False))[-1]
     assert "look at a single frame" in plain and "lowered" not in plain
 
 
 def test_samples_are_written_on_the_way_from_the_same_noise(still, clips, places):
     options = replace(QUICK, sample_every=1, sample_steps=2, sample_cfg=2.0, sample_prompt="a red disk")
-    *_, sample, _ = teach(still, clips, steps=3, options=options)
-    written = sorted((places / "output" / "longtake_training").glob("*.webp"))
-    assert [path.name for path in written] == ["my_motion_000001.webp", "my_motion_000002.webp"]
+    sample = teach(still, clips, steps=3, options=options)[3]
+    written = sorted((places / "output" / "longtake_training" / "my_motion.samples").glob("*.webp"))
+    assert [path.name for path in written] == [f"step_000000{step}.webp" for step in (1, 2, 3)]
     assert torch.equal(sample, teach(still, clips, steps=3, options=options)[3])
     other = teach(still, clips, steps=3, options=replace(options, sample_prompt="a blue ring turning"))[3]
     assert not torch.equal(sample, other)
 
 
-def job_of(model, clips, folder, what="motion_module", **changes):
-    """(open base, teaching) around a model, for a look inside."""
+def made_in(model, clips, what="motion_module", **changes):
+    """(open base, what makes the trainable in it), for a look inside."""
     options = replace(QUICK, **changes)
-    settings = options.run(4, 1e-2, 0)
+    settings = options.run(BasicSettings(steps=4, learning_rate=1e-2))
     motion = start_of(what, model, None, clips, 0)
-    encoded, facts = encoded_clips(model, clips, host.vae(info()), None, None, options, folder / "cache")
-    opened = host.trainable(model, options.schedule(motion), recompute=options.recompute)
-    files = Files("job", folder / "output", folder / "models")
-    return opened, lambda base: teaching(what, base, motion, encoded, options, settings, 4, files, facts)
+    encoded, facts = encoded_clips(model, clips, host.vae(info()), None, None, options)
+    opened = host.trainable(model, options.schedule(motion), gradient_checkpointing=options.gradient_checkpointing)
+    return opened, lambda base: TRAINABLES[what].make(Setup(base, encoded, None, options, settings, facts), motion, 4)
 
 
 @pytest.mark.parametrize("what", ["motion_module", "motion_lora_dual", "domain_adapter"])
-def test_computing_again_gives_the_same_gradients(video, still, clips, tmp_path, what):
+def test_computing_again_gives_the_same_gradients(video, still, clips, places, what):
     found = []
     for recompute in (False, True):
-        opened, make = job_of(video if "lora" in what else still, clips, tmp_path / str(recompute), what, recompute=recompute)
+        opened, make = made_in(video if "lora" in what else still, clips, what, gradient_checkpointing=recompute)
         with opened as base:
             job = make(base)
-            parameters = job.stage.task.parameters()
+            parameters = job.task.parameters()
             with torch.no_grad():
                 for number, parameter in enumerate(parameters.values()):
                     parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
-            job.stage.task.losses(0, range(2)).sum().backward()
+            job.task.losses(0, range(2)).sum().backward()
             found.append({name: parameter.grad for name, parameter in parameters.items()})
     assert all(gradient.abs().max() > 0 for gradient in found[0].values())
     for name, gradient in found[0].items():
@@ -238,8 +240,8 @@ def test_clips_that_are_cut_anew_are_kept_in_so_many_cuts(still, places, monkeyp
     told = {"frames": FRAMES, "stride": 1, "width": SIZE, "height": SIZE}
     clips = LongTakeClipsFromImages.execute(images=images, caption="red disk", **told).args[0]
     assert clips.settings.variants == 0
-    assert "3 made" in teach(still, clips, options=replace(QUICK, cuts=3))[-1]
-    assert "No cache." in teach(still, clips, name="none", options=replace(QUICK, cuts=0))[-1]
+    assert "3 made" in teach(still, clips, options=replace(QUICK, crops_per_video=3))[-1]
+    assert "No cache." in teach(still, clips, name="none", options=replace(QUICK, crops_per_video=0))[-1]
 
 
 def test_the_options_node_has_the_values_of_its_class():
@@ -248,6 +250,12 @@ def test_the_options_node_has_the_values_of_its_class():
     assert LongTakeTrainingOptions.execute().args[0] == Options()
     told = {item.id: item.default for item in schema.inputs}
     assert Options(**told) == Options()
+    for wrong, sentence in (
+        ({"batch": 0}, "batch is 0"),
+        ({"train_blocks": "sideways"}, "'sideways', which is no part of a U-Net"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            LongTakeTrainingOptions.execute(**wrong)
 
 
 def test_the_usual_precision_is_one_of_them():
@@ -257,17 +265,15 @@ def test_the_usual_precision_is_one_of_them():
 BAD = {
     "no VAE": ({"vae": None}, "None was given for a VAE"),
     "a name that is a path": ({"name": "a/b"}, "cannot be a file name"),
-    "learning rate": ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+    "learning rate": ({"learning_rate": 0.0}, "learning_rate is 0: it must lie between"),
     "rank": ({"rank": 99, "what": "domain_adapter"}, "rank is 99"),
-    "scope": ({"options": replace(QUICK, scope="sideways")}, "is no part of a U-Net"),
-    "a scope without modules": ({"options": replace(QUICK, scope="up.7")}, "names no motion module"),
+    "blocks without modules": ({"options": replace(QUICK, train_blocks="up.7")}, "where there is no motion module"),
     "a CLIP": ({"clip": "clip", "model": None}, "only ComfyUI can encode"),
     "no module for a LoRA": ({"what": "motion_lora"}, "connect Load Motion Module"),
     "reparametrised looks": (
         {"options": replace(QUICK, sigma_reparam=True), "what": "domain_adapter"},
-        "sigma_reparam is for motion modules, and a domain adapter is trained",
+        "sigma_reparam is for motion modules and video models, and a domain adapter is trained",
     ),
-    "batch": ({"options": replace(QUICK, batch=0)}, "batch is 0"),
 }
 
 

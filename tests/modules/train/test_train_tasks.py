@@ -122,11 +122,11 @@ def test_a_picture_is_a_clip_of_one_frame_to_a_recurrent_model():
     assert not torch.allclose(network(x, torch.ones(1, 4), shown(x))[:, 3:], alone, atol=1e-3)
 
 
-def test_scope_trains_some_slots_only():
+def test_some_blocks_train_alone():
     _unet, motion, _ = motion_task()
     names = named_parameters(motion=scoped(motion, ["down_blocks", "mid_block"]))
     assert names and all(".up_blocks" not in name for name in names) and any("mid_block" in name for name in names)
-    with pytest.raises(ValueError, match="'sideways' names no motion module"):
+    with pytest.raises(ValueError, match="'sideways', where there is no motion module"):
         scoped(motion, ["sideways"])
 
 

@@ -1,38 +1,35 @@
 """Training a SparseCtrl encoder on a frozen model: clips are shown to it by a few of their frames (arXiv:2311.16933, Section 3.3).
 
-How many frames, and then which, is drawn anew for each clip, so that one encoder learns to animate, to fill in and to go on. It is a stage
-like those of ``stages.py``: any network on a U-Net of Stable Diffusion's family will do, this pack's own or a host's::
+How many frames, and then which, is drawn anew for each clip, so that one encoder learns to animate, to fill in and to go on. Any network on
+a U-Net of Stable Diffusion's family will do, this pack's own or a host's::
 
     control = new_encoder(config, unet, motion, seed)
     network = base.network(base.motions, added=residuals_of(control, base.schedule))
-    stage = sparse_stage(Lesson(network, source, base.schedule, objective, settings, facts), control, RGB)
+    trainable = sparse_control(TaskContext(network, source, base.schedule, objective, settings, facts), control, RGB)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.sparsectrl import MOST, RGB, SCRIBBLE, base_config, saved_state
-from ..checkpoints.video_model import VideoModelInfo
-from ..control.sparse_pictures import PREPARED
-from ..control.sparsectrl import STEM, SparseConfig, SparseControl
-from ..data.cache import EncodedClips
-from ..nets.gradient_checkpointing import Forward, as_now, recomputed
-from ..noise.levels import NoiseSchedule
-from ..noise.seeded import frame_seed
-from ..temporal.motion import MotionModel
-from ..temporal.slots import BlockedUNet
-from .base import Base
-from .denoising import Added, Batch, Source
-from .encoded import source_of
-from .native import named_parameters, per_frame
-from .options import SPARSE, Options
-from .settings import RunSettings
-from .stages import Lesson, Stage, State
-from .teaching import Files, Teaching, begun, lesson_in
+from ...checkpoints.sparsectrl import MOST, RGB, SCRIBBLE, base_config, saved_state
+from ...checkpoints.video_model import VideoModelInfo
+from ...control.sparse_pictures import PREPARED
+from ...control.sparsectrl import STEM, SparseConfig, SparseControl
+from ...data.cache import EncodedClips
+from ...nets.gradient_checkpointing import Forward, as_now, recomputed
+from ...noise.levels import NoiseSchedule
+from ...noise.seeded import frame_seed
+from ...temporal.motion import MotionModel
+from ...temporal.slots import BlockedUNet
+from ..denoising import Added, Batch, Source
+from ..in_base import Setup
+from ..native import named_parameters, per_frame
+from ..trainable import State, TaskContext, Trainable, Weights
+from .row import Row
 
 CONDITION = "condition"  # in a batch's ``extra``: ``n f d p q``, what the encoder is shown, the mask last
 PICTURES = "pictures"  # in a source's ``extra``: ``n f c p q``, what is shown instead of the clips' own latents
@@ -155,15 +152,15 @@ def shown_maps(maps: Tensor, pictures: str) -> Tensor:
     return grey.expand(-1, 3, -1, -1).unflatten(0, maps.shape[:2])
 
 
-def residuals_of(control: SparseControl, schedule: NoiseSchedule, *, recompute: bool = False) -> Added:
+def residuals_of(control: SparseControl, schedule: NoiseSchedule, *, gradient_checkpointing: bool = False) -> Added:
     """What an encoder adds to the model that it leads, for a batch with ``CONDITION``.
 
     Args:
         control: the encoder.
         schedule: of the model.
-        recompute: its layers compute again when gradients come back, instead of keeping what they computed.
+        gradient_checkpointing: its layers compute again when gradients come back, instead of keeping what they computed.
     """
-    if recompute:
+    if gradient_checkpointing:
         for layer in (*control.input_blocks[1:], control.middle_block, *map(control.motion.at, control.motion.names)):
             layer.__dict__["forward"] = _again(layer.forward, control)
 
@@ -185,71 +182,53 @@ def _again(inner: Forward, control: SparseControl) -> Forward:
     return lambda *args, **kwargs: recomputed(inner, *args, again=as_now([control.motion]), **kwargs)
 
 
-def sparse_stage(lesson: Lesson, control: SparseControl, pictures: str = RGB, frames: int = MOST) -> Stage:
+def sparse_control(context: TaskContext, control: SparseControl, pictures: str = RGB, frames: int = MOST) -> Trainable:
     """Train an encoder; the model that it leads stays as it is.
 
     Args:
-        lesson: whose network adds ``residuals_of`` the encoder, and whose source has ``PICTURES`` where it is not shown latents.
+        context: whose network adds ``residuals_of`` the encoder, and whose source has ``PICTURES`` where it is not shown latents.
         control: what is trained.
         pictures: what it is shown, a name in ``checkpoints.sparsectrl.PICTURES``.
         frames: the most that its file says it knows times for.
     """
-    keyed = replace(lesson, source=with_keyframes(lesson.source, lesson.settings.seed))
+    keyed = replace(context, source=with_keyframes(context.source, context.settings.seed))
     config = control.sparse
     task = keyed.task(
-        named_parameters(**{CONTROL: control}), stage="sparse control", encoder=config.facts(), pictures=pictures, frames=frames
+        named_parameters(**{CONTROL: control}), trains="sparse control", encoder=config.facts(), pictures=pictures, frames=frames
     )
 
-    def write(weights: Mapping[str, Tensor], layout: str) -> State:  # noqa: ARG001  there is one layout for each model
+    def write(weights: Weights, _format: str, _: Mapping[str, Any]) -> State:
         state = {name.removeprefix(f"{CONTROL}."): value for name, value in weights.items()}
         return saved_state(config, state, pictures, frames)
 
-    return Stage(task, {}, ("SparseCtrl",), write)
+    return Trainable("sparse_control", task, context.settings, write, ("SparseCtrl",))
 
 
-def sparse_teaching(
-    base: Base,
-    config: SparseConfig,
-    clips: EncodedClips,
-    options: Options,
-    settings: RunSettings,
-    files: Files,
-    facts: Mapping[str, Any],
-    each: Callable[[], None] = lambda: None,
-    *,
-    pictures: str = RGB,
-    shown: EncodedClips | None = None,
-) -> Teaching:
-    """Put together the training of a SparseCtrl encoder, and go on from its checkpoint where there is one.
+def make(setup: Setup, config: SparseConfig, pictures: str = RGB, shown: EncodedClips | None = None) -> Trainable:
+    """A SparseCtrl encoder for a base.
 
     Args:
-        base: that it is to lead, with motion models of its own.
+        setup: what is at hand; the base has motion models of its own.
         config: of the encoder.
-        clips: to learn from.
-        options: how.
-        settings: of the run.
-        files: where to keep what.
-        facts: what a checkpoint must agree with beside the base and the objective; JSON-able.
-        each: called whenever clips are asked for.
         pictures: what the encoder is shown, a name in ``checkpoints.sparsectrl.PICTURES``.
         shown: maps of each clip, ``f 1 h w``, uint8; None for its latents.
 
     Raises:
-        ValueError: it does not fit together, or the checkpoint belongs to another training.
+        ValueError: nothing moves in the base.
     """
+    base, settings = setup.base, setup.settings
     if not base.motions:
         raise ValueError("SparseCtrl leads a clip, and nothing moves in this model: connect it from behind Apply Motion Module")
     control = new_encoder(config, base.unet, base.motions[-1], settings.seed).to(base.device)
-    added = residuals_of(control, base.schedule, recompute=options.recompute)
+    added = residuals_of(control, base.schedule, gradient_checkpointing=setup.options.gradient_checkpointing)
     network = base.network(base.motions, added=added)
-    lesson = lesson_in(SPARSE, base, network, base.motions, clips, options, settings, facts, each)
-    first = source_of(clips, 1, base.to_model, each)
+    context, first = setup.context(network, base.motions), setup.source(1)
     if shown is not None:
-        lesson = replace(lesson, source=_with_maps(lesson.source, shown, settings.batch, pictures))
+        context = replace(context, source=_with_maps(context.source, shown, settings.batch, pictures))
         first = _with_maps(first, shown, 1, pictures)
-    frames = max(MOST, clips.dataset.settings.frames)
-    stage = sparse_stage(lesson, control, pictures, frames)
-    return begun(SPARSE, base, stage, lesson, clips, options, files, each, example=lambda: led_at(first(0, range(1)), (0, -1)))
+    frames = max(MOST, setup.clips.dataset.settings.frames)
+    trainable = sparse_control(context, control, pictures, frames)
+    return setup.finished(trainable, network, lambda: led_at(first(0, range(1)), (0, -1)))
 
 
 def _with_maps(source: Source, maps: EncodedClips, batch: int, pictures: str) -> Source:
@@ -260,3 +239,6 @@ def _with_maps(source: Source, maps: EncodedClips, batch: int, pictures: str) ->
         return replace(some, extra={**some.extra, PICTURES: shown_maps(maps.batch(step, batch, places).latents, pictures)})
 
     return beside
+
+
+ROW = Row("controlnets", make)

@@ -1,12 +1,14 @@
 """Train Video Model inside ComfyUI: from the executor, under its inference mode, on clips; what comes out samples there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pack
 import pytest
 import torch
 from pack import host
+from pack.modules.train.tasks.video_model import DEFAULTS
 
 pytestmark = pytest.mark.comfy
 ROOT = Path(pack.__file__).parent
@@ -38,7 +40,8 @@ def small(workflow):
     """The workflow with a model, clips and a take as small as they go."""
     changes = {
         "LongTakeShapesClips": {"count": 4, "frames": 4, "size": 16},
-        "LongTakeTrainVideoModel": {"steps": 2, "batch": 1, "width": 32, "sample_every": 1, "watch_every": 1},
+        "LongTakeTrainVideoModel": {"steps": 2, "width": 32},
+        "LongTakeTrainingOptions": {"batch": 1, "sample_every": 1, "watch_every": 1},
         "LongTakeLabelPrompt": {"prompt": "disk"},
         "LongTakeRollout": {"frames": 6, "steps": 2, "lag": 1.0},
     }
@@ -54,11 +57,12 @@ def test_the_workflow_runs_from_the_queue(folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("output")
     results = run_workflow(small(json.loads((ROOT / "workflows" / "api" / "train_from_clips.json").read_text())), output)
     assert any(item["kind"] == "file" and item["path"].suffix == ".webp" for item in results)
-    assert (folder / "my_clips.safetensors").is_file() and (folder / "my_clips.jsonl").read_text().count("\n") == 2
-    assert len(list((folder / "my_clips.samples").iterdir())) == 2
+    assert (folder / "my_clips.safetensors").is_file() and list(folder.iterdir()) == [folder / "my_clips.safetensors"]
+    kept = output / "longtake_training"
+    assert (kept / "my_clips.jsonl").read_text().count("\n") == 2 and len(list((kept / "my_clips.samples").iterdir())) == 2
 
 
-def test_a_real_vae_is_trained_through_and_cancel_keeps_the_checkpoint(folder, monkeypatch, image_vae):
+def test_a_real_vae_is_trained_through_and_cancel_keeps_the_checkpoint(folder, tmp_path, monkeypatch, image_vae):
     from pack.nodes.train.data import LongTakeShapesClips
     from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
@@ -71,16 +75,28 @@ def test_a_real_vae_is_trained_through_and_cancel_keeps_the_checkpoint(folder, m
             if now == 2:
                 raise host.Interrupted
 
+    monkeypatch.setattr(host, "output_directory", lambda: tmp_path)
     before = {name: value.clone() for name, value in image_vae.first_stage_model.state_dict().items()}
     with torch.inference_mode():
         clips = LongTakeShapesClips.execute(count=3, frames=4, size=64).args[0]
-        given = {"name": "latents", "steps": 3, "batch": 1, "width": 32, "clips": clips, "vae": image_vae}
+        given = {
+            "name": "latents",
+            "steps": 3,
+            "options": replace(DEFAULTS, batch=1),
+            "width": 32,
+            "clips": clips,
+            "vae": image_vae,
+        }
         with monkeypatch.context() as patch:
             patch.setattr(host, "Progress", Stopping)
             with pytest.raises(host.Interrupted):
                 LongTakeTrainVideoModel.execute(**given)
-        assert done == [1, 2] and (folder / "latents.run.safetensors").is_file() and not (folder / "latents.safetensors").exists()
-        _name, _plot, model, vae, sample, *_ = LongTakeTrainVideoModel.execute(**given).args
+        assert (
+            done == [1, 2]
+            and (tmp_path / "longtake_training" / "latents.run.safetensors").is_file()
+            and not (folder / "latents.safetensors").exists()
+        )
+        model, vae, _name, _plot, sample, *_ = LongTakeTrainVideoModel.execute(**given).args
     assert vae is image_vae and sample.shape == (4, 64, 64, 3)
     assert model.model.latent_format.latent_channels == 4
     after = image_vae.first_stage_model.state_dict()

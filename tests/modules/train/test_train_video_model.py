@@ -1,13 +1,10 @@
-"""Native training beside its loop: joint image-video batches, where clips come from, reparametrised weights, the watch, logs, samples."""
+"""Training a native model beside its loop: joint image-video batches, where clips come from, reparametrised weights, node and command."""
 
-import csv
-import json
 import math
 import os
 import socket
 import subprocess
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,27 +17,24 @@ from pack.modules.data.captions import NOT_NEEDED
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
-from pack.modules.measure.alarms import Finding
 from pack.modules.temporal.frames import Frames
-from pack.modules.train import attention_watch
-from pack.modules.train.attention_watch import AttentionWatch, WatchSettings
 from pack.modules.train.base import Encoder
 from pack.modules.train.engine import Run, train
-from pack.modules.train.losses import LOSSES, LossSettings
+from pack.modules.train.losses import LOSSES
+from pack.modules.train.native_models import TEMPORAL, Architecture, small_video_model
 from pack.modules.train.native_task import NativeChoices
-from pack.modules.train.plan import Architecture, PictureSide, native_training
-from pack.modules.train.recipes import TEMPORAL, small_video_model
-from pack.modules.train.samples import sample_clip
-from pack.modules.train.session import Manner, Place
-from pack.modules.train.settings import RunSettings
+from pack.modules.train.options import Options
+from pack.modules.train.session import Files, Session
 from pack.modules.train.sources import FromClips, FromShapes, folded, words_of
+from pack.modules.train.tasks.video_model import DEFAULTS, PictureSide, make
 from pack.modules.train.weights import WeightSettings, loss_weights
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_training import SHORT, native, one_thread, run_command, small
+from tiny_training import SHORT, native, one_thread, run_command, shaken, small
 
 ROOT = Path(pack.__file__).parent
 FAST = replace(SHORT, steps=4, batch=2)
+SMALL = Architecture(width=16), NativeChoices()
 TINY = {kind: small(16, kind) for kind in TEMPORAL}
 
 
@@ -48,15 +42,6 @@ TINY = {kind: small(16, kind) for kind in TEMPORAL}
 def dataset():
     settings = ClipSettings(frames=4, stride=1, width=16, height=16, variants=1, seed=1)
     return ClipDataset(moving_shapes(6, settings.pace.needed(1.0), 16, 1), settings)
-
-
-def shaken(task):
-    """Every weight away from where training starts, where half of the network is silent."""
-    g = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in task.parameters().values():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=g))
-    return task
 
 
 # Joint image-video batches
@@ -94,9 +79,7 @@ def test_frames_that_cannot_be_are_one_sentence():
 def test_a_picture_s_weight_hangs_on_itself():
     """Under fused SNR a noisy frame counts more behind clean ones; a picture behind them does not."""
     seen = []
-    task = native(
-        TINY["transformer"], FAST, images=1, weight=WeightSettings("fused_snr"), levels="first_frame_known", dropout=0.0
-    )
+    task = native(TINY["transformer"], FAST, images=1, weight="fused_snr", levels="first_frame_known", dropout=0.0)
 
     def network(x, sigma, batch):
         seen.append(sigma)
@@ -147,32 +130,30 @@ def test_latents_of_a_vae_are_made_once_and_kept(dataset, tmp_path):
 
     side = PictureSide(Encoder(encode, "pooling"), lambda latents: latents.movedim(1, -1)[..., :3].clamp(0, 1))
     settings = replace(FAST, steps=3)
-    make = lambda: native_training(  # noqa: E731
-        *(Architecture(width=16), NativeChoices(), settings, Place(tmp_path, "vae"), Manner()), dataset=dataset, vae=side
-    )
-    training = make()
-    assert training.task.info.patch == 0 and training.task.info.latent_channels == 4
-    list(training.steps())
+    made = lambda: make(DEFAULTS, settings, tmp_path, *SMALL, dataset=dataset, vae=side)  # noqa: E731
+    session = Session(made(), Files("vae", tmp_path, tmp_path), DEFAULTS)
+    info = session.task.task.info
+    assert info.patch == 0 and info.latent_channels == 4
+    session.train()
     encoded = len(calls)
-    again = make()
-    list(again.task.source(0, range(2)).clips)
+    again = made().task
+    list(again.source(0, range(2)).clips)
     assert len(calls) == encoded + 1, "only the clip by which the VAE is measured"
     direct = torch.stack([encode(clip.pixels) for clip in dataset.batch(0, 2).clips])
-    torch.testing.assert_close(again.task.source(0, range(2)).clips, direct * training.task.info.latent_scale)
-    scaled = torch.stack([encode(dataset.clip(0).pixels)]) * training.task.info.latent_scale
+    torch.testing.assert_close(again.source(0, range(2)).clips, direct * info.latent_scale)
+    scaled = torch.stack([encode(dataset.clip(0).pixels)]) * info.latent_scale
     assert scaled.std() == pytest.approx(1, rel=1e-3)
-    assert training.sampled().shape == (4, 2, 2, 3)
-    training.model().save(tmp_path / "vae.safetensors")
-    assert load_video_model(tmp_path / "vae.safetensors").info.patch == 0
+    assert session.sample().shape == (4, 2, 2, 3)
+    assert load_video_model(session.save()).info.patch == 0
 
 
 def test_a_vae_of_another_kind_is_refused(dataset, tmp_path):
     side = PictureSide(Encoder(lambda pixels: torch.nn.functional.avg_pool2d(pixels, 4), "quarter"), lambda latents: latents)
-    given = Architecture(width=16), NativeChoices(), FAST, Place(tmp_path, "x"), Manner()
+    given = DEFAULTS, FAST, tmp_path, *SMALL
     with pytest.raises(ValueError, match="makes one latent of 4 pixels in a row, and 8 are needed"):
-        native_training(*given, dataset=dataset, vae=side)
+        make(*given, dataset=dataset, vae=side)
     with pytest.raises(ValueError, match="a VAE is given and there are no clips"):
-        native_training(*given, vae=side)
+        make(*given, vae=side)
 
 
 def test_clips_that_cannot_be_folded_are_refused():
@@ -188,7 +169,7 @@ def test_clips_that_cannot_be_folded_are_refused():
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_every_loss_trains(kind):
-    run = Run(task := native(TINY["transformer"], FAST, loss=LossSettings(kind)), FAST)
+    run = Run(task := native(TINY["transformer"], FAST, loss=kind), FAST)
     assert task.denoising.objective.loss.space == ("" if kind == "mse" else "x0")
     assert all(math.isfinite(step.loss) for step in run.steps())
 
@@ -201,7 +182,7 @@ def test_weights_know_who_sees_whom():
 def test_layers_that_compute_again_give_the_same_gradients():
     gradients = []
     for recompute in (False, True):
-        task = shaken(native(TINY["transformer"], FAST, recompute=recompute))
+        task = shaken(native(TINY["transformer"], FAST, gradient_checkpointing=recompute))
         task.losses(0, range(2)).mean().backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in task.parameters().items()})
     for name, gradient in gradients[0].items():
@@ -255,150 +236,6 @@ def test_reparametrised_weights_resume_exactly_and_are_folded(tmp_path):
     native(TINY["pseudo3d"], FAST, sigma_reparam=True)
 
 
-# The watch
-
-
-def alarming(snapshots):
-    """As if the attentions collapsed at the second look."""
-    return [Finding(snapshots[-1].step == 2, "made up")] if snapshots else []
-
-
-def test_a_run_that_slows_down_resumes_exactly(tmp_path, monkeypatch):
-    monkeypatch.setattr(attention_watch, "findings", alarming)
-    monkeypatch.setattr("pack.modules.measure.alarms.findings", alarming)
-
-    def run(path=None, lower=True):
-        task = native(TINY["transformer"], FAST)
-        return Run(task, FAST, path, AttentionWatch(task.motion, WatchSettings(1, lower)))
-
-    unbroken = run()
-    rates = [step.rate for step in unbroken.steps()]
-    plain = [FAST.rate(step) for step in range(4)]
-    assert rates == pytest.approx([plain[0], plain[1], plain[2] / 2, plain[3] / 2])
-    path = tmp_path / "run.safetensors"
-    steps = train(run(path), every=1)
-    next(steps), next(steps)
-    steps.close()
-    resumed = run(path)
-    assert resumed.slowed == 0.5 and [item.step for item in resumed.watch.snapshots] == [1, 2]
-    list(train(resumed))
-    assert all(torch.equal(value, resumed.average[name]) for name, value in unbroken.average.items())
-    assert [step.rate for step in run(lower=False).steps()] == pytest.approx(plain)
-    with pytest.raises(ValueError, match="lower differ|lower"):
-        run(path, lower=False)
-
-
-def test_watching_changes_nothing_and_says_what_it_saw():
-    seen, plain = native(TINY["transformer"], FAST), native(TINY["transformer"], FAST)
-    watch = AttentionWatch(seen.motion, WatchSettings(2))
-    runs = Run(seen, FAST, None, watch), Run(plain, FAST)
-    records = [watch.record(step.step) for step in runs[0].steps()]
-    list(runs[1].steps())
-    assert all(torch.equal(value, runs[1].average[name]) for name, value in runs[0].average.items())
-    assert [bool(record) for record in records] == [False, True, False, True]
-    assert 0 < records[1]["lowest_entropy"] <= records[1]["entropy"] <= 1 and records[1]["attention"][0]["grad_q"] is not None
-
-
-@pytest.mark.parametrize(
-    ("make", "sentence"),
-    [
-        (lambda: WatchSettings(0), "every 0 steps"),
-        (lambda: WatchSettings(5, factor=1.0), "factor is 1.0"),
-        (lambda: WatchSettings.asked(0, lower=True), "set watch_every"),
-        (lambda: AttentionWatch(native(TINY["recurrent"], FAST).motion), "no temporal attention to watch"),
-        (lambda: Manner(log="paper"), "choose one of jsonl"),
-        (lambda: Manner(save_every=0), "save_every is 0"),
-    ],
-)
-def test_bad_watches_and_manners_are_one_sentence(make, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        make()
-    assert WatchSettings.asked(0, lower=False) is None
-
-
-# Logs, samples, what is shown
-
-
-def session(folder, log="jsonl", steps=6, **manner):
-    settings = RunSettings(steps=steps, batch=1, learning_rate=2e-3, warmup=1, ema=0.9)
-    manner = Manner(**{"save_every": 2, "log": log} | manner)
-    return native_training(Architecture(width=16), NativeChoices(), settings, Place(folder, "mine"), manner)
-
-
-@pytest.mark.parametrize("log", ["jsonl", "csv"])
-def test_the_log_of_an_interrupted_run_is_that_of_an_unbroken_one(log, tmp_path):
-    first = session(tmp_path, log).steps()
-    for _ in range(3):
-        next(first)
-    path = tmp_path / f"mine.{log}"
-    with path.open("a") as file:  # what a killed process has left: a step beyond its checkpoint, and half a line
-        file.write({"jsonl": '{"step": 4, "loss": 9.0}\n{"step": 5, "lo', "csv": "4,9.0,1,1,1,,,\n5,9"}[log])
-    first.close()
-    rest = session(tmp_path, log)
-    assert rest.run.done == 3
-    list(rest.steps())
-    records = rest.records()
-    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
-    assert [record["loss"] for record in records] == pytest.approx(rest.run.losses)
-    assert rest.plot().ndim == 4 and rest.report().startswith("6 of 6 steps")
-    text = path.read_text().splitlines()
-    assert json.loads(text[0])["lr"] > 0 if log == "jsonl" else next(csv.reader(text))[:2] == ["step", "loss"]
-
-
-def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
-    written = []
-
-    class Writer:
-        def __init__(self, folder, purge_step):
-            written.append((folder, purge_step))
-
-        def add_scalar(self, *what):
-            written.append(what)
-
-        def add_image(self, name, image, step, dataformats):
-            written.append((name, image.shape, step, dataformats))
-
-        def flush(self):
-            pass
-
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
-    training = session(tmp_path, "tensorboard", steps=2, sample_every=2)
-    list(training.steps())
-    assert written[0] == (str(tmp_path / "mine.tensorboard"), 1)
-    assert ("loss", training.run.losses[1], 2) in written
-    assert written[-1][0] == "sample" and written[-1][2:] == (2, "HWC")
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ValueError, match="tensorboard, which is not installed"):
-        session(tmp_path, "tensorboard", steps=2)
-
-
-def test_samples_show_the_weights_and_nothing_else(tmp_path):
-    training = session(tmp_path, steps=2, sample_every=2, sample_prompt="red disk")
-    picture = [shown.picture for shown in training.steps()][-1]
-    assert picture.shape[0] > 480, "below the curve"
-    assert [path.name for path in sorted((tmp_path / "mine.samples").iterdir())] == ["step_0000002.webp"]
-    task = shaken(native(TINY["transformer"], FAST))
-    video = task.model({name: value.detach() for name, value in task.parameters().items()}, 0)
-    once = sample_clip(video, "red disk", schedule="pyramid", steps=3)
-    assert torch.equal(once, sample_clip(video, "red disk", schedule="pyramid", steps=3)) and torch.isfinite(once).all()
-    assert not torch.equal(once, sample_clip(video, "blue", schedule="pyramid", steps=3))
-    with pytest.raises(ValueError, match="does not know the word 'crimson'"):
-        session(tmp_path, steps=4, sample_prompt="crimson")
-
-
-def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="nothing can be written to"):
-        session(tmp_path / "file")
-
-
-def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
-    training = session(tmp_path)
-    (tmp_path / "mine.jsonl").mkdir()
-    with pytest.raises(ValueError, match="mine.jsonl cannot be written .*Is a directory"):
-        next(training.steps())
-
-
 # The node
 
 
@@ -410,26 +247,30 @@ def test_the_node_trains_on_clips_and_the_model_rolls_out(tmp_path, monkeypatch,
     from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
     monkeypatch.setattr(host, "model_directory", lambda kind: tmp_path)
-    asked = {
-        "loss": "blend",
-        "images": 1,
-        "watch_every": 1,
-        "sigma_reparam": True,
-        "qk_norm": "layer",
-        "prediction": "v",
-        "levels": "fopp",
-    }
-    asked |= {"weight": "fused_snr", "precision": "bfloat16", "at_once": 1, "log": "csv", "optimizer": "lion", "skip_scale": 0.7}
+    monkeypatch.setattr(host, "output_directory", lambda: tmp_path)
+    asked = {"images": 1, "qk_norm": "layer", "prediction": "v", "skip_scale": 0.7}
+    options = Options(
+        *(2, 1),
+        optimizer="lion",
+        precision="bfloat16",
+        loss="blend",
+        levels="fopp",
+        weight="fused_snr",
+        sample_prompt="disk",
+        watch_every=1,
+        log="csv",
+        sigma_reparam=True,
+    )
     with torch.inference_mode():
-        name, _plot, model, vae, sample, log, report = LongTakeTrainVideoModel.execute(
-            name="clips", steps=2, batch=2, width=16, clips=dataset, sample_prompt="disk", **asked
+        model, vae, name, _plot, sample, log, report = LongTakeTrainVideoModel.execute(
+            name="clips", steps=2, width=16, clips=dataset, options=options, **asked
         ).args
         (prompt,) = LongTakeLabelPrompt.execute(model=model, prompt="disk").args
         take = LongTakeRollout.execute(model=model, positive=prompt, frames=6, steps=3, window=4).args[0]
         pictures = vae.decode(take["samples"])
         plot, numbers = LongTakeLossPlot.execute(log=log).args
     assert sample.shape == (4, 16, 16, 3) and pictures.shape == (6, 16, 16, 3) and torch.isfinite(pictures).all()
-    assert plot.ndim == 4 and numbers.startswith("clips.csv: steps 1 to 2") and report.startswith("2 of 2")
+    assert plot.ndim == 4 and numbers.startswith("clips.csv: steps 1 to 2") and "2 steps of 2 clips" in report
     info = load_video_model(tmp_path / name).info
     assert info.prediction == "v" and info.temporal.qk_norm == "layer" and info.trained["loss"]["kind"] == "blend"
     assert info.trained["clips"] == dataset.fingerprint()
@@ -483,12 +324,12 @@ def test_the_command_trains_on_a_folder_of_clips(tmp_path, monkeypatch):
         "1",
         "--width",
         "16",
-        "--half",
+        "--fp16",
     ]
     run_command(monkeypatch, "--out", tmp_path / "out" / "mine.safetensors", *words)
     info = load_video_model(tmp_path / "out" / "mine.safetensors").info
     assert info.labels == ("number0", "number1") and info.frames == 4 and info.size == (16, 16)
-    with pytest.raises(ValueError, match="learning_rate is 0.0"):
+    with pytest.raises(ValueError, match="learning_rate is 0: it must"):
         run_command(monkeypatch, "--out", tmp_path / "out" / "other.safetensors", *words, "--learning-rate", "0")
     with pytest.raises(ValueError, match="there is no|nothing|no such"):
         run_command(monkeypatch, "--out", tmp_path / "other.safetensors", "--clips", tmp_path / "nowhere")

@@ -1,14 +1,20 @@
-"""The architecture that the pack trains from scratch, small enough for two CPU cores."""
+"""The models that the pack trains from scratch, small enough for two CPU cores."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..checkpoints.video_model import VideoModelInfo, slot_subset
+from ..data.clips import ClipDataset
 from ..data.shapes import LABELS, SIZE
+from ..fields.setting import check, documented, setting
 from ..nets.unet import UNetConfig
+from ..noise.levels import PREDICTIONS
 from ..temporal.config import TemporalConfig
+from ..temporal.normalise import QK_NORMS
+from .sources import caption_words
 
 PATCH = 4
+NONE = "none"
 
 
 # the temporal modules of the model, by kind
@@ -94,3 +100,70 @@ def shapes_model(width: int = 64, temporal: str = "transformer") -> VideoModelIn
         ValueError: there is no such kind.
     """
     return small_video_model(width, temporal, labels=LABELS)
+
+
+@documented
+@dataclass(frozen=True)
+class Architecture:
+    """The model."""
+
+    temporal: str = setting(
+        "transformer",
+        "The temporal modules make it a video model.",
+        menu={
+            "transformer": "Frames attend to each other within the window.",
+            "recurrent": "A convolutional GRU carries its state along the whole take.",
+            "pseudo3d": "There is a convolution over time, then attention.",
+        },
+    )
+    width: int = setting(64, "The width is the number of channels of the model's first level.", least=8, most=1024, step=8)
+    prediction: str = setting("x0", "The network puts out the clean frame (x0), the noise (eps), or v.", menu=PREDICTIONS.keys())
+    qk_norm: str = setting(
+        NONE,
+        "Queries and keys of temporal attentions are normalised, so that logits cannot explode; this is part of the model from then on.",
+        menu=(NONE, *QK_NORMS),
+    )
+    skip_scale: float = setting(
+        1.0,
+        "Skips from deeper levels count less by this factor, for steadier training of deep models. 1 is off, 0.7 is usual then.",
+        least=0.1,
+        most=1.0,
+        step=0.05,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def for_shapes(self) -> VideoModelInfo:
+        """The model of the procedural shapes."""
+        return small_video_model(
+            self.width,
+            self.temporal,
+            labels=LABELS,
+            prediction=self.prediction,
+            qk_norm="" if self.qk_norm == NONE else self.qk_norm,
+            skip_scale=self.skip_scale,
+        )
+
+    def for_clips(self, dataset: ClipDataset, channels: int = 0, scale: float = 1.0) -> VideoModelInfo:
+        """A model of a data set's clips, with the words of its captions.
+
+        Args:
+            dataset: the clips.
+            channels: of a VAE's latents; 0 for a model that works on pixels.
+            scale: what latents are multiplied with.
+        """
+        size = dataset.sizes[0]
+        latents = {"patch": 0, "channels": channels} if channels else {}
+        info = small_video_model(
+            self.width,
+            self.temporal,
+            labels=caption_words(dataset.captions),
+            frames=dataset.settings.frames,
+            size=(size.height, size.width),
+            prediction=self.prediction,
+            qk_norm="" if self.qk_norm == NONE else self.qk_norm,
+            skip_scale=self.skip_scale,
+            **latents,
+        )
+        return replace(info, latent_scale=scale)

@@ -16,7 +16,7 @@ from tiny_motion import SDXL_UNET, UNET, image_model
 from torch import nn
 
 FRAMES = 4
-QUICK = Options(batch=2, at_once=0, warmup=1, sample_steps=1, sample_cfg=1.0, watch_every=0, ema=0.5, save_every=100)
+QUICK = Options(batch=2, micro_batch=0, warmup=1, sample_steps=1, sample_cfg=1.0, watch_every=0, ema=0.5, save_every=100)
 WORDS = ("disk", "square", "triangle", "ring", "red", "green", "blue", "yellow", "bouncing", "turning", "growing")
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 

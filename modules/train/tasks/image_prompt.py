@@ -2,8 +2,7 @@
 
 Stage 1 of MoonShot (Zhang et al., arXiv:2401.01827, Section 4.1) and IP-Adapter (Ye et al., arXiv:2308.06721, Section 3.2): clips, or
 single pictures as clips of one frame, are to be denoised by a model that is told what an image encoder sees in one of their frames.
-Keys and values start as those of the text. It is a stage like those of ``stages.py``: any network on a U-Net of Stable Diffusion's family
-will do, this pack's own or a host's.
+Keys and values start as those of the text. Any network on a U-Net of Stable Diffusion's family will do, this pack's own or a host's.
 
 Differs from the reference: whether the picture is left out is drawn independently of whether the text is (there 5% each and 5% both).
 """
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..control.image_prompt import (
+from ...control.image_prompt import (
     CrossLayer,
     ImagePromptModel,
     KeyValue,
@@ -27,17 +26,15 @@ from ..control.image_prompt import (
     heads_apart,
     widths_of,
 )
-from ..data.cache import EncodedClips
-from ..noise.seeded import frame_seed
-from ..temporal.slots import BlockedUNet, swap
-from .base import Base
-from .denoising import Batch, Network, Source
-from .encoded import source_of
-from .options import PROMPT, Options
-from .settings import RunSettings
-from .stages import Lesson, Stage, State
-from .teaching import Files, Teaching, begun, lesson_in
+from ...data.cache import EncodedClips
+from ...noise.seeded import frame_seed
+from ...temporal.slots import BlockedUNet, swap
+from ..denoising import Batch, Network, Source
+from ..in_base import Setup
+from ..trainable import State, TaskContext, Trainable, Weights
+from .row import Row
 
+PARAMETERS = "image_prompt"  # what names of parameters begin with
 SHOWN = 3  # frames of a clip that an image encoder looks at: both ends and the middle
 SEEN = "seen"  # in a batch's ``extra``: ``n ... e``, what the image encoder sees of each clip
 
@@ -60,18 +57,18 @@ def new_image_prompt(unet: BlockedUNet, clip: int, kind: str = "plain", tokens: 
         return ImagePromptModel(shape).like(unet)
 
 
-def image_prompt_stage(
-    lesson: Lesson,
+def image_prompt(
+    context: TaskContext,
     prompt: ImagePromptModel,
     gaze: "Gaze",
     *,
     dropout: float = 0.1,
     nothing: Tensor | None = None,
-) -> Stage:
+) -> Trainable:
     """Train an image prompt; what it looks at pictures for stays as it is.
 
     Args:
-        lesson: whose network looks at pictures (``beside_text``), and whose source has ``SEEN`` in ``extra``.
+        context: whose network looks at pictures (``beside_text``), and whose source has ``SEEN`` in ``extra``.
         prompt: what is trained.
         gaze: of the network.
         dropout: share of clips that are shown no picture, so that the negative condition means something.
@@ -82,15 +79,15 @@ def image_prompt_stage(
     """
     if not 0 <= dropout <= 1:
         raise ValueError(f"dropout is {dropout}: it must lie between 0, every clip is shown its picture, and 1, none is")
-    shown = replace(lesson, source=with_pictures_left_out(lesson.source, dropout, lesson.settings.seed, nothing))
-    parameters = {f"{PROMPT}.{name}": parameter for name, parameter in prompt.named_parameters()}
+    shown = replace(context, source=with_pictures_left_out(context.source, dropout, context.settings.seed, nothing))
+    parameters = {f"{PARAMETERS}.{name}": parameter for name, parameter in prompt.named_parameters()}
     task = shown.task(parameters, image_prompt=prompt.shape.kind, tokens=prompt.shape.tokens, dropout=dropout)
 
-    def write(weights: Mapping[str, Tensor], layout: str) -> State:  # noqa: ARG001  there is one layout
-        about = {"steps": lesson.settings.steps, "kind": prompt.shape.kind}
-        return {name.removeprefix(f"{PROMPT}."): value for name, value in weights.items()}, {"trained": json.dumps(about)}
+    def write(weights: Weights, _format: str, about: Mapping[str, Any]) -> State:
+        about = {"steps": about.get("steps", context.settings.steps), "kind": prompt.shape.kind}
+        return {name.removeprefix(f"{PARAMETERS}."): value for name, value in weights.items()}, {"trained": json.dumps(about)}
 
-    return Stage(task, {}, ("IP-Adapter",), write, told=[gaze])
+    return Trainable("image_prompt", task, context.settings, write, ("IP-Adapter",), told=[gaze])
 
 
 def with_pictures_left_out(source: Source, share: float, seed: int, nothing: Tensor | None = None) -> Source:
@@ -178,7 +175,7 @@ class Gaze:
                 if len(x) != len(self.mixture.gain):
                     raise ValueError(
                         f"an attention got {len(x)} frames of {len(self.mixture.gain)}: an image prompt cannot be trained with layers that"
-                        " compute again a few frames at a time; turn recomputing off"
+                        " compute again a few frames at a time; turn gradient_checkpointing off"
                     )
                 project: Any = attention.to_out
                 seen = self.mixture.attended(attention.to_q(x), pair, attention.heads, heads_apart)  # type: ignore[operator, arg-type]
@@ -229,46 +226,32 @@ def check_text(unet: BlockedUNet) -> None:
         raise ValueError("the model has no attention to the text, beside which a picture could be looked at: use SD1.5 or SDXL")
 
 
-def prompt_teaching(
-    base: Base,
-    kind: str,
-    tokens: int,
-    clips: EncodedClips,
-    seen: EncodedClips,
-    nothing: Tensor,
-    options: Options,
-    settings: RunSettings,
-    files: Files,
-    facts: Mapping[str, Any],
-    each: Callable[[], None] = lambda: None,
-) -> Teaching:
-    """Put together the training of an image prompt, and go on from its checkpoint where there is one.
+def make(setup: Setup, kind: str, tokens: int, seen: EncodedClips, nothing: Tensor) -> Trainable:
+    """An image prompt for a base; ``dropout`` of the options holds for pictures as for words.
 
     Args:
-        base: that looks at pictures.
+        setup: what is at hand; clips of one frame are pictures.
         kind: a name in ``image_prompt.KINDS``.
         tokens: that a picture becomes (plain, plus).
-        clips: to learn from; those of one frame are pictures.
-        seen: what the image encoder sees in ``shown_frames`` of each, ``s ... e``.
+        seen: what the image encoder sees in ``shown_frames`` of each clip, ``s ... e``.
         nothing: ``... e``, what it sees of no picture.
-        options: how; ``dropout`` holds for pictures as for words.
-        settings: of the run.
-        files: where to keep what.
-        facts: what a checkpoint must agree with beside the base and the objective; JSON-able.
-        each: called whenever clips are asked for.
 
     Raises:
-        ValueError: it does not fit together, or the checkpoint belongs to another training.
+        ValueError: the base has no attention to the text.
     """
+    base, settings = setup.base, setup.settings
     prompt = new_image_prompt(base.unet, nothing.shape[-1], kind, tokens, settings.seed).to(base.device)
     network, gaze = beside_text(base.network(base.motions), base.unet, prompt)
-    lesson = lesson_in(PROMPT, base, network, base.motions, clips, options, settings, facts, each)
-    lesson = replace(lesson, source=with_seen(lesson.source, seen, settings.batch, settings.seed))
-    stage = image_prompt_stage(lesson, prompt, gaze, dropout=options.dropout, nothing=nothing)
-    first = with_seen(source_of(clips, 1, base.to_model, each), seen, 1, settings.seed)
+    context = setup.context(network, base.motions)
+    context = replace(context, source=with_seen(context.source, seen, settings.batch, settings.seed))
+    trainable = image_prompt(context, prompt, gaze, dropout=setup.options.dropout, nothing=nothing)
+    first = with_seen(setup.source(1), seen, 1, settings.seed)
 
     def example() -> Batch:
         told = first(0, range(1))
         return replace(told, extra={**told.extra, f"no_{SEEN}": nothing[None].float()})
 
-    return begun(PROMPT, base, stage, lesson, clips, options, files, each, example=example)
+    return setup.finished(trainable, network, example)
+
+
+ROW = Row("image_prompts", make)

@@ -1,0 +1,114 @@
+"""What makes latents, embeddings and features of clips for a trainer: ComfyUI's VAE, CLIP and CLIP vision."""
+
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...modules.data.cache import Tensors, weights_key
+from ...modules.temporal.gradients import normal
+from ...modules.train.base import Encoder
+from ...modules.train.encoded import CONTEXT, LABELS, by_labels
+from .attach.image_prompt import given, see
+from .attach.video import video_info
+
+
+def clip_encoder(vae: Any) -> Encoder:
+    """A VAE as a trainer uses it.
+
+    Raises:
+        ValueError: what is given is no VAE.
+    """
+    network = getattr(vae, "first_stage_model", None)
+    if network is None and not hasattr(vae, "patch"):
+        raise ValueError(f"{vae!r} was given for a VAE: connect Load VAE, the checkpoint's VAE, or that of Load Video Model")
+    key = f"pixels {vae.patch}" if network is None else f"{weights_key(network.state_dict())} {vae.vae_dtype}"
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            latents = vae.encode((pixels.movedim(1, -1) + 1) / 2)
+        if latents.ndim != 4 or len(latents) != len(pixels):
+            raise ValueError(
+                f"this VAE makes latents of the shape {list(latents.shape)} from {len(pixels)} frames, and an image model takes them frame"
+                " by frame: connect the VAE of the image model"
+            )
+        return normal(latents).float().cpu()
+
+    return Encoder(encode, key)
+
+
+def image_encoder(clip_vision: Any, kind: str) -> tuple[Encoder, Tensor]:
+    """(an image encoder as a trainer uses it: pixels ``f c h w`` in -1..1 to ``f ... e``; ``... e``, what it sees of no picture).
+
+    Args:
+        clip_vision: ComfyUI's CLIP_VISION.
+        kind: of image prompt, a name in ``image_prompt.KINDS``.
+
+    Raises:
+        ValueError: what is given is no image encoder, or does not give what this kind looks at.
+    """
+    if not hasattr(clip_vision, "encode_image"):
+        raise ValueError(f"{clip_vision!r} was given for a CLIP vision model: connect Load CLIP Vision")
+    network = getattr(clip_vision, "model", None)
+    key = "" if network is None else f"{weights_key(network.state_dict())} {kind}"  # without one it cannot be told from others
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            seen = given(clip_vision.encode_image((pixels.movedim(1, -1) + 1) / 2), kind)
+        return normal(seen).half().cpu()
+
+    with torch.inference_mode():
+        nothing = see(clip_vision, torch.zeros(1, 8, 8, 3), kind)[1]
+    return Encoder(encode, key), normal(nothing)[0].float().cpu()
+
+
+def text_encoder(model: ModelPatcher, clip: Any = None, conditioning: Any = None) -> Encoder:
+    """What a MODEL takes of captions, by its own words, by a CLIP, or the same conditioning for all.
+
+    Raises:
+        ValueError: neither is given and the model takes text, or what is given is of another size.
+    """
+    info = video_info(model)
+    if info is not None and info.labels:
+        return Encoder(by_labels(info), f"labels {' '.join(info.labels)}")
+    takes = model.model.model_config.unet_config.get("context_dim")
+    if takes is None and not model.model.adm_channels:
+        return Encoder(lambda caption: {}, "nothing")
+    if conditioning is not None:
+        return _constant(model, conditioning)
+    if clip is None:
+        raise ValueError(
+            "this model takes text and there is none: connect the checkpoint's CLIP for the captions, or one conditioning for all clips"
+        )
+    patches = f"{clip.patcher.patches_uuid}" if clip.patcher.patches else ""
+    key = f"{weights_key(clip.cond_stage_model.state_dict())} {clip.layer_idx} {patches}"
+
+    def encode(caption: str) -> Tensors:
+        with torch.inference_mode():
+            tokens, pooled = clip.encode_from_tokens(clip.tokenize(caption), return_pooled=True)
+        return _fitting(model, normal(tokens), normal(pooled))
+
+    return Encoder(encode, key)
+
+
+def _constant(model: ModelPatcher, conditioning: Any) -> Encoder:
+    if len(conditioning) != 1:
+        raise ValueError(f"the conditioning holds {len(conditioning)} conditions: a trainer takes exactly 1, for all clips")
+    tokens, facts = conditioning[0]
+    same = _fitting(model, normal(tokens), normal(facts.get("pooled_output")))
+    nothing = {name: torch.zeros_like(value) for name, value in same.items()}
+    return Encoder(lambda caption: same if caption else nothing, f"conditioning {weights_key(same)}")
+
+
+def _fitting(model: ModelPatcher, tokens: Tensor, pooled: Tensor | None) -> Tensors:
+    """``tokens``: ``1 k d``, ``pooled``: ``1 l`` or None."""
+    takes = model.model.model_config.unet_config.get("context_dim")
+    if takes is not None and tokens.shape[-1] != takes:
+        raise ValueError(
+            f"the text has {tokens.shape[-1]} numbers per token and the model takes {takes}: connect the CLIP of the same checkpoint"
+        )
+    if model.model.adm_channels and pooled is None:
+        raise ValueError("the model takes a pooled text embedding and the text has none: connect the CLIP of the same checkpoint")
+    found: Tensors = {} if takes is None else {CONTEXT: tokens[0].float().cpu()}
+    return found | ({LABELS: pooled[0].float().cpu()} if model.model.adm_channels and pooled is not None else {})

@@ -1,0 +1,26 @@
+"""A row of the table of trainables."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..trainable import Trainable
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something that can be trained.
+
+    Attributes:
+        folder: kind of the model folder that the file goes to.
+        make: puts it together; its first argument is what is at hand (``in_base.Setup`` where a frozen model is trained in), further
+            ones are its own.
+        moves: whether a motion module is part of it.
+        in_motion: whether Train Motion offers it: ``make`` takes a ``MotionModule`` or None, and a rank.
+        sigma_reparam: whether its attention weights can have lengths of their own while training.
+    """
+
+    folder: str
+    make: Callable[..., Trainable]
+    moves: bool = True
+    in_motion: bool = False
+    sigma_reparam: bool = False
