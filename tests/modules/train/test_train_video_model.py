@@ -41,7 +41,7 @@ TINY = {kind: small(16, kind) for kind in TEMPORAL}
 @pytest.fixture(scope="module")
 def dataset():
     settings = ClipSettings(frames=4, stride=1, width=16, height=16, variants=1, seed=1)
-    return ClipDataset(moving_shapes(6, settings.pace.needed(1.0), 16, 1), settings)
+    return ClipDataset(moving_shapes(6, settings.pace.needed(), 16, 1), settings)
 
 
 # Joint image-video batches
