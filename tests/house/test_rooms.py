@@ -31,6 +31,8 @@ ROOMS = {
         "port",
         "interpolation",
         "training",
+        "training_checks",  # which MODELs it is for
+        "training_encoders",  # VAE, CLIP and CLIP vision for it
         "sampling",  # our samplers and guides in ComfyUI's
         "control",  # what a conditioning carries
         "attach",  # what a MODEL carries
