@@ -32,7 +32,8 @@ from einops import rearrange
 from torch import Tensor
 
 from modules.checkpoints.video_model import clean_prediction, load_video_model, unfold
-from modules.control.hints import LAYOUTS, every, grown, hold, linear, mixed, nearest, told
+from modules.control.hint_tables import hold, linear, nearest
+from modules.control.hints import LAYOUTS, every, grown, mixed, told
 from modules.data.shapes import Clips, clips
 from modules.guidance.reconstruction import Known, ReconstructionGuidance
 from modules.measure.shapes_metrics import recognise

@@ -18,7 +18,8 @@ and a node (``keyframes/first_frame.py`` is the example) names the class twice, 
         settings = settings_of(FirstFrameSettings, given)
 
 A node may take some settings only, ``inputs_of(Options, "batch", "ema")``, and may have another usual value,
-``inputs_of(Run, steps=1000)``. What is set at a node alone, and is in no dataclass of ``modules/``, is a ``widget``.
+``inputs_of(Run, steps=1000)``. What is set at a node alone, and is in no dataclass of ``modules/``, is a ``widget``;
+a menu of files is a plain ``io.Combo.Input``, since loading says which files there are.
 """
 
 from collections.abc import Mapping
@@ -95,6 +96,7 @@ def widget(name: str, usual: Any, about: Setting, kind: type | None = None) -> A
             {"min": about.least, "max": about.most, "step": about.step, "round": False if about.exact else None},
         )
     made = socket.Input(name, default=usual, tooltip=about.told(usual), **further)
+    made.setting = about  # for the node, which refuses what it may not be
     if about.advanced:
         made.extra_dict = {**made.extra_dict, "advanced": True}  # an argument of its own in newer ComfyUIs alone
     return made

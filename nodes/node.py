@@ -1,8 +1,8 @@
 """The base of every node: what makes ``SomeNode.execute(model=m)`` work from Python as it does in a workflow.
 
 A workflow always carries every value, a caller from Python does not want to. So each ``execute`` is wrapped once, when its class
-is made: what was not given takes the schema's default, and a name that the node does not have is refused. An ``execute`` that takes
-``**given`` gets all inputs of the schema which it does not name.
+is made: what was not given takes the schema's default, and a name that the node does not have, or a value that a setting may not be, is
+refused. An ``execute`` that takes ``**given`` gets all inputs of the schema which it does not name.
 
 The host clones node classes before each run and forbids assignments on the clones. The wrapper lies in the class's own namespace,
 so clones carry it along; it is marked, so it is never wrapped again.
@@ -10,7 +10,8 @@ so clones carry it along; it is marked, so it is never wrapped again.
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING
 from typing import Any
 
 from .. import host
@@ -43,8 +44,8 @@ def _with_defaults(execute: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(execute)
     def wrapper(cls: type[LongTakeNode], *args: Any, **given: Any) -> Any:
-        name = cls.__name__
-        more = [item.id for item in cls.define_schema().inputs if item.id not in named] if takes_more else []
+        name, inputs = cls.__name__, cls.define_schema().inputs
+        more = [item.id for item in inputs if item.id not in named] if takes_more else []
         known = [*named, *more]
         if len(args) > len(named):
             raise ValueError(
@@ -59,10 +60,14 @@ def _with_defaults(execute: Callable[..., Any]) -> Callable[..., Any]:
             raise ValueError(f"{name} got {twice[0]!r} twice, by place and by name: give it once")
         values |= given
         if len(values) < len(known):
-            values = schema_defaults(cls) | values
+            values = usual_values(inputs) | values
         needed = [key for key in known if key not in values and (key in more or named[key].default is inspect.Parameter.empty)]
         if needed:
             raise ValueError(f"{name} needs {needed[0]!r} and there is no default for it: add {needed[0]}=... to the call")
+        for item in inputs:
+            wrong = refused(item, values.get(item.id))
+            if wrong:
+                raise ValueError(f"{item.id} {wrong}")
         return execute(cls, **values)
 
     setattr(wrapper, MARK, True)
@@ -70,9 +75,14 @@ def _with_defaults(execute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def schema_defaults(cls: type[LongTakeNode]) -> dict[str, Any]:
-    """What a new node of this class is set to in the editor: defaults, a menu's first entry, and None where nothing is connected."""
+    """What a new node of this class is set to in the editor."""
+    return usual_values(cls.define_schema().inputs)
+
+
+def usual_values(inputs: Iterable[Any]) -> dict[str, Any]:
+    """What inputs are set to in a new node: defaults, a menu's first entry, and None where nothing is connected."""
     defaults = {}
-    for item in cls.define_schema().inputs:
+    for item in inputs:
         options = getattr(item, "options", None)
         default = getattr(item, "default", None)
         if default is not None:
@@ -82,3 +92,17 @@ def schema_defaults(cls: type[LongTakeNode]) -> dict[str, Any]:
         elif item.optional:
             defaults[item.id] = None
     return defaults
+
+
+KINDS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str, "COMBO": str}
+
+
+def refused(item: Any, value: Any) -> str | None:
+    """Why a widget does not take a value, to follow its name; None where it does.
+
+    Hosts check what is typed in, and nothing that comes by a link or from Python. A menu of files says itself which files there are.
+    """
+    about = getattr(item, "setting", None)
+    if about is None:
+        return None
+    return about.wrong(value, KINDS[item.get_io_type()], MISSING if item.default is None else item.default)

@@ -150,7 +150,7 @@ def apply_motion(
             f"{motion.name} changes the U-Net's norms too, as AnimateDiff's first generation did: use it in ComfyUI, or a later one"
         )
     check_base(motion, model.unet)
-    network = motion.build().to(device(), torch.float32).looking(settings.window, first=settings.first_frame)
+    network = motion.build().to(device(), torch.float32).looking(settings.attention_window, first=settings.see_first_frame)
     named = motion.noise_schedule if noise_schedule == "authors" else noise_schedule
     before = (*model.settings, *[PLAIN] * (len(model.motions) - len(model.settings)))
     return replace(

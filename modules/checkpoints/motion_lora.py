@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..temporal.settings import block_factor, parse_blocks
+from ..temporal.block_rules import block_factor, parse_blocks
 from .files import kind, read_state
 from .peft import MOST_ALPHA, Peft, read_peft
 from .sound import sound_weights

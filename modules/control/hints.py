@@ -4,18 +4,15 @@ Hint latents are those of the article "Make a longer Stable Diffusion video" (lx
 latent is held until the next one, and stands beside the noisy latent where an inpainting checkpoint expects the masked picture; the mask
 says that nothing is to be painted. Five frames become 17, and 17 become 65, by the same model. Make-A-Video (arXiv:2209.14792, Section 3.4)
 has the same input with zeros for frames that are to be made and a mask that names them.
-
-To add a way to fill in or to mask, write a function of the keyframes' numbers and the length of the clip, and name it in ``HINTS`` or
-``MASKS``.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-Places = Sequence[int]
+from .hint_tables import HINTS, MASKS, Places, given
 
 
 def grown(frames: int, factor: int, passes: int = 1) -> int:
@@ -36,55 +33,6 @@ def grown(frames: int, factor: int, passes: int = 1) -> int:
     return (frames - 1) * factor**passes + 1
 
 
-def hold(frames: Places, count: int) -> Tensor:
-    """Each keyframe until the next one, the first before itself too: the article's, ``i // k`` for every k-th frame. Returns ``f k``."""
-    held = torch.bucketize(torch.arange(count), torch.tensor(list(frames)), right=True) - 1
-    return _chosen(held.clamp_min(0), len(frames))
-
-
-def nearest(frames: Places, count: int) -> Tensor:
-    """The keyframe that is nearest in time, of two the earlier. Returns ``f k``."""
-    distance = (torch.arange(count)[:, None] - torch.tensor(list(frames))).abs()
-    return _chosen(distance.argmin(dim=1), len(frames))
-
-
-def linear(frames: Places, count: int) -> Tensor:
-    """Both neighbours, blended by time; outside of all keyframes the last one alone. Returns ``f k``."""
-    at, places = torch.arange(count, dtype=torch.float64), torch.tensor(list(frames), dtype=torch.float64)
-    if len(places) == 1:
-        return torch.ones(count, 1)
-    left = (torch.bucketize(at, places, right=True) - 1).clamp(0, len(places) - 2)
-    share = ((at - places[left]) / (places[left + 1] - places[left])).clamp(0, 1).float()
-    return _chosen(left, len(frames)) * (1 - share)[:, None] + _chosen(left + 1, len(frames)) * share[:, None]
-
-
-def blank(frames: Places, count: int) -> Tensor:
-    """Keyframes in their own places, zeros between them (Make-A-Video's). Returns ``f k``."""
-    return (torch.arange(count)[:, None] == torch.tensor(list(frames))).float()
-
-
-def _chosen(index: Tensor, keys: int) -> Tensor:
-    return torch.nn.functional.one_hot(index, keys).float()
-
-
-# what stands beside a noisy frame: (numbers of the keyframes, frames of the clip) -> share of each keyframe, ``f k``
-HINTS: dict[str, Callable[[Places, int], Tensor]] = {f.__name__: f for f in (hold, nearest, linear, blank)}
-
-
-def _given(frames: Places, count: int) -> Tensor:
-    given = torch.zeros(count)
-    given[list(frames)] = 1
-    return given
-
-
-# the mask of each frame, as inpainting checkpoints mean it (1: to be made), ``f``
-MASKS: dict[str, Callable[[Places, int], Tensor]] = {
-    "zeros": lambda frames, count: torch.zeros(count),  # the article's: nothing is to be painted
-    "between": lambda frames, count: 1 - _given(frames, count),  # Make-A-Video's
-    "keyframes": lambda frames, count: _given(frames, count),  # MoonShot's: 1 is given
-}
-
-
 @dataclass(frozen=True)
 class Layout:
     """How keyframes are told to a model.
@@ -93,11 +41,13 @@ class Layout:
         hint: what stands beside each frame, a name in ``HINTS``.
         mask: a name in ``MASKS``.
         before: the one keyframe comes before the clip and is no part of it; the model makes what follows.
+        text: a sentence for users.
     """
 
     hint: str = "hold"
     mask: str = "zeros"
     before: bool = False
+    text: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for name, table in (("hint", HINTS), ("mask", MASKS)):
@@ -119,7 +69,8 @@ class Layout:
         if self.before:
             if tuple(frames) != (0,):
                 raise ValueError(
-                    f"{len(keys)} keyframes were given, at {', '.join(map(str, frames))}: this layout goes on from one keyframe, at frame 0"
+                    f"{len(keys)} keyframes were given, at {', '.join(map(str, frames))}: this layout goes on from one keyframe, at"
+                    f" frame 0"
                 )
             count -= 1
             if count < 1:
@@ -127,16 +78,16 @@ class Layout:
         shares = HINTS[self.hint](frames, count)
         mask = MASKS[self.mask](() if self.before else frames, count)
         wide = mask.to(keys)[:, None, None, None].expand(-1, 1, *keys.shape[-2:])
-        known = torch.zeros(count, dtype=torch.bool) if self.before else _given(frames, count).bool()
+        known = torch.zeros(count, dtype=torch.bool) if self.before else given(frames, count).bool()
         return Hints(mixed(keys, shares), wide.contiguous(), known)
 
 
 # ways that models were trained in, by name
 LAYOUTS: dict[str, Layout] = {
-    "article": Layout("hold", "zeros"),
-    "make_a_video": Layout("blank", "between"),
-    "moonshot": Layout("hold", "keyframes"),
-    "tempofunk": Layout("hold", "zeros", before=True),
+    "article": Layout("hold", "zeros", text="Each keyframe is held until the next, and the mask is 0."),
+    "make_a_video": Layout("blank", "between", text="Zeros stand between keyframes, and the mask is 1 there."),
+    "moonshot": Layout("hold", "keyframes", text="Each keyframe is held until the next, and the mask is 1 on keyframes."),
+    "tempofunk": Layout("hold", "zeros", before=True, text="One keyframe comes before the clip and is held, and the mask is 0."),
 }
 TEMPOFUNK_FRAMES = 22  # of its training clips, the first of which is the hint
 
@@ -206,13 +157,13 @@ def beside(latents: Tensor | None, mask: Tensor | None, size: Sequence[int]) -> 
         )
     frames, channels, height, width = size
     mask = mask.reshape(-1, 1, *mask.shape[-2:])
-    for what, given, wide in (("hints", latents, channels), ("hint mask", mask, 1)):
-        if given.shape[1:] != (wide, height, width) or len(given) not in (1, frames):
+    for what, one, wide in (("hints", latents, channels), ("hint mask", mask, 1)):
+        if one.shape[1:] != (wide, height, width) or len(one) not in (1, frames):
             raise ValueError(
-                f"the {what} are {len(given)} frames of {list(given.shape[1:])} and the clip {frames} of {[wide, height, width]}: make"
+                f"the {what} are {len(one)} frames of {list(one.shape[1:])} and the clip {frames} of {[wide, height, width]}: make"
                 " both with the same Hint Latents"
             )
-    return torch.cat([given.float().expand(frames, -1, -1, -1) for given in (mask, latents)], dim=1)
+    return torch.cat([one.float().expand(frames, -1, -1, -1) for one in (mask, latents)], dim=1)
 
 
 def check_places(frames: Places, keys: int, count: int) -> None:
@@ -280,7 +231,8 @@ def told(keys: Tensor, frames: Places, count: int, layout: Layout, *, pin: bool 
     """
     if keys.ndim != 4:
         raise ValueError(
-            f"the keyframes' latents have the shape {list(keys.shape)}: they must be keyframes, channels, height, width; use the VAE of an"
+            f"the keyframes' latents have the shape {list(keys.shape)}: they must be keyframes, channels, height, width; use the VAE"
+            f" of an"
             " image model"
         )
     if not bool(torch.isfinite(keys).all()):

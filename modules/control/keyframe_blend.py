@@ -37,7 +37,7 @@ def blended(keyframes: Keyframes, count: int, how: str) -> tuple[Tensor, Tensor]
 
 
 def _interpolated(keyframes: Keyframes, count: int) -> tuple[Tensor, Tensor]:
-    """Linear between one keyframe and the next, held before the first and after the last."""
+    """A frame sees the two pictures around it, in shares that change linearly from one keyframe to the next. Ends are held."""
     times = torch.tensor(keyframes.frames, dtype=torch.float32)
     frames = torch.arange(count, dtype=torch.float32).clamp(times[0], times[-1])
     after = torch.searchsorted(times, frames, right=True).clamp(max=len(times) - 1)
@@ -52,7 +52,7 @@ def _interpolated(keyframes: Keyframes, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _nearest(keyframes: Keyframes, count: int) -> tuple[Tensor, Tensor]:
-    """The picture of the nearest keyframe, of two as near the earlier one."""
+    """A frame sees the picture of the nearest keyframe alone. Of two as near it is the earlier one."""
     nearest = nearest_of(keyframes, count)
     return torch.nn.functional.one_hot(nearest, len(keyframes)).float(), torch.tensor(keyframes.strengths)[nearest]
 
@@ -68,7 +68,7 @@ def nearest_of(keyframes: Keyframes, count: int) -> Tensor:
 
 
 def _reached(keyframes: Keyframes, count: int) -> tuple[Tensor, Tensor]:
-    """Each keyframe as far as it reaches, by its weight; nothing where none does."""
+    """A frame sees a picture as far as its keyframe reaches, and nothing beyond."""
     weights = keyframes.weights(count).T
     total = weights.sum(dim=1)
     return weights / torch.where(total > 0, total, torch.ones_like(total))[:, None], weights.amax(dim=1)

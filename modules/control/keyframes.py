@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..sampling.known_frames import numbers_of
-from ..temporal.settings import MOST, parse_numbers
+from ..temporal.block_rules import MOST, parse_numbers
 
 EVEN = "even"
 

@@ -2,39 +2,38 @@
 
 from dataclasses import dataclass
 
-from ..temporal.settings import MOST, BlockRule, block_factor, parse_blocks
+from ..fields.setting import check, documented, sentences, setting
+from ..fields.span import check_span, end_percent, start_percent
+from ..temporal.block_rules import MOST, BlockRule, block_factor, parse_blocks
 from .keyframe_blend import BLENDS
 
 
+@documented
 @dataclass(frozen=True)
 class PromptSettings:
     """All that a user can set about one image prompt on one model.
 
     Attributes:
-        scale: factor on what is seen of the picture; 1 as trained, 0 for nothing.
-        start_percent: before this part of the sampling it rests.
-        end_percent: after it, too.
         blocks: factors by part of the U-Net.
-        blend: a name in ``BLENDS``: what frames between keyframes see.
     """
 
-    scale: float = 1.0
-    start_percent: float = 0.0
-    end_percent: float = 1.0
+    scale: float = setting(
+        1.0,
+        "The scale says how strongly the pictures count beside the text: 1 is as trained, 0 is nothing at all, and 0.5 to 0.8 leaves"
+        " room for"
+        " the text.",
+        least=-MOST,
+        most=MOST,
+        step=0.01,
+    )
+    start_percent: float = start_percent()
+    end_percent: float = end_percent()
     blocks: tuple[BlockRule, ...] = ()
-    blend: str = "interpolate"
+    blend: str = setting("interpolate", "The blend says what frames between keyframes see.", menu=sentences(BLENDS))
 
     def __post_init__(self) -> None:
-        if not abs(self.scale) <= MOST:
-            raise ValueError(
-                f"scale is {self.scale}: it must lie between -{MOST:g} and {MOST:g}; 1 is the image prompt as trained"
-            )
-        if not 0 <= self.start_percent < self.end_percent <= 1:
-            raise ValueError(
-                f"start_percent is {self.start_percent} and end_percent {self.end_percent}: they must lie between 0 and 1, and start first"
-            )
-        if self.blend not in BLENDS:
-            raise ValueError(f"the blend {self.blend!r} is not known: choose one of {', '.join(BLENDS)}")
+        check(self)
+        check_span(self)
 
     def factor(self, slot: str) -> float:
         """What the attention in a block gets, by AnimateDiff's name for its slot; 1 where no rule holds it."""

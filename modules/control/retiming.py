@@ -6,7 +6,8 @@ from fractions import Fraction
 
 from torch import Tensor
 
-from .hints import every, linear, mixed
+from .hint_tables import linear
+from .hints import every, mixed
 
 MOST = 16  # what ComfyUI's FrameInterpolate multiplies at most
 FINE = 4  # frames to choose from per frame where no multiplier up to MOST meets all times: none is further off than an eighth of a frame
@@ -76,7 +77,8 @@ def retimed(frames: int, from_fps: float, to_fps: float) -> Retiming:
     ratio = Fraction(str(to_fps)) / Fraction(str(from_fps))
     if ratio > MOST:
         raise ValueError(
-            f"{from_fps:g} to {to_fps:g} frames per second is {float(ratio):.3g} times as many: {MOST} times is the most in one go; use two"
+            f"{from_fps:g} to {to_fps:g} frames per second is {float(ratio):.3g} times as many: {MOST} times is the most in one go;"
+            f" use two"
             " nodes one after the other"
         )
     multiplier = ratio.numerator if ratio.numerator <= MOST else max(FINE, math.ceil(ratio))

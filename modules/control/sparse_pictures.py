@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from ..data.sizes import Size, crop, resized
-from ..temporal.settings import MOST
+from ..fields.setting import check, documented, setting
+from ..fields.span import check_span, end_percent, start_percent
+from ..temporal.block_rules import MOST
 from .keyframes import Keyframes
 
 
@@ -34,40 +36,55 @@ def _strokes(pictures: Tensor) -> Tensor:
 PREPARED: dict[str, Callable[[Tensor], Tensor]] = {"rgb": _as_it_is, "scribble": _strokes, "depth": _as_it_is}
 
 
+@documented
 @dataclass(frozen=True, eq=False)
 class SparseSettings:
     """What a clip is to be led by, and how strongly.
 
     Attributes:
         keyframes: for a clip of so many frames as ``keyframes.clip`` says.
-        strength: of everything.
-        hint: of what is added to keyframes, on top.
-        other: of what is added to all other frames, on top.
-        start: from which share of the sampling on, 0 to 1.
-        end: up to which share of it.
-        motion: whether the temporal modules act; without them only keyframes are led.
     """
 
     keyframes: Keyframes
-    strength: float = 1.0
-    hint: float = 1.0
-    other: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-    motion: bool = True
+    strength: float = setting(
+        1.0,
+        "The strength says how firmly all frames are led: 1 is as trained, 0 is not at all.",
+        least=0.0,
+        most=MOST,
+        step=0.01,
+    )
+    hint_multiplier: float = setting(
+        1.0,
+        "The strength in the keyframes themselves is multiplied with this; less lets them be redrawn.",
+        least=0.0,
+        most=MOST,
+        step=0.01,
+        advanced=True,
+    )
+    other_multiplier: float = setting(
+        1.0,
+        "The strength in all other frames is multiplied with this: 0 leads keyframes only, and less gives more freedom between them.",
+        least=0.0,
+        most=MOST,
+        step=0.01,
+        advanced=True,
+    )
+    start_percent: float = start_percent()
+    end_percent: float = end_percent()
+    motion: bool = setting(
+        True,
+        "The temporal modules of the encoder carry keyframes to the other frames; without them only keyframes are led, as by an ordinary"
+        " ControlNet.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
-        for name, value in (("strength", self.strength), ("hint_multiplier", self.hint), ("other_multiplier", self.other)):
-            if not 0 <= value <= MOST:
-                raise ValueError(f"{name} is {value:g}: it must lie between 0 and {MOST:g}; 1 is as trained")
-        if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(
-                f"start_percent is {self.start:g} and end_percent {self.end:g}: both lie in 0 to 1, and the end not before the start"
-            )
+        check(self)
+        check_span(self)
 
     def gains(self, ids: Tensor) -> Tensor:
         """What residuals of some frames are multiplied with, ``strength`` aside: ``ids``: ``n``, frame numbers. Returns ``n``."""
-        return torch.where(self.place(ids) >= 0, self.hint, self.other)
+        return torch.where(self.place(ids) >= 0, self.hint_multiplier, self.other_multiplier)
 
     def place(self, ids: Tensor) -> Tensor:
         """Which keyframe each frame is, or -1: ``ids``: ``n``. Returns ``n``, int64."""

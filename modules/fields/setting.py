@@ -26,10 +26,12 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
+
+import numpy
 
 KEY = "longtake"  # of a field's metadata
 T = TypeVar("T")
@@ -124,8 +126,8 @@ KINDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "on or
 def is_a(value: Any, kind: type) -> bool:
     """Whether a value can stand where a number, a whole number, a switch or a text belongs; a switch is no number."""
     if kind in (int, float):
-        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-    return isinstance(value, kind)
+        return isinstance(value, Integral if kind is int else Real) and not is_a(value, bool)
+    return isinstance(value, (bool, numpy.bool_) if kind is bool else kind)
 
 
 def shown(value: Any) -> str:
@@ -135,6 +137,21 @@ def shown(value: Any) -> str:
     ('1', '0.25', '18446744073709551615')
     """
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def sentences(table: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
+    """The names of a table of functions, and the first sentence of each one's docstring: a menu that explains itself.
+
+    Raises:
+        ValueError: a function has none.
+    """
+    menu = {}
+    for name, function in table.items():
+        first = re.match(r".+?[.](?=\s|$)", " ".join((inspect.getdoc(function) or "").split()))
+        if first is None or "`" in first[0]:
+            raise ValueError(f"{name} has no docstring that begins with a sentence for its users")
+        menu[name] = first[0]
+    return menu
 
 
 def setting(usual: Any, text: str, **about: Any) -> Any:

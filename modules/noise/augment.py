@@ -24,12 +24,15 @@ Conditioning = Sequence[Sequence[Any]]
 
 
 def additive(x: Tensor, noise: Tensor, level: float) -> Tensor:
-    """Noise on top: ``x``: ``f ...``, ``noise``: ``f ...``. Returns ``f ...``."""
+    """Noise is added on top, as Stable Video Diffusion was trained. ``x``: ``f ...``, ``noise``: ``f ...``. Returns ``f ...``."""
     return x + level * noise
 
 
 def schedule(x: Tensor, noise: Tensor, level: float) -> Tensor:
-    """A step of a diffusion that keeps the variance: ``x``: ``f ...``, ``noise``: ``f ...``. Returns ``f ...``."""
+    """The picture fades as the noise grows, so that the variance stays; the level is at most 1.
+
+    ``x``: ``f ...``, ``noise``: ``f ...``. Returns ``f ...``.
+    """
     return math.sqrt(1 - level**2) * x + level * noise
 
 

@@ -19,26 +19,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, sentences, setting
+
 AXES = (-3, -2, -1)
 
 
 def butterworth(t: Tensor, h: Tensor, w: Tensor, order: int) -> Tensor:
-    """Half at the stop, steeper with higher order: ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``."""
+    """The division is fairly sharp: half is kept at the stop, and a higher order is steeper.
+
+    ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``.
+    """
     return 1 / (1 + (t**2 + h**2 + w**2) ** order)
 
 
 def gaussian(t: Tensor, h: Tensor, w: Tensor, order: int) -> Tensor:
-    """The stop is the standard deviation: ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``."""
+    """The division is soft: the stop is the standard deviation.
+
+    ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``.
+    """
     return torch.exp(-(t**2 + h**2 + w**2) / 2)
 
 
 def ideal(t: Tensor, h: Tensor, w: Tensor, order: int) -> Tensor:
-    """All within the ellipsoid of the stops, nothing beyond: ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``."""
+    """The division is sharp: all within the ellipsoid of the stops is kept.
+
+    ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``.
+    """
     return (t**2 + h**2 + w**2 <= 1).to(t)
 
 
 def box(t: Tensor, h: Tensor, w: Tensor, order: int) -> Tensor:
-    """All within the stop on each axis, nothing beyond: ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``."""
+    """The division is sharp: all within the stop of each axis is kept.
+
+    ``t``: ``f 1 1``, ``h``: ``h 1``, ``w``: ``w``. Returns ``f h w``.
+    """
     return (t.abs().maximum(h.abs()).maximum(w.abs()) <= 1).to(t)
 
 
@@ -84,34 +98,35 @@ class Start:
         return (self.spread * noise + self.signal * (result - latent)) / self.gain
 
 
+@documented
 @dataclass(frozen=True)
 class FreeInit:
-    """Settings.
+    """Settings."""
 
-    Attributes:
-        iterations: how often the whole sampling runs, from 1 (as if there were no FreeInit).
-        filter: a name in ``FILTERS``.
-        order: butterworth: how steep it is, from 1.
-        spatial_stop: where low frequencies end in height and width, 1 is the highest there is; above 0, at most 1.
-        temporal_stop: the same over frames.
-    """
-
-    iterations: int = 3
-    filter: str = "butterworth"
-    order: int = 4
-    spatial_stop: float = 0.25
-    temporal_stop: float = 0.25
+    iterations: int = setting(3, "The whole sampling runs so often: 1 is off, and more than 5 adds little.", least=1, most=20)
+    filter: str = setting(
+        "butterworth", "The filter divides what is kept from what is new.", menu=sentences(FILTERS), advanced=True
+    )
+    order: int = setting(4, "For butterworth the order says how sharp the division is.", least=1, most=100, advanced=True)
+    spatial_stop: float = setting(
+        0.25,
+        "Height and width are kept up to this frequency, 1 being the highest there is. More keeps more of the last result's layout.",
+        least=0.01,
+        most=1.0,
+        step=0.01,
+        advanced=True,
+    )
+    temporal_stop: float = setting(
+        0.25,
+        "Motion is kept up to this frequency, 1 being the highest there is. Less makes frames agree more and move less.",
+        least=0.01,
+        most=1.0,
+        step=0.01,
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations}: it must be at least 1")
-        if self.filter not in FILTERS:
-            raise ValueError(f"the filter {self.filter!r} is not known: choose one of {', '.join(FILTERS)}")
-        if self.order < 1:
-            raise ValueError(f"the order is {self.order}: it must be at least 1; 4 is usual")
-        for name, stop in (("spatial_stop", self.spatial_stop), ("temporal_stop", self.temporal_stop)):
-            if not 0 < stop <= 1:
-                raise ValueError(f"{name} is {stop}: it must be above 0 and at most 1, the highest frequency; 0.25 is usual")
+        check(self)
 
     def response(self, frames: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
         """How much of each frequency is kept, in the layout of ``torch.fft.rfftn``.

@@ -19,7 +19,7 @@ from .frames import Frames, Gain, Group, Hint, way_back
 from .kinds import TemporalModule, class_of
 from .masks import MASKS, anchored, local
 from .past import Past
-from .positions import POSITIONS
+from .positions import POSITIONS, STRETCHES
 from .slots import BlockedUNet, swap
 from .windows import Windows
 
@@ -231,16 +231,9 @@ def check_window(window: int) -> None:
     """Refuse a width of a frame's view that has no middle."""
     if window < 0 or (window and window % 2 == 0):
         raise ValueError(
-            f"the attention window is {window} frames: it must be odd, the frame itself and as many on either side, such as 5, or 0 for all"
+            f"the attention window is {window} frames: it must be odd, the frame itself and as many on either side, such as 5, or 0"
+            f" for all"
         )
-
-
-# what becomes of absolute times, (0, 1, 2 ... and how many were trained) -> times
-STRETCHES: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "trained": lambda times, most: times,  # the caller refuses what lies beyond
-    "stretch": lambda times, most: times * min(1.0, (most - 1) / max(1, len(times) - 1)) if most else times,
-    "extend": lambda times, most: times,  # the sinusoid goes on; the model has not seen such times
-}
 
 
 def functions_of(motions: Iterable[MotionModel]) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -5,6 +5,7 @@ changes queries, keys and the logits. To add a kind, write the class and name it
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -123,3 +124,22 @@ class Untold(nn.Module):
 
 
 POSITIONS: dict[str, type[Sinusoid] | type[Rotary] | type[Shaw]] = {"sinusoid": Sinusoid, "rotary": Rotary, "shaw": Shaw}
+
+
+def trained(times: Tensor, most: int) -> Tensor:  # noqa: ARG001  rows of one table share a signature
+    """Longer clips are refused. ``times``: ``f``. Returns ``f``."""
+    return times
+
+
+def stretch(times: Tensor, most: int) -> Tensor:
+    """Times are squeezed into those that the module knows, so motion gets slower. ``times``: ``f``. Returns ``f``."""
+    return times * min(1.0, (most - 1) / max(1, len(times) - 1)) if most else times
+
+
+def extend(times: Tensor, most: int) -> Tensor:  # noqa: ARG001
+    """Times go on, and the module has never seen them. ``times``: ``f``. Returns ``f``."""
+    return times
+
+
+# what becomes of absolute times, (0, 1, 2 ... and how many were trained) -> times
+STRETCHES: dict[str, Callable[[Tensor, int], Tensor]] = {f.__name__: f for f in (trained, stretch, extend)}

@@ -4,18 +4,18 @@ One engine for all of it: a keyframe holds from its percent of the sampling unti
 own sigma, so frames at different noise levels get what belongs to each.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, sentences, setting
+from ..fields.span import check_span, end_percent, start_percent
+from .block_rules import MOST, BlockRule, block_factor
 from .frames import Gain, resized
-from .motion import STRETCHES, check_window
-
-RULE = re.compile(r"^(all|down|mid|up)((?:\.\d+){0,2})$")
-MOST = 10.0  # an effect or a scale beyond this is a slip of the hand
+from .motion import check_window
+from .positions import STRETCHES
 
 
 @dataclass(frozen=True)
@@ -71,110 +71,24 @@ class Strength:
         return factors[:, None, None] * self.mask.to(factors)[ids.clamp(0, len(self.mask) - 1)]
 
 
-@dataclass(frozen=True)
-class BlockRule:
-    """What one part of the U-Net gets.
-
-    Attributes:
-        place: ``all``, ``down``, ``mid``, ``up``, a level as in ``up.1``, or one slot as in ``up.1.2``.
-        effect: factor on the effect, None to leave it.
-        scales: factors on the attentions' scales, the last one going on; empty to leave them.
-    """
-
-    place: str
-    effect: float | None = None
-    scales: tuple[float, ...] = ()
-
-    def holds(self, slot: str) -> bool:
-        """Whether a slot, by AnimateDiff's name for it, is in this part."""
-        side, *numbers = self.place.split(".")
-        parts = slot.replace("_blocks", "").replace("_block", "").replace("motion_modules.", "").split(".")
-        return side == "all" or parts[: 1 + len(numbers)] == [side, *numbers]
-
-
-def parse_blocks(text: str) -> tuple[BlockRule, ...]:
-    """Rules from text, one per line or between semicolons; later ones override earlier ones.
-
-    ``up 0.5`` halves the effect on the way up, ``down.1.0 effect=0`` rests one slot, ``mid scale=1.2`` and ``up.2 scale=1.2,0.8`` change
-    the temperature of both attentions or of each.
-
-    Raises:
-        ValueError: a line does not read so.
-
-    >>> parse_blocks("up 0.5; mid scale=1.2")
-    (BlockRule(place='up', effect=0.5, scales=()), BlockRule(place='mid', effect=None, scales=(1.2,)))
-    """
-    return tuple(_rule(line.strip()) for line in re.split(r"[\n;]", text) if line.strip())
-
-
-def _rule(line: str) -> BlockRule:
-    place, *words = line.split()
-    if not RULE.match(place):
-        raise ValueError(
-            f"{line!r} names no part of the U-Net: start with all, down, mid, up, a level such as up.1, or a slot such as up.1.2"
-        )
-    effect: float | None = None
-    scales: tuple[float, ...] = ()
-    for word in words:
-        key, _, value = word.rpartition("=")
-        numbers = parse_numbers(value, f"{line!r}")
-        if key == "scale" and numbers:
-            scales = numbers
-        elif key in ("", "effect") and len(numbers) == 1:
-            effect = numbers[0]
-        else:
-            raise ValueError(f"{word!r} in {line!r} is not understood: write a number, effect=0.5, scale=1.2 or scale=1.2,0.8")
-    if effect is None and not scales:
-        raise ValueError(f"{line!r} changes nothing: add a number, effect=0.5 or scale=1.2")
-    return BlockRule(place, effect, scales)
-
-
-def parse_numbers(text: str, where: str = "the list") -> tuple[float, ...]:
-    """Numbers between commas or spaces.
-
-    Raises:
-        ValueError: something else is there, or a number beyond +-10 or not finite.
-
-    >>> parse_numbers("1, 0.5 0")
-    (1.0, 0.5, 0.0)
-    """
-    numbers = []
-    for word in text.replace(",", " ").split():
-        try:
-            number = float(word)
-        except ValueError:
-            raise ValueError(f"{word!r} in {where} is no number: write numbers such as 1, 0.5, 0") from None
-        if not abs(number) <= MOST:
-            raise ValueError(f"{word} in {where} is out of range: use numbers between -{MOST:g} and {MOST:g}")
-        numbers.append(number)
-    return tuple(numbers)
-
-
-def block_factor(rules: Iterable[BlockRule], slot: str) -> float:
-    """What the last rule that holds a slot makes of its effect; 1 where none does."""
-    found = [rule.effect for rule in rules if rule.effect is not None and rule.holds(slot)]
-    return found[-1] if found else 1.0
-
-
+@documented
 @dataclass(frozen=True)
 class MotionKeyframe:
     """What holds from one point of the sampling on.
 
     Attributes:
-        start_percent: 0 at the noisiest step, 1 at the end.
         effect: how much of the module's change is added.
         scale: temperature of its attentions: above 1 sharper, more motion; below 1 softer, less.
         blocks: rules by part of the U-Net.
     """
 
-    start_percent: float = 0.0
+    start_percent: float = start_percent()
     effect: Strength = Strength()
     scale: Strength = Strength()
     blocks: tuple[BlockRule, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start_percent <= 1:
-            raise ValueError(f"start_percent is {self.start_percent}: it must lie between 0, the noisiest step, and 1, the end")
+        check(self)
         self.effect.check("effect")
         self.scale.check("scale")
 
@@ -193,43 +107,59 @@ class MotionKeyframe:
         return self.effect == Strength() and self.scale == Strength() and not self.blocks
 
 
+@documented
 @dataclass(frozen=True)
 class MotionSettings:
     """All that a user can set about one motion module on one model.
 
     Attributes:
-        effect: factor on every keyframe's.
-        scale: factor on every keyframe's.
-        start_percent: before this part of the sampling the module rests.
-        end_percent: after it, too.
         keyframes: in any order; before the first the module acts plainly.
-        positions: a name in ``motion.STRETCHES``.
-        window: frames that a frame sees at most, itself in the middle; 0 for all.
-        first_frame: whether it sees the first one besides.
     """
 
-    effect: float = 1.0
-    scale: float = 1.0
-    start_percent: float = 0.0
-    end_percent: float = 1.0
-    keyframes: tuple[MotionKeyframe, ...] = field(default=())
-    positions: str = "trained"
-    window: int = 0
-    first_frame: bool = False
+    effect: float = setting(
+        1.0,
+        "The effect says how much of the module's change is added: 1 is as trained, and at 0 nothing moves, because frames do not"
+        " know each"
+        " other.",
+        least=0.0,
+        most=MOST,
+        step=0.01,
+    )
+    scale: float = setting(
+        1.0,
+        "The scale is the sharpness of the attention over time: above 1 clips move more and are less stable, below 1 they are calmer.",
+        least=0.0,
+        most=MOST,
+        step=0.01,
+    )
+    start_percent: float = start_percent()
+    end_percent: float = end_percent()
+    keyframes: tuple[MotionKeyframe, ...] = ()
+    positions: str = setting(
+        "trained",
+        "Positions say what happens in clips that are longer than what the module knows times for.",
+        menu=sentences(STRETCHES),
+        advanced=True,
+    )
+    attention_window: int = setting(
+        0,
+        "Each frame sees so many frames: itself and as many on either side, so the number is odd, such as 5; 0 is all. It suits clips"
+        " whose"
+        " keyframes are told by other means, such as Hint Latents; in others things change their looks along the clip.",
+        least=0,
+        most=1023,
+        advanced=True,
+    )
+    see_first_frame: bool = setting(
+        False,
+        "With an attention window every frame also sees the first one, in context windows only where the window holds it.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
-        for name in ("effect", "scale"):
-            if not 0 <= getattr(self, name) <= MOST:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}: it must lie between 0 and {MOST:g}; 1 is the module as it was trained"
-                )
-        if not 0 <= self.start_percent < self.end_percent <= 1:
-            raise ValueError(
-                f"start_percent is {self.start_percent} and end_percent {self.end_percent}: they must lie between 0 and 1, and start first"
-            )
-        if self.positions not in STRETCHES:
-            raise ValueError(f"the positions {self.positions!r} are not known: choose one of {', '.join(STRETCHES)}")
-        check_window(self.window)
+        check(self)
+        check_span(self)
+        check_window(self.attention_window)
         stranger = next((item for item in self.keyframes if not isinstance(item, MotionKeyframe)), None)
         if stranger is not None:
             raise ValueError(f"keyframes holds {type(stranger).__name__} where motion keyframes belong: connect Motion Keyframe")

@@ -4,6 +4,8 @@ from typing import Any
 
 from ... import host
 from ...modules.checkpoints.skyreels import fps_modulation, read_fps
+from ...modules.fields.setting import Setting
+from ..fields import widget
 from ..node import LongTakeNode
 
 io = host.io
@@ -26,31 +28,38 @@ class LongTakeSkyReels(LongTakeNode):
                 " frame, and for KSampler."
             ),
             inputs=[
-                io.Model.Input("model", tooltip="SkyReels-V2-DF, from Load Diffusion Model."),
-                io.Int.Input(
+                io.Model.Input("model", tooltip="The model is SkyReels-V2-DF and comes from Load Diffusion Model."),
+                widget(
                     "causal_block_size",
-                    default=0,
-                    min=0,
-                    max=1024,
-                    tooltip="Latent frames that see each other and what comes before them, but nothing behind them. 0: every frame sees"
-                    " all, for synchronous sampling. For a schedule with a lag: as many as its block, 5 in the authors' examples.",
+                    0,
+                    Setting(
+                        "So many latent frames see each other and what comes before them, but nothing behind them. At 0 every frame"
+                        " sees all,"
+                        " for synchronous sampling; for a schedule with a lag it is as many as its block, 5 in the authors' examples.",
+                        least=0,
+                        most=1024,
+                    ),
                 ),
-                io.Int.Input(
+                widget(
                     "fps",
-                    default=24,
-                    min=1,
-                    max=240,
-                    tooltip="Frames per second that the 1.3B model is told. It knows 16, and takes anything else for 24.",
+                    24,
+                    Setting(
+                        "The 1.3B model is told so many frames per second. It knows 16, and takes anything else for 24.",
+                        least=1,
+                        most=240,
+                        advanced=True,
+                    ),
                 ),
                 io.Combo.Input(
                     "fps_file",
                     options=[NONE, *host.files("diffusion_models")],
                     default=NONE,
-                    optional=True,
-                    tooltip="1.3B: the file that the model was loaded from; its frame-rate embedding is read from there. 14B: none.",
+                    tooltip="The frame-rate embedding of the 1.3B model is read from this file, the one that the model was loaded"
+                    " from. The"
+                    " 14B model has none.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The same model, for a sampler.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="It is the same model, for a sampler.")],
         )
 
     @classmethod

@@ -23,23 +23,29 @@ class LongTakeFirstFrame(LongTakeNode):
             node_id="LongTakeFirstFrame",
             display_name="First Frame",
             category=CATEGORY,
-            description="Gives a model the picture that its clip begins with, or several with their times: for inpainting checkpoints with"
+            description="Gives a model the picture that its clip begins with, or several with their times: for inpainting checkpoints"
+            " with"
             " 9 channels (inpainting, MoonShot, TempoFunk), and for the motion modules PIA and AnimateLCM-I2V.",
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="An inpainting checkpoint, or a model with PIA or AnimateLCM-I2V as its motion module."
+                    "model",
+                    tooltip="The model is an inpainting checkpoint, or one with PIA or AnimateLCM-I2V as its motion module.",
                 ),
-                io.Vae.Input("vae", tooltip="The checkpoint's VAE, by which the picture becomes latents."),
+                io.Vae.Input("vae", tooltip="The VAE is the checkpoint's, by which the picture becomes latents."),
                 io.Latent.Input(
-                    "latent", tooltip="The same latent as the sampler gets: its size and its number of frames are used."
+                    "latent", tooltip="The latent is the same as the sampler gets: its size and its number of frames are used."
                 ),
                 *inputs_of(FirstFrameSettings),
-                io.Image.Input("image", optional=True, tooltip="The first frame. Cut to the latent's shape around its middle."),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The image is the first frame. It is cut to the latent's shape around its middle.",
+                ),
                 KeyframesType.Input(
-                    "keyframes", optional=True, tooltip="From Keyframes, in place of image: pictures and their times."
+                    "keyframes", optional=True, tooltip="The pictures and their times come from Keyframes, in place of image."
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The same model, which knows the pictures.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="It is the same model, which knows the pictures.")],
         )
 
     @classmethod

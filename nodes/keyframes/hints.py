@@ -6,9 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from ... import host
-from ...modules.control.hints import HINTS, LAYOUTS, MASKS, Layout, layout_named, length, told
+from ...modules.control.hint_tables import HINTS, MASKS
+from ...modules.control.hints import LAYOUTS, Layout, layout_named, length, told
 from ...modules.control.keyframes import Keyframes
 from ...modules.control.retiming import blended, retimed
+from ...modules.fields.setting import Setting, sentences
+from ..fields import widget
 from ..node import LongTakeNode
 from .keyframes import KeyframesType
 
@@ -17,6 +20,7 @@ log = logging.getLogger("longtake")
 CATEGORY = "LongTake/keyframes"
 CUSTOM = "custom"
 MODEL, BLEND = "model", "blend"
+RATE: dict[str, Any] = {"least": 0.01, "most": 1000.0, "step": 0.01, "exact": True}
 InterpolationModelType: Any = io.Custom("INTERP_MODEL,FRAME_INTERPOLATION_MODEL")  # ComfyUI's names for it, by version
 
 
@@ -25,83 +29,99 @@ class LongTakeHintLatents(LongTakeNode):
 
     @classmethod
     def define_schema(cls) -> "io.Schema":
+        layouts = {**{name: layout.text for name, layout in LAYOUTS.items()}, CUSTOM: "It is as hint and mask say."}
         return io.Schema(
             node_id="LongTakeHintLatents",
             display_name="Hint Latents",
             category=CATEGORY,
             description="Tells a model that fills in between keyframes what they are: an inpainting checkpoint with a motion module that"
-            " was trained so, make-a-stable-diffusion-video, TempoFunk, or a LongTake model with hints. Five keyframes become a clip of 17"
+            " was trained so, make-a-stable-diffusion-video, TempoFunk, or a LongTake model with hints. Five keyframes become a clip"
+            " of 17"
             " frames; put its result in again, and it becomes 65.",
             inputs=[
-                io.Conditioning.Input("positive", tooltip="The prompt."),
-                io.Conditioning.Input("negative", tooltip="The negative prompt; it is told of the keyframes, too."),
+                io.Conditioning.Input("positive", tooltip="The prompt says what the clip shows."),
+                io.Conditioning.Input(
+                    "negative", tooltip="The negative prompt says what it does not show; it is told of the keyframes, too."
+                ),
                 io.Latent.Input(
                     "samples",
                     optional=True,
-                    tooltip="Keyframes as latents, such as the result of the pass before. Or connect images or keyframes, with a VAE.",
+                    tooltip="The keyframes come as latents, such as the result of the pass before. Or connect images or keyframes,"
+                    " with a VAE.",
                 ),
-                io.Image.Input("images", optional=True, tooltip="Keyframes as images, in order, factor frames apart; needs vae."),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="The keyframes come as images, in order, factor frames apart; this needs vae.",
+                ),
                 KeyframesType.Input(
                     "keyframes",
                     optional=True,
-                    tooltip="Keyframes at frames of their own choice; needs vae and frames. Strength and reach do nothing here.",
+                    tooltip="The keyframes have frames of their own choice; this needs vae and frames. Strength and reach do nothing"
+                    " here.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="Encodes images and keyframes; the one that goes with the model."),
-                io.Int.Input(
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="The VAE encodes images and keyframes; it is the one that goes with the model."
+                ),
+                widget(
                     "factor",
-                    default=4,
-                    min=2,
-                    max=1024,
-                    tooltip="Frames from one keyframe to the next: with 4, 5 keyframes become 17 frames. What the model was trained with.",
+                    4,
+                    Setting(
+                        "So many frames lie from one keyframe to the next, as the model was trained: with 4, 5 keyframes become 17"
+                        " frames.",
+                        least=2,
+                        most=1024,
+                    ),
                 ),
-                io.Int.Input(
+                widget(
                     "frames",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Length of the clip. 0: so long that the last keyframe is its last frame; tempofunk: 22.",
+                    0,
+                    Setting(
+                        "The clip has so many frames. 0 makes the last keyframe its last frame; for tempofunk it is 22.",
+                        least=0,
+                        most=1_000_000,
+                    ),
                 ),
-                io.Combo.Input(
+                widget(
                     "layout",
-                    options=[*LAYOUTS, CUSTOM],
-                    default="article",
-                    tooltip="How the model was trained. article: each keyframe is held until the next, mask 0. make_a_video: zeros between"
-                    " keyframes, mask 1 there. moonshot: held, mask 1 on keyframes. tempofunk: one keyframe that comes before the clip,"
-                    " held, mask 0. custom: hint and mask below.",
+                    "article",
+                    Setting("The layout says how the model was trained.", menu=layouts),
                 ),
-                io.Combo.Input(
+                widget(
                     "hint",
-                    options=list(HINTS),
-                    default="hold",
-                    tooltip="For layout custom: what stands beside each frame. hold: the last keyframe. nearest: the nearest. linear: a"
-                    " blend of its neighbours. blank: nothing but on keyframes.",
+                    "hold",
+                    Setting("In the layout custom, this stands beside each frame.", menu=sentences(HINTS), advanced=True),
                 ),
-                io.Combo.Input(
+                widget(
                     "mask",
-                    options=list(MASKS),
-                    default="zeros",
-                    tooltip="For layout custom: 1 on no frame, on frames between keyframes, or on keyframes.",
+                    "zeros",
+                    Setting("In the layout custom, this is the mask of each frame.", menu=sentences(MASKS), advanced=True),
                 ),
                 io.Latent.Input(
                     "clip",
                     optional=True,
-                    tooltip="A clip to sample over with less than full noise, such as a video of which one frame was edited: keyframes are"
-                    " put into it. Left out: everything is made new.",
+                    tooltip="The clip is sampled over with less than full noise, such as a video of which one frame was edited:"
+                    " keyframes are"
+                    " put into it. Where nothing is connected, everything is made new.",
                 ),
-                io.Boolean.Input(
+                widget(
                     "pin",
-                    default=True,
-                    tooltip="On: the sampler keeps keyframes as they are. Off: it makes them again like all others, as the article does.",
+                    True,
+                    Setting(
+                        "The sampler keeps keyframes as they are; otherwise it makes them again like all others, as the article does.",
+                        advanced=True,
+                    ),
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
                 io.Conditioning.Output(display_name="negative"),
                 io.Latent.Output(
-                    display_name="latent", tooltip="The clip to sample over, with a noise mask that keeps pinned keyframes."
+                    display_name="latent",
+                    tooltip="The latent is the clip to sample over, with a noise mask that keeps pinned keyframes.",
                 ),
-                io.Int.Output(display_name="frames", tooltip="Its length."),
-                io.String.Output(display_name="known_at", tooltip="The numbers of pinned keyframes, for Noise Levels."),
+                io.Int.Output(display_name="frames", tooltip="The number is its length."),
+                io.String.Output(display_name="known_at", tooltip="The numbers of pinned keyframes are for Noise Levels."),
             ],
         )
 
@@ -142,7 +162,8 @@ def placed(
     given = [name for name, value in (("samples", samples), ("images", images), ("keyframes", keyframes)) if value is not None]
     if len(given) != 1:
         raise ValueError(
-            f"{', '.join(given) or 'nothing'} is connected: connect exactly one of samples (a latent), images or keyframes (each with vae)"
+            f"{', '.join(given) or 'nothing'} is connected: connect exactly one of samples (a latent), images or keyframes (each with"
+            f" vae)"
         )
     if samples is not None:
         latents = samples["samples"]
@@ -174,38 +195,33 @@ class LongTakeInterpolateTo(LongTakeNode):
             node_id="LongTakeInterpolateTo",
             display_name="Interpolate To",
             category=CATEGORY,
-            description="A finished clip at another frame rate: ComfyUI's own interpolation (RIFE, FILM) makes as many frames in between as"
+            description="Gives a finished clip another frame rate: ComfyUI's own interpolation (RIFE, FILM) makes as many frames in"
+            " between as"
             " it takes, and those that are at the right times are kept. Up or down, by any ratio; the clip stays as long as it was.",
             inputs=[
-                io.Image.Input("images", tooltip="The frames of the clip."),
-                io.Float.Input(
-                    "from_fps",
-                    default=8.0,
-                    min=0.01,
-                    max=1000.0,
-                    step=0.01,
-                    round=False,
-                    tooltip="Frames per second that it is meant for.",
-                ),
-                io.Float.Input(
-                    "to_fps", default=24.0, min=0.01, max=1000.0, step=0.01, round=False, tooltip="Frames per second wanted."
-                ),
-                io.Combo.Input(
+                io.Image.Input("images", tooltip="The images are the frames of the clip."),
+                widget("from_fps", 8.0, Setting("The clip is meant for so many frames per second.", **RATE)),
+                widget("to_fps", 24.0, Setting("The result has so many frames per second.", **RATE)),
+                widget(
                     "method",
-                    options=[MODEL, BLEND],
-                    default=MODEL,
-                    tooltip="model: ComfyUI's frame interpolation with the connected model. blend: mixtures of neighbours, which show"
-                    " ghosts where things move; it needs no model.",
+                    MODEL,
+                    Setting(
+                        "The method makes the frames in between.",
+                        menu={
+                            MODEL: "ComfyUI's frame interpolation makes them with the connected model.",
+                            BLEND: "They are mixtures of neighbours, which show ghosts where things move; this needs no model.",
+                        },
+                    ),
                 ),
                 InterpolationModelType.Input(
                     "interp_model",
                     optional=True,
-                    tooltip="From Load Frame Interpolation Model; not needed to go to fewer frames.",
+                    tooltip="The model comes from Load Frame Interpolation Model; going to fewer frames does not need it.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="images"),
-                io.Float.Output(display_name="fps", tooltip="Of the result, for Create Video."),
+                io.Float.Output(display_name="fps", tooltip="The number is the result's rate, for Create Video."),
                 io.String.Output(display_name="report"),
             ],
         )

@@ -6,9 +6,11 @@ from torch import Tensor
 
 from ... import host
 from ...modules.checkpoints.image_prompt import ImagePrompt, load_image_prompt
-from ...modules.control.keyframe_blend import BLENDS
 from ...modules.control.keyframes import Keyframes
 from ...modules.control.prompt_settings import PromptSettings, parse_scales
+from ...modules.fields.setting import Setting
+from ...modules.temporal.block_rules import BLOCKS
+from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode
 from .keyframes import CATEGORY, KeyframesType
 
@@ -33,10 +35,11 @@ class LongTakeLoadImagePrompt(LongTakeNode):
                 io.Combo.Input(
                     "image_prompt",
                     options=host.files("image_prompts"),
-                    tooltip="A file in models/ipadapter, such as ip-adapter-plus_sd15.safetensors; .bin too. Not FaceID files.",
+                    tooltip="The file lies in models/ipadapter, such as ip-adapter-plus_sd15.safetensors; .bin is read too, and"
+                    " FaceID is not.",
                 )
             ],
-            outputs=[ImagePromptType.Output(display_name="image_prompt", tooltip="For Apply Image Prompt.")],
+            outputs=[ImagePromptType.Output(display_name="image_prompt", tooltip="The image prompt goes to Apply Image Prompt.")],
         )
 
     @classmethod
@@ -62,63 +65,38 @@ class LongTakeApplyImagePrompt(LongTakeNode):
             " picture, or between two. Works with motion modules, LoRAs and Context Windows; several may follow each other.",
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A model of the image prompt's base. Motion modules and LoRAs may come before or after."
+                    "model",
+                    tooltip="The model is of the image prompt's base. Motion modules and LoRAs may come before or after this node.",
                 ),
-                ImagePromptType.Input("image_prompt", tooltip="From Load Image Prompt."),
-                io.Float.Input(
-                    "scale",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How strongly the pictures count beside the text. 1: as trained. 0: nothing at all. 0.5 to 0.8 leaves"
-                    " room for the text.",
-                ),
-                io.Combo.Input(
-                    "blend",
-                    options=list(BLENDS),
-                    default="interpolate",
-                    tooltip="What frames between keyframes see. interpolate: the two pictures around them, in shares. nearest: one picture"
-                    " after the other. reach: each as far as it reaches, nothing beyond.",
-                ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling where it begins: 0 is the noisiest step, 1 the end. Each frame counts by its own level.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling where it ends.",
-                ),
-                io.String.Input(
+                ImagePromptType.Input("image_prompt", tooltip="The image prompt comes from Load Image Prompt."),
+                *inputs_of(PromptSettings),
+                widget(
                     "blocks",
-                    default="",
-                    multiline=True,
-                    tooltip="Factors by part of the U-Net, one rule a line: up 0.5, mid 0, up.1.2 0. Empty: the same everywhere.",
+                    "",
+                    Setting(f"{BLOCKS} It gives a factor on the scale, as in up 0.5 or mid 0.", multiline=True, advanced=True),
                 ),
                 ClipVisionType.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="From Load CLIP Vision: the image encoder that the image prompt was trained with, CLIP-ViT-H-14 for most.",
+                    tooltip="The image encoder comes from Load CLIP Vision: it is the one that the image prompt was trained with,"
+                    " CLIP-ViT-H-14"
+                    " for most.",
                 ),
                 io.Image.Input(
-                    "images", optional=True, tooltip="Pictures that every frame looks at, all together. Not with keyframes."
+                    "images",
+                    optional=True,
+                    tooltip="Every frame looks at these pictures, all together. Connect them or keyframes, not both.",
                 ),
-                KeyframesType.Input("keyframes", optional=True, tooltip="From Keyframes: pictures with their times in the clip."),
+                KeyframesType.Input(
+                    "keyframes", optional=True, tooltip="The pictures come from Keyframes, with their times in the clip."
+                ),
                 ClipVisionOutputType.Input(
                     "clip_vision_output",
                     optional=True,
-                    tooltip="From CLIP Vision Encode, in the place of images: pictures that are encoded already.",
+                    tooltip="The pictures come from CLIP Vision Encode, encoded already, in the place of images.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The same model, which looks at the pictures.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="It is the same model, which looks at the pictures.")],
         )
 
     @classmethod
@@ -126,17 +104,14 @@ class LongTakeApplyImagePrompt(LongTakeNode):
         cls,
         model: Any,
         image_prompt: ImagePrompt,
-        scale: float,
-        blend: str,
-        start_percent: float,
-        end_percent: float,
         blocks: str,
         clip_vision: Any,
         images: Tensor | None,
         keyframes: Keyframes | None,
         clip_vision_output: Any,
+        **given: Any,
     ) -> "io.NodeOutput":
-        settings = PromptSettings(scale, start_percent, end_percent, parse_scales(blocks), blend)
+        settings = settings_of(PromptSettings, given, blocks=parse_scales(blocks))
         return io.NodeOutput(
             host.apply_image_prompt(model, image_prompt, settings, clip_vision, images, keyframes, clip_vision_output)
         )

@@ -5,9 +5,11 @@ from typing import Any
 from torch import Tensor
 
 from ... import host
+from ...modules.control.keyed_settings import KeyedSettings
 from ...modules.control.keyframes import Keyframes
+from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode
-from .keyframes import CATEGORY, KeyframesType
+from .keyframes import CATEGORY, CLIP_FRAMES, KeyframesType
 
 io = host.io
 ControlType: Any = io.Custom("CONTROL_NET")
@@ -26,54 +28,31 @@ class LongTakeKeyframedControlNet(LongTakeNode):
             " keyframes, falling over their reach, nothing beyond. Hints and strengths follow Context Windows.",
             inputs=[
                 io.Conditioning.Input(
-                    "positive", tooltip="What the clip shows. A control that it has already goes on beside this one."
+                    "positive", tooltip="The prompt says what the clip shows. A control that it has already stays."
                 ),
-                io.Conditioning.Input("negative", tooltip="What it does not show; it is controlled alike."),
-                ControlType.Input("control_net", tooltip="From Load ControlNet Model."),
+                io.Conditioning.Input(
+                    "negative", tooltip="The negative prompt says what it does not show; it is controlled alike."
+                ),
+                ControlType.Input("control_net", tooltip="The ControlNet comes from Load ControlNet Model."),
                 KeyframesType.Input(
                     "keyframes",
-                    tooltip="From Keyframes. Without hints its images are the hints, prepared as the ControlNet needs them (edges, depth"
-                    " ...), each for the frames that it is nearest to.",
+                    tooltip="The pictures come from Keyframes. Without hints they are the hints, prepared as the ControlNet needs"
+                    " them (edges,"
+                    " depth ...), each for the frames that it is nearest to.",
                 ),
                 io.Image.Input(
                     "hints",
                     optional=True,
-                    tooltip="A hint for every frame, such as edges of a video; keyframes then say"
-                    " only how strongly each is followed.",
+                    tooltip="Every frame has its own hint here, such as edges of a video; keyframes then say only how strongly each is"
+                    " followed.",
                 ),
-                io.Vae.Input(
-                    "vae", optional=True, tooltip="For the few ControlNets that ask for one, such as those of SD3 and Flux."
-                ),
-                io.Int.Input(
-                    "clip_frames",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Length of the clip, the latent's batch size. 0: as Keyframes says.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Multiplies every keyframe's strength. 1: as trained.",
-                ),
-                io.Float.Input(
-                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling before it begins."
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Share of the sampling after which it ends. Ending early leaves details to the model.",
-                ),
+                io.Vae.Input("vae", optional=True, tooltip="A few ControlNets ask for a VAE, such as those of SD3 and Flux."),
+                widget("clip_frames", 0, CLIP_FRAMES),
+                *inputs_of(KeyedSettings),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="For the sampler."),
-                io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt goes to the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="The prompt goes to the sampler."),
             ],
         )
 
@@ -87,15 +66,10 @@ class LongTakeKeyframedControlNet(LongTakeNode):
         hints: Tensor | None,
         vae: Any,
         clip_frames: int,
-        strength: float,
-        start_percent: float,
-        end_percent: float,
+        **given: Any,
     ) -> "io.NodeOutput":
-        if not start_percent <= end_percent:
-            raise ValueError(
-                f"start_percent is {start_percent:g} and end_percent {end_percent:g}: the end must not lie before the start"
-            )
-        keyed = keyframes.resolved(clip_frames)
+        settings, keyed = settings_of(KeyedSettings, given), keyframes.resolved(clip_frames)
+        span = settings.start_percent, settings.end_percent
         return io.NodeOutput(
-            *host.apply_keyed_control(positive, negative, control_net, keyed, hints, vae, strength, (start_percent, end_percent))
+            *host.apply_keyed_control(positive, negative, control_net, keyed, hints, vae, settings.strength, span)
         )

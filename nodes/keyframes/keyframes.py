@@ -8,12 +8,20 @@ from ... import host
 from ...modules.control.keyframes import Keyframes, read_frames, read_strengths
 from ...modules.draw.keyframe_picture import draw_keyframes
 from ...modules.draw.thumbnails import thumbnails
+from ...modules.fields.setting import Setting
+from ..fields import widget
 from ..node import LongTakeNode
 
 io = host.io
 CATEGORY = "LongTake/keyframes"
 KeyframesType: Any = io.Custom("LONGTAKE_KEYFRAMES")
 MOST_SHOWN = 64  # images that the editor's timeline is told of (web/keyframes_widget.js)
+CLIP_FRAMES = Setting(
+    "The clip has so many frames, which is the latent's batch size; 0 takes what Keyframes says.",
+    least=0,
+    most=1_000_000,
+    advanced=True,
+)
 
 
 class LongTakeKeyframes(LongTakeNode):
@@ -25,42 +33,59 @@ class LongTakeKeyframes(LongTakeNode):
             node_id="LongTakeKeyframes",
             display_name="Keyframes",
             category=CATEGORY,
-            description="Pictures that a clip should meet, and when. One object for all controls: SparseCtrl, ControlNets, image"
+            description="Says which pictures a clip should meet, and when. One object serves all controls: SparseCtrl, ControlNets, image"
             " prompts, interpolation. The picture shows the timeline.",
             inputs=[
-                io.Image.Input("images", tooltip="One image per keyframe. Load Image and Image Batch put several together."),
-                io.String.Input(
+                io.Image.Input("images", tooltip="Each image is a keyframe. Load Image and Image Batch put several together."),
+                widget(
                     "frames",
-                    default="0",
-                    tooltip="The frame of each image, such as 0, 8, -1; frames count from 0, and -1 is the last. even: spread over"
-                    " the clip, first and last included.",
+                    "0",
+                    Setting(
+                        "These are the frames of the images, such as 0, 8, -1: frames count from 0, and -1 is the last. even"
+                        " spreads them over the clip, first and last included."
+                    ),
                 ),
-                io.String.Input(
+                widget(
                     "strength",
-                    default="1",
-                    tooltip="How strongly the images are followed, 0 to 10: one number for all, or one for each. 1 is as trained.",
+                    "1",
+                    Setting(
+                        "The strength says how firmly the images are followed, 0 to 10: one number for all, or one for each. 1 is"
+                        " as trained."
+                    ),
                 ),
-                io.Int.Input(
+                widget(
                     "reach",
-                    default=0,
-                    min=0,
-                    max=4096,
-                    tooltip="Frames on either side that an image still touches, its strength falling linearly. 0: its own frame"
-                    " only. Controls that fill in between by themselves, such as SparseCtrl, want 0.",
+                    0,
+                    Setting(
+                        "An image still touches so many frames on either side, its strength falling linearly; 0 is its own frame"
+                        " only. Controls that fill in between by themselves, such as SparseCtrl, want 0.",
+                        least=0,
+                        most=4096,
+                        advanced=True,
+                    ),
                 ),
-                io.Int.Input(
+                widget(
                     "clip_frames",
-                    default=16,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Length of the clip: frame numbers are checked against it, and the picture shows it. 0: any; not"
-                    " with even.",
+                    16,
+                    Setting(
+                        "The clip has so many frames: frame numbers are checked against it, and the picture shows it. 0 is any"
+                        " number, which even cannot use.",
+                        least=0,
+                        most=1_000_000,
+                    ),
                 ),
-                KeyframesType.Input("previous", optional=True, tooltip="Keyframes that these are added to, of the same size."),
+                KeyframesType.Input(
+                    "previous",
+                    optional=True,
+                    tooltip="These keyframes are added to the ones connected here, whose images have the same size.",
+                ),
             ],
             outputs=[
-                KeyframesType.Output(display_name="keyframes", tooltip="Images, frames and strengths together."),
-                io.Image.Output(display_name="timeline", tooltip="Images over the frames that they are for, and strengths."),
+                KeyframesType.Output(display_name="keyframes", tooltip="They are images, frames and strengths together."),
+                io.Image.Output(
+                    display_name="timeline",
+                    tooltip="The picture shows the images over the frames that they are for, and their strengths.",
+                ),
             ],
         )
 

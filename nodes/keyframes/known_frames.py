@@ -6,7 +6,9 @@ import torch
 
 from ... import host
 from ...modules.control.keyframes import Keyframes
+from ...modules.fields.setting import Setting
 from ...modules.sampling.forcing import frame_axis
+from ..fields import widget
 from ..node import LongTakeNode
 from .keyframes import CATEGORY, KeyframesType
 
@@ -20,19 +22,22 @@ class LongTakeKnownFrames(LongTakeNode):
             node_id="LongTakeKnownFrames",
             display_name="Known Frames",
             category=CATEGORY,
-            description="Keyframes for models with a noise level per frame: the images as frames that are given and stay as they are, and"
-            " their numbers for known_at of Noise Levels.",
+            description="Makes keyframes into known frames of models with a noise level per frame: the images are given and stay as"
+            " they are,"
+            " and their numbers are for known_at of Noise Levels.",
             inputs=[
                 KeyframesType.Input(
                     "keyframes",
-                    tooltip="Images of the size that the model makes. They are kept exactly, whatever their strength and reach.",
+                    tooltip="The images have the size that the model makes. They are kept exactly, whatever their strength and reach.",
                 ),
-                io.Vae.Input("vae", tooltip="The model's own; each image is encoded by itself."),
-                io.Int.Input("frames", default=16, min=1, max=100000, tooltip="Length of the clip, the same as in Noise Levels."),
+                io.Vae.Input("vae", tooltip="The VAE is the model's own; it encodes each image by itself."),
+                widget("frames", 16, Setting("The clip has so many frames, the same as in Noise Levels.", least=1, most=100000)),
             ],
             outputs=[
-                io.Latent.Output(display_name="known_frames", tooltip="For known_frames of Rollout or Forcing Sampler."),
-                io.String.Output(display_name="known_at", tooltip="For known_at of Noise Levels."),
+                io.Latent.Output(
+                    display_name="known_frames", tooltip="The frames go to known_frames of Rollout or Forcing Sampler."
+                ),
+                io.String.Output(display_name="known_at", tooltip="The numbers go to known_at of Noise Levels."),
             ],
         )
 

@@ -6,8 +6,10 @@ from ... import host
 from ...modules.checkpoints.sparsectrl import PICTURES, load_sparse_control
 from ...modules.control.keyframes import Keyframes
 from ...modules.control.sparse_pictures import SparseSettings
+from ...modules.fields.setting import Setting
+from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode
-from .keyframes import CATEGORY, KeyframesType
+from .keyframes import CATEGORY, CLIP_FRAMES, KeyframesType
 
 io = host.io
 SparseType: Any = io.Custom("LONGTAKE_SPARSE_CONTROL")
@@ -23,23 +25,28 @@ class LongTakeLoadSparseControl(LongTakeNode):
             node_id="LongTakeLoadSparseControl",
             display_name="Load Sparse Control",
             category=CATEGORY,
-            description="Loads a SparseCtrl encoder, temporal modules included: AnimateDiff's v3_sd15_sparsectrl files, diffusers', or one"
+            description="Loads a SparseCtrl encoder, temporal modules included: AnimateDiff's v3_sd15_sparsectrl files, diffusers',"
+            " or one"
             " trained here.",
             inputs=[
                 io.Combo.Input(
                     "sparse_control",
                     options=host.files("controlnets"),
-                    tooltip="A file in models/controlnet, such as v3_sd15_sparsectrl_rgb.ckpt.",
+                    tooltip="The file lies in models/controlnet, such as v3_sd15_sparsectrl_rgb.ckpt.",
                 ),
-                io.Combo.Input(
+                widget(
                     "pictures",
-                    options=[AUTO, *PICTURES],
-                    default=AUTO,
-                    tooltip="What it is shown. auto: the file says whether it takes rgb; of the others those with depth in their name"
-                    " take depth, the rest scribble. A file for other pictures is refused.",
+                    AUTO,
+                    Setting(
+                        "The encoder was trained on pictures of this kind. auto finds out: the file says whether it takes rgb; of the"
+                        " others"
+                        " those with depth in their name take depth, the rest scribble. A file for other pictures is refused.",
+                        menu=[AUTO, *PICTURES],
+                        advanced=True,
+                    ),
                 ),
             ],
-            outputs=[SparseType.Output(display_name="sparse_control", tooltip="For Apply Sparse Control.")],
+            outputs=[SparseType.Output(display_name="sparse_control", tooltip="The encoder goes to Apply Sparse Control.")],
         )
 
     @classmethod
@@ -68,72 +75,29 @@ class LongTakeApplySparseControl(LongTakeNode):
             " either end is a transition, more are interpolation. Works with Context Windows, in all modes.",
             inputs=[
                 io.Conditioning.Input(
-                    "positive", tooltip="What the clip shows. A control that it has already goes on beside this one."
+                    "positive", tooltip="The prompt says what the clip shows. A control that it has already stays."
                 ),
-                io.Conditioning.Input("negative", tooltip="What it does not show; it is led by the same keyframes."),
-                SparseType.Input("sparse_control", tooltip="From Load Sparse Control."),
+                io.Conditioning.Input(
+                    "negative", tooltip="The negative prompt says what it does not show; the same keyframes lead it."
+                ),
+                SparseType.Input("sparse_control", tooltip="The encoder comes from Load Sparse Control."),
                 KeyframesType.Input(
                     "keyframes",
-                    tooltip="From Keyframes. A keyframe's strength counts: 0 is as if it was not there. Its reach does not, since frames"
-                    " between keyframes are filled in anyway.",
+                    tooltip="The pictures come from Keyframes. A keyframe's strength counts: 0 is as if it was not there. Its reach"
+                    " does not,"
+                    " since frames between keyframes are filled in anyway.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The checkpoint's. Needed by rgb files, which are shown latents; others do not use it.",
+                    tooltip="The VAE is the checkpoint's. Files for rgb are shown latents and need it; others do not use it.",
                 ),
-                io.Int.Input(
-                    "clip_frames",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Length of the clip, the latent's batch size. 0: as Keyframes says.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How strongly all frames are led. 1: as trained. 0: not at all.",
-                ),
-                io.Float.Input(
-                    "hint_multiplier",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Multiplies the strength in the keyframes themselves. Less lets them be redrawn.",
-                ),
-                io.Float.Input(
-                    "other_multiplier",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Multiplies the strength in all other frames. 0 leads keyframes only; less gives more freedom between them.",
-                ),
-                io.Float.Input(
-                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling before it begins."
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Share of the sampling after which it ends. Frames with a noise level of their own start and end on their own.",
-                ),
-                io.Boolean.Input(
-                    "motion",
-                    default=True,
-                    tooltip="Whether its temporal modules carry keyframes to the other frames. Off: only keyframes are led, as by an"
-                    " ordinary ControlNet.",
-                ),
+                widget("clip_frames", 0, CLIP_FRAMES),
+                *inputs_of(SparseSettings),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="For the sampler."),
-                io.Conditioning.Output(display_name="negative", tooltip="For the sampler."),
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt goes to the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="The prompt goes to the sampler."),
             ],
         )
 
@@ -146,14 +110,7 @@ class LongTakeApplySparseControl(LongTakeNode):
         keyframes: Keyframes,
         vae: Any,
         clip_frames: int,
-        strength: float,
-        hint_multiplier: float,
-        other_multiplier: float,
-        start_percent: float,
-        end_percent: float,
-        motion: bool,
+        **given: Any,
     ) -> "io.NodeOutput":
-        settings = SparseSettings(
-            keyframes.resolved(clip_frames), strength, hint_multiplier, other_multiplier, start_percent, end_percent, motion
-        )
+        settings = settings_of(SparseSettings, given, keyframes=keyframes.resolved(clip_frames))
         return io.NodeOutput(*host.apply_sparse_control(positive, negative, sparse_control, settings, vae))

@@ -4,6 +4,8 @@ import torch
 
 from ... import host
 from ...modules.draw.pictures import contact_sheet
+from ...modules.fields.setting import Setting
+from ..fields import widget
 from ..node import LongTakeNode
 
 io = host.io
@@ -16,11 +18,11 @@ class LongTakeContactSheet(LongTakeNode):
             node_id="LongTakeContactSheet",
             display_name="Contact Sheet",
             category="LongTake/view",
-            description="Frames evenly spread over a clip, first and last included, side by side in one picture.",
+            description="Puts frames that are evenly spread over a clip, first and last included, side by side in one picture.",
             inputs=[
-                io.Image.Input("images", tooltip="The clip."),
-                io.Int.Input("columns", default=8, min=1, max=64, tooltip="Pictures per row."),
-                io.Int.Input("count", default=40, min=1, max=4096, tooltip="Most pictures on the sheet."),
+                io.Image.Input("images", tooltip="The images are the frames of the clip."),
+                widget("columns", 8, Setting("A row has so many pictures.", least=1, most=64)),
+                widget("count", 40, Setting("The sheet has so many pictures at most.", least=1, most=4096)),
             ],
             outputs=[io.Image.Output()],
         )

@@ -7,7 +7,9 @@ import torch
 from ... import host
 from ...modules.checkpoints.pseudo3d import FOLDER, load_pseudo3d
 from ...modules.checkpoints.video_model import NoVae, VideoModelInfo, load_video_model
+from ...modules.fields.setting import Setting
 from ...modules.temporal.motion import check_window
+from ..fields import widget
 from ..node import LongTakeNode
 
 io = host.io
@@ -33,26 +35,30 @@ class LongTakeLoadVideoModel(LongTakeNode):
             node_id="LongTakeLoadVideoModel",
             display_name="Load Video Model",
             category=CATEGORY,
-            description="A video model trained by this pack, as one file: U-Net, temporal modules and what they mean. "
-            "Models that work on pixels need no VAE file; their VAE comes out here. Or the pseudo-3-D U-Net of "
-            "make-a-stable-diffusion-video or TempoFunk, as its diffusers folder in models/longtake; "
-            "it takes the CLIP and VAE of Stable Diffusion 1.5.",
+            description="Loads a video model trained by this pack, as one file: U-Net, temporal modules and what they mean. "
+            "Models that work on pixels need no VAE file; their VAE comes out here. It also loads the pseudo-3-D U-Net of "
+            "make-a-stable-diffusion-video or TempoFunk, as its diffusers folder in models/longtake, "
+            "which takes the CLIP and VAE of Stable Diffusion 1.5.",
             inputs=[
                 io.Combo.Input(
                     "model_name",
                     options=[*(name for name in host.files("video_models") if not FOLDER.search(name)), *pseudo3d_files()],
                     default="longtake_shapes.safetensors",
-                    tooltip="A .safetensors file of models/longtake, or the one bundled with the pack; or unet/diffusion_pytorch_model of a"
+                    tooltip="The file is a .safetensors file of models/longtake, or one bundled with the pack, or"
+                    " unet/diffusion_pytorch_model of a"
                     " pseudo-3-D U-Net's folder there.",
                 ),
-                io.Int.Input(
+                widget(
                     "attention_window",
-                    default=0,
-                    min=0,
-                    max=1023,
-                    optional=True,
-                    tooltip="Frames that each frame sees: itself and as many on either side, so an odd number. 0: all. Clips longer than"
-                    " those that a model was trained on want about that length, if it looks both ways.",
+                    0,
+                    Setting(
+                        "Each frame sees so many frames: itself and as many on either side, so the number is odd; 0 is all. Clips"
+                        " longer than"
+                        " those that a model was trained on want about that length, if it looks both ways.",
+                        least=0,
+                        most=1023,
+                        advanced=True,
+                    ),
                 ),
             ],
             outputs=[io.Model.Output(), io.Vae.Output()],
@@ -98,14 +104,17 @@ class LongTakeLabelPrompt(LongTakeNode):
             node_id="LongTakeLabelPrompt",
             display_name="Label Prompt",
             category=CATEGORY,
-            description="What a label-conditioned video model should show, in the words it was trained with.",
+            description="Says what a video model of this pack should show, in the words it was trained with.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that the words are for."),
-                io.String.Input(
+                io.Model.Input("model", tooltip="The prompt is for this model, which knows its words."),
+                widget(
                     "prompt",
-                    default="red disk bouncing",
-                    tooltip="Words of the model, in any order; word:0.5 for half of it; empty for anything. "
-                    "The bundled model knows: disk square triangle ring, red green blue yellow, bouncing turning growing.",
+                    "red disk bouncing",
+                    Setting(
+                        "The prompt has words of the model, in any order; word:0.5 is half of it, and an empty prompt is anything."
+                        " The bundled"
+                        " model knows: disk square triangle ring, red green blue yellow, bouncing turning growing."
+                    ),
                 ),
             ],
             outputs=[io.Conditioning.Output()],
@@ -129,10 +138,10 @@ class LongTakeEmptyClip(LongTakeNode):
             node_id="LongTakeEmptyClip",
             display_name="Empty Clip",
             category=CATEGORY,
-            description="An empty latent of the size a video model was trained at, for KSampler and other samplers.",
+            description="Makes an empty latent of the size a video model was trained at, for KSampler and other samplers.",
             inputs=[
-                io.Model.Input("model", tooltip="The model that the clip is for."),
-                io.Int.Input("frames", default=16, min=1, max=100000, tooltip="Length of the clip."),
+                io.Model.Input("model", tooltip="The clip is for this model."),
+                widget("frames", 16, Setting("The clip has so many frames.", least=1, most=100000)),
             ],
             outputs=[io.Latent.Output()],
         )

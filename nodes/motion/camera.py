@@ -8,6 +8,8 @@ from ...modules.checkpoints.camera import load_camera
 from ...modules.checkpoints.motion import MotionModule, graft_camera
 from ...modules.control.camera import MOVES, CameraPath, moved, parse_moves, read_path
 from ...modules.draw.camera_picture import draw_path
+from ...modules.fields.setting import Setting
+from ..fields import widget
 from ..node import LongTakeNode
 from .motion import CATEGORY, MotionModuleType
 
@@ -43,21 +45,24 @@ class LongTakeGraftCamera(LongTakeNode):
             display_name="Graft Camera",
             category=CATEGORY,
             description=(
-                "Puts a CameraCtrl module onto a motion module, which can follow a camera then: connect it to Apply Motion Module, and put"
+                "Puts a CameraCtrl module onto a motion module, which can follow a camera then: connect it to Apply Motion Module,"
+                " and put"
                 " Apply Camera behind that."
             ),
             inputs=[
                 MotionModuleType.Input(
-                    "motion_module", tooltip="From Load Motion Module: the one that the camera was trained with, v3_sd15_mm."
+                    "motion_module",
+                    tooltip="The motion module comes from Load Motion Module: it is the one that the camera was trained with,"
+                    " v3_sd15_mm.",
                 ),
                 io.Combo.Input(
                     "camera",
                     options=host.files("motion_modules"),
-                    tooltip="A file in models/animatediff_models, such as CameraCtrl_pruned.safetensors.",
+                    tooltip="The file lies in models/animatediff_models, such as CameraCtrl_pruned.safetensors.",
                 ),
             ],
             outputs=[
-                MotionModuleType.Output(display_name="motion_module", tooltip="The same module, which can follow a camera.")
+                MotionModuleType.Output(display_name="motion_module", tooltip="It is the same module, which can follow a camera.")
             ],
         )
 
@@ -71,74 +76,74 @@ class LongTakeCameraPoses(LongTakeNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        side: dict[str, Any] = {"least": 1, "most": 16384, "advanced": True}
         return io.Schema(
             node_id="LongTakeCameraPoses",
             display_name="Camera Poses",
             category=CATEGORY,
             description=(
-                "A camera's path through a clip: a simple move, several at the same time, or a RealEstate10K text file. The picture shows"
-                " it from above and from the side. Chain several for one move after another."
+                "Makes a camera's path through a clip: a simple move, several at the same time, or a RealEstate10K text file. The picture"
+                " shows it from above and from the side. Chain several for one move after another."
             ),
             inputs=[
-                io.Combo.Input(
+                widget(
                     "move",
-                    options=[*MOVES, FILE],
-                    default="move forward",
-                    tooltip="pan and tilt turn the camera, move shifts it, zoom changes its lens. from file: what the text file says.",
+                    "move forward",
+                    Setting(
+                        "The move says what the camera does: pan and tilt turn it, move shifts it, zoom changes its lens, and from"
+                        " file does"
+                        " what the text file says.",
+                        menu=[*MOVES, FILE],
+                    ),
                 ),
-                io.Float.Input(
+                widget(
                     "speed",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="1 turns by 60 degrees, moves a few steps or doubles the focal length in 16 frames. Negative: the other way.",
+                    1.0,
+                    Setting(
+                        "In 16 frames a speed of 1 turns by 60 degrees, moves a few steps or doubles the focal length; a negative one"
+                        " goes"
+                        " the other way.",
+                        least=-10.0,
+                        most=10.0,
+                        step=0.01,
+                    ),
                 ),
-                io.Int.Input(
+                widget(
                     "frames",
-                    default=16,
-                    min=1,
-                    max=4096,
-                    tooltip="As many as the clip has; with a path before it, as many as it adds.",
+                    16,
+                    Setting(
+                        "The path has so many frames: those of the clip, or with a path before it those that it adds.",
+                        least=1,
+                        most=4096,
+                    ),
                 ),
-                io.String.Input(
+                widget(
                     "more_moves",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="Moves at the same time, one per line, each with a factor on the speed if you like: pan left 0.5. Not with a"
-                    " file.",
+                    "",
+                    Setting(
+                        "These moves happen at the same time, one per line, each with a factor on the speed if you like, such as pan left"
+                        " 0.5. A file has all its moves already.",
+                        multiline=True,
+                        advanced=True,
+                    ),
                 ),
                 io.Combo.Input(
                     "file",
                     options=[NONE, *pose_files()],
                     default=NONE,
-                    optional=True,
-                    tooltip="A text file in the input folder, for the move from file. Its path is spread over the frames.",
+                    tooltip="The text file lies in the input folder and is for the move from file; its path is spread over the frames.",
                 ),
-                io.Int.Input(
-                    "file_width",
-                    default=1280,
-                    min=1,
-                    max=16384,
-                    optional=True,
-                    tooltip="Width of the video the file was made from.",
-                ),
-                io.Int.Input(
-                    "file_height",
-                    default=720,
-                    min=1,
-                    max=16384,
-                    optional=True,
-                    tooltip="Height of the video the file was made from.",
-                ),
+                widget("file_width", 1280, Setting("The video that the file was made from is so wide.", **side)),
+                widget("file_height", 720, Setting("The video that the file was made from is so high.", **side)),
                 PosesType.Input(
-                    "before", optional=True, tooltip="A path from another Camera Poses: this one goes on where it ends."
+                    "before",
+                    optional=True,
+                    tooltip="The path goes on where this one ends, which comes from another Camera Poses.",
                 ),
             ],
             outputs=[
-                PosesType.Output(display_name="poses", tooltip="For Apply Camera, or as the path before another one."),
-                io.Image.Output(display_name="picture", tooltip="The path, from above and from the side."),
+                PosesType.Output(display_name="poses", tooltip="The path goes to Apply Camera, or before another one."),
+                io.Image.Output(display_name="picture", tooltip="The picture shows the path from above and from the side."),
             ],
         )
 
@@ -188,19 +193,22 @@ class LongTakeApplyCamera(LongTakeNode):
             ),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="From Apply Motion Module. The module applied last that has a camera grafted on follows."
+                    "model",
+                    tooltip="The model comes from Apply Motion Module. Of its modules the last one with a camera grafted on follows.",
                 ),
-                PosesType.Input("poses", tooltip="From Camera Poses: one for each frame of the clip."),
-                io.Float.Input(
+                PosesType.Input("poses", tooltip="The path comes from Camera Poses: it has a pose for each frame of the clip."),
+                widget(
                     "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="How strongly it follows. 1: as trained. 0: not at all, as if nothing was grafted on.",
+                    1.0,
+                    Setting(
+                        "The strength says how firmly the camera is followed: 1 is as trained, and 0 is as if nothing was grafted on.",
+                        least=0.0,
+                        most=10.0,
+                        step=0.01,
+                    ),
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The same model, led by the camera.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="It is the same model, led by the camera.")],
         )
 
     @classmethod

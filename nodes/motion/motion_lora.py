@@ -5,6 +5,10 @@ from typing import Any
 
 from ... import host
 from ...modules.checkpoints.motion_lora import block_strength, load_motion_lora
+from ...modules.fields.setting import Setting
+from ...modules.temporal.block_rules import BLOCKS
+from ...modules.temporal.lora_settings import LoraSettings
+from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode
 
 io = host.io
@@ -36,48 +40,26 @@ class LongTakeApplyMotionLora(LongTakeNode):
             ),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A model from Apply Motion Module. The motion module applied last takes the LoRA."
+                    "model",
+                    tooltip="The model comes from Apply Motion Module. The motion module that was applied last takes the LoRA.",
                 ),
                 io.Combo.Input(
                     "lora_name",
                     options=lora_files(),
-                    tooltip="A file in models/animatediff_motion_lora or models/loras, by AnimateDiff, MotionDirector, diffusers or PEFT.",
+                    tooltip="The file lies in models/animatediff_motion_lora or models/loras. Those of AnimateDiff, MotionDirector,"
+                    " diffusers"
+                    " and PEFT are read.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="1 as it was trained, 0 nothing; a negative strength turns the motion around.",
-                ),
-                io.String.Input(
+                *inputs_of(LoraSettings),
+                widget(
                     "blocks",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="Strength by part of the U-Net, one rule a line: up 0.5, mid 0, down.1 -1. Empty: the same everywhere.",
-                ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="From which part of the sampling on it acts: 0 is the noisiest step.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    tooltip="Up to which part of the sampling it acts: 1 is the end. The first half alone decides most of a motion.",
+                    "",
+                    Setting(
+                        f"{BLOCKS} It gives a factor on the strength, as in up 0.5 or down.1 -1.", multiline=True, advanced=True
+                    ),
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The same model, moved by the LoRA too.")],
+            outputs=[io.Model.Output(display_name="model", tooltip="It is the same model, moved by the LoRA too.")],
         )
 
     @classmethod
@@ -86,8 +68,9 @@ class LongTakeApplyMotionLora(LongTakeNode):
         return f"{stat.st_mtime_ns}/{stat.st_size}"
 
     @classmethod
-    def execute(
-        cls, model: Any, lora_name: str, strength: float, blocks: str = "", start_percent: float = 0.0, end_percent: float = 1.0
-    ) -> io.NodeOutput:
+    def execute(cls, model: Any, lora_name: str, blocks: str, **given: Any) -> io.NodeOutput:
+        settings, by_block = settings_of(LoraSettings, given), block_strength(blocks)
         lora = load_motion_lora(lora_file(lora_name))
-        return io.NodeOutput(host.apply_motion_lora(model, lora, strength, block_strength(blocks), start_percent, end_percent))
+        return io.NodeOutput(
+            host.apply_motion_lora(model, lora, settings.strength, by_block, settings.start_percent, settings.end_percent)
+        )

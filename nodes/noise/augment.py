@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from ... import host
+from ...modules.fields.setting import Setting, sentences
 from ...modules.noise.augment import FORMS, augmented, augmented_pictures, check_level, fitted, tell
+from ..fields import widget
 from ..node import LongTakeNode
 
 io = host.io
@@ -24,37 +26,46 @@ class LongTakeNoiseAugment(LongTakeNode):
             description="Adds noise to the frames that a clip goes on from, so that their small errors are not taken for truth, and tells"
             " the level to models that were trained to know it (Stable Video Diffusion, unCLIP, upscalers).",
             inputs=[
-                io.Float.Input(
+                widget(
                     "level",
-                    default=0.02,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="Standard deviation of the noise: of pictures in -1..1, of latents in their own numbers, or in the model's if"
-                    " one is connected. 0 is off; 0.02 is usual for Stable Video Diffusion, 0.05 to 0.15 for going on from own frames.",
+                    0.02,
+                    Setting(
+                        "The level is the standard deviation of the noise: of pictures in -1..1, of latents in their own numbers, or"
+                        " in the"
+                        " model's if one is connected. 0 is off; 0.02 suits Stable Video Diffusion, and 0.05 to 0.15 suits going on from"
+                        " frames that a model made.",
+                        least=0.0,
+                        most=10.0,
+                        step=0.01,
+                        exact=True,
+                    ),
                 ),
-                io.Combo.Input(
-                    "form",
-                    options=list(FORMS),
-                    default="additive",
-                    tooltip="additive: noise on top, as Stable Video Diffusion was trained. schedule: the picture fades as the noise grows,"
-                    " so that the variance stays; level is at most 1.",
+                widget("form", "additive", Setting("The form says how noise is put in.", menu=sentences(FORMS), advanced=True)),
+                widget(
+                    "seed",
+                    0,
+                    Setting("The seed decides the noise of each frame.", least=0, most=2**64 - 1, control=True),
                 ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noise; per frame."
+                io.Latent.Input(
+                    "latent", optional=True, tooltip="Noise is added to these frames, such as known frames of a rollout."
                 ),
-                io.Latent.Input("latent", optional=True, tooltip="Frames to add noise to, such as known frames of a rollout."),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="Pictures to add noise to; with positive and vae also those of the conditioning.",
+                    tooltip="Noise is added to these pictures; with positive and vae also to those of the conditioning.",
                 ),
                 io.Conditioning.Input(
-                    "positive", optional=True, tooltip="Conditioning to tell the level, for instance of SVD_img2vid_Conditioning."
+                    "positive",
+                    optional=True,
+                    tooltip="The conditioning is told the level, for instance that of SVD_img2vid_Conditioning.",
                 ),
-                io.Conditioning.Input("negative", optional=True, tooltip="The same for what CFG moves away from."),
-                io.Vae.Input("vae", optional=True, tooltip="Encodes the noisy image for the conditioning."),
-                io.Model.Input("model", optional=True, tooltip="The model that latent is for: level is in its numbers then."),
+                io.Conditioning.Input("negative", optional=True, tooltip="The negative conditioning is told the level, too."),
+                io.Vae.Input("vae", optional=True, tooltip="The VAE encodes the noisy image for the conditioning."),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model is the one that the latent is for: the level is in its numbers then.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent"),

@@ -13,13 +13,8 @@ from pack.modules.draw.clip_report import FLOOR, motion_lines, spectrum_picture
 from pack.modules.draw.log_picture import log_picture, log_text
 from pack.modules.measure.attention import Reading
 from pack.modules.measure.compare import COMPARISONS, CompareSettings, compared
-from pack.nodes.measure.measure import (
-    LongTakeAttentionEntropy,
-    LongTakeCompareVideos,
-    LongTakeLossPlot,
-    LongTakeMotionSpectrum,
-    LongTakeVideoMetrics,
-)
+from pack.nodes.measure.clips import LongTakeCompareVideos, LongTakeMotionSpectrum, LongTakeVideoMetrics
+from pack.nodes.measure.training import LongTakeAttentionEntropy, LongTakeLossPlot
 
 LINES = [{"step": step, "loss": 2.0 / step, "grad_norm": 1.0, "lr": 1e-3} for step in range(1, 41)]
 
@@ -246,7 +241,7 @@ def test_what_the_node_tells_is_what_the_network_does(video, model):
 
 
 def test_after_an_error_the_model_is_as_it_was(model, monkeypatch):
-    monkeypatch.setattr("pack.nodes.measure.measure.named", lambda watches: 1 / 0)
+    monkeypatch.setattr("pack.nodes.measure.training.named", lambda watches: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         LongTakeAttentionEntropy.execute(model=model, latent=latent())
     assert not any("_mixed" in vars(item) for motion in host.motion_models(model) for item in motion.modules())
@@ -256,8 +251,8 @@ def test_after_an_error_the_model_is_as_it_was(model, monkeypatch):
     ("change", "sentence"),
     [
         ({"attention": "up.7.7/0"}, "there is no attention 'up.7.7/0'"),
-        ({"percent": 0.0}, "percent is 0.0"),
-        ({"percent": 1.0}, "percent is 1.0"),
+        ({"percent": 0.0}, "percent is 0: it must lie between 0.01 and 0.99"),
+        ({"percent": 1.0}, "percent is 1: it must lie between 0.01"),
         ({"latent": {"samples": torch.zeros(5, 7, 4, 4)}}, "with 48 channels for this model"),
         ({"latent": {"samples": torch.zeros(1, 48, 4, 4)}}, "temporal attentions look at 2 frames or more"),
         ({"latent": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "f c h w"),
@@ -375,9 +370,9 @@ def test_the_compare_node_leaves_its_inputs_alone():
         ({"images_b": torch.zeros(3, 4, 6, 3)}, "give two of one length and size"),
         ({"images_b": torch.zeros(2, 5, 6, 3)}, "give two of one length and size"),
         ({"images_a": torch.zeros(4, 6, 3)}, "the clip has the shape"),
-        ({"position": 2.0}, "position is 2.0"),
-        ({"gain": 0.0}, "gain is 0.0"),
-        ({"show": "overlay"}, "the comparison 'overlay' is not known"),
+        ({"position": 2.0}, "position is 2: it must lie between 0 and 1"),
+        ({"gain": 0.0}, "gain is 0: it must lie between 0.1 and 100"),
+        ({"show": "overlay"}, "show is 'overlay': choose one of side_by_side, above"),
     ],
 )
 def test_clips_that_cannot_be_compared(change, sentence):

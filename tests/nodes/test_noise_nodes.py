@@ -5,8 +5,9 @@ import torch
 from einops import rearrange
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.noise.clip_noise import KINDS, SOURCES, Clip, Layer, clip_noise, joint_noise
+from pack.modules.noise.clip_noise import Clip, Layer, clip_noise
 from pack.modules.noise.freeinit import FreeInit
+from pack.modules.noise.noise_kinds import KINDS, SOURCES, joint_noise
 from pack.modules.noise.seeded import frame_noise
 from pack.nodes.noise.noise import LongTakeClipNoise, LongTakeFreeInit
 from sparing import sparing

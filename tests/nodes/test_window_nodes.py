@@ -3,7 +3,8 @@
 import pytest
 import torch
 from pack import host
-from pack.modules.temporal.windows import FUSES, MODES, SCHEDULES, WindowPlan
+from pack.modules.temporal.window_schedules import FUSES, SCHEDULES
+from pack.modules.temporal.windows import MODES, WindowPlan
 from pack.nodes.motion.windows import LongTakeContextWindows, LongTakeShowPlan
 
 
@@ -60,9 +61,9 @@ def test_every_choice_arrives(attached, mode, schedule, fuse):
         ({"length": 1, "overlap": 0}, "a window needs at least 2 frames"),
         ({"closed_loop": True}, "standard_static cannot close a loop"),
         ({"stride": 0}, "stride is 0"),
-        ({"mode": "fast"}, "mode 'fast' is not known: choose one of temporal, views, whole"),
-        ({"schedule": "uniform"}, "schedule 'uniform' is not known"),
-        ({"fuse": "gauss"}, "fuse method 'gauss' is not known"),
+        ({"mode": "fast"}, "mode is 'fast': choose one of temporal, views, whole"),
+        ({"schedule": "uniform"}, "schedule is 'uniform': choose one of standard_static"),
+        ({"fuse": "gauss"}, "fuse is 'gauss': choose one of pyramid"),
     ],
 )
 def test_what_cannot_work_never_reaches_the_model(attached, given, sentence):

@@ -89,7 +89,7 @@ class SparseCtrl(comfy.controlnet.ControlBase):
     def __init__(self, encoder: Encoder, settings: SparseSettings, vae: Any = None):
         super().__init__()
         self.encoder, self.settings, self.vae = encoder, settings, vae
-        self.strength, self.timestep_percent_range = settings.strength, (settings.start, settings.end)
+        self.strength, self.timestep_percent_range = settings.strength, (settings.start_percent, settings.end_percent)
         self.base: Any = None  # while a sampling is under way
         self.known: CachedResiduals | None = None
         self.made_frames: dict[tuple[Any, ...], Frames] = {}
@@ -182,7 +182,8 @@ class SparseCtrl(comfy.controlnet.ControlBase):
             plan = _plan(options)
             if plan is None:
                 raise ValueError(
-                    f"{file.name} knows times for clips of at most {file.max_frames} frames and got {len(ids)}: put Context Windows before"
+                    f"{file.name} knows times for clips of at most {file.max_frames} frames and got {len(ids)}: put Context Windows"
+                    f" before"
                     " the sampler, or make the clip shorter"
                 )
             windows = plan.resolved(file.trained_frames, file.max_frames).windows(len(ids), step)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.temporal.settings import MotionKeyframe, MotionSettings, Strength, parse_blocks
+from pack.modules.temporal.block_rules import parse_blocks
+from pack.modules.temporal.settings import MotionKeyframe, MotionSettings, Strength
 from pack.modules.temporal.windows import WindowPlan
 from tiny_motion import image_model, ksample, motion_file
 

@@ -235,22 +235,25 @@ def test_it_starts_and_ends_for_each_frame_at_its_own_level(encoders, model):
     on, off = guessed(model, led(encoders["rgb"]), sigma=sigma), guessed(model, (text(3), text(4)), sigma=sigma)
     expected = torch.where((sigma >= limit).view(-1, 1, 1, 1), on, off)
     for sampled in (model, whole(model)):
-        close(guessed(sampled, led(encoders["rgb"], end=0.4), sigma=sigma), expected)
-    assert torch.equal(guessed(model, led(encoders["rgb"], start=0.999)), guessed(model, (text(3), text(4))))
+        close(guessed(sampled, led(encoders["rgb"], end_percent=0.4), sigma=sigma), expected)
+    assert torch.equal(guessed(model, led(encoders["rgb"], start_percent=0.999)), guessed(model, (text(3), text(4))))
 
 
 def test_multipliers_and_strength(encoders, model):
     plain = guessed(model, (text(3), text(4)))
     assert torch.equal(guessed(model, led(encoders["rgb"], strength=0.0)), plain)
     whole_ = guessed(model, led(encoders["rgb"]))
-    keyed, others = guessed(model, led(encoders["rgb"], other=0.0)), guessed(model, led(encoders["rgb"], hint=0.0))
+    keyed, others = (
+        guessed(model, led(encoders["rgb"], other_multiplier=0.0)),
+        guessed(model, led(encoders["rgb"], hint_multiplier=0.0)),
+    )
     at = torch.tensor([frame in (0, FRAMES - 1) for frame in range(FRAMES)]).view(-1, 1, 1, 1)
     close(keyed, torch.where(at, whole_, plain), 1e-6)
     close(others, torch.where(at, plain, whole_), 1e-6)
     both = keyframes(0, -1, strengths=(1.0, 0.0))
     alone = Keyframes(both.images[:1], (0,), (1.0,), (0,), FRAMES)
-    absent = guessed(model, led(encoders["rgb"], keyframes=both, other=0.0, hint=1.0))[:-1]
-    close(absent, guessed(model, led(encoders["rgb"], keyframes=alone, other=0.0))[:-1], 1e-5)
+    absent = guessed(model, led(encoders["rgb"], keyframes=both, other_multiplier=0.0, hint_multiplier=1.0))[:-1]
+    close(absent, guessed(model, led(encoders["rgb"], keyframes=alone, other_multiplier=0.0))[:-1], 1e-5)
     assert (absent - whole_[:-1]).abs().max() > 1e-3
 
 

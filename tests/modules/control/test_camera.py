@@ -473,7 +473,7 @@ def test_the_node_reads_a_file_and_spreads_it(inputs):
     [
         ({"move": FILE}, "there is no camera file 'none' in .*: put it there, or choose one of: none yet"),
         ({"move": FILE, "file": "../secret.txt"}, "there is no camera file '../secret.txt'"),
-        ({"move": "fly"}, "there is no camera move 'fly': choose one of static"),
+        ({"move": "fly"}, "move is 'fly': choose one of static"),
         ({"move": FILE, "more_moves": "pan left"}, "a file says all moves: leave more_moves empty"),
     ],
 )

@@ -272,9 +272,12 @@ def test_factors_by_block():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"scale": 11.0}, "scale is 11.0: it must lie between -10 and 10"),
-        ({"start_percent": 0.5, "end_percent": 0.5}, "they must lie between 0 and 1, and start first"),
-        ({"blend": "mix"}, "the blend 'mix' is not known"),
+        ({"scale": 11.0}, "scale is 11: it must lie between -10 and 10"),
+        (
+            {"start_percent": 0.5, "end_percent": 0.5},
+            "start_percent is 0.5 and end_percent 0.5: the start must lie below the end",
+        ),
+        ({"blend": "mix"}, "blend is 'mix': choose one of interpolate, nearest"),
     ],
 )
 def test_settings_are_checked(given, sentence):

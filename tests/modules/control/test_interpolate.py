@@ -7,10 +7,9 @@ import pytest
 import torch
 from article import by_the_article
 from einops import rearrange
+from pack.modules.control.hint_tables import HINTS, MASKS
 from pack.modules.control.hints import (
-    HINTS,
     LAYOUTS,
-    MASKS,
     Hints,
     Layout,
     beside,

@@ -211,7 +211,7 @@ def keyed(*frames, strengths=None, clip=8, side=6):
 
 
 def test_conditions_stand_in_their_frames_whatever_the_window():
-    settings = SparseSettings(keyed(-1, 2, strengths=(0.5, 1.0)), hint=0.25, other=2.0)
+    settings = SparseSettings(keyed(-1, 2, strengths=(0.5, 1.0)), hint_multiplier=0.25, other_multiplier=2.0)
     hints = drawn(2, 4, 3, 3)
     whole, strength = settings.conditions(hints, torch.arange(8), masked=True)
     assert torch.equal(whole[2, :4], hints[0]) and torch.equal(whole[7, :4], hints[1])
@@ -239,10 +239,10 @@ def test_pictures_are_cut_to_shape_and_scribbles_stretched():
     ("changes", "sentence"),
     [
         ({"strength": -1.0}, "strength is -1: it must lie between 0 and 10"),
-        ({"hint": 11.0}, "hint_multiplier is 11"),
-        ({"other": float("nan")}, "other_multiplier is nan"),
-        ({"start": 0.5, "end": 0.4}, "start_percent is 0.5 and end_percent 0.4"),
-        ({"end": 1.5}, "end_percent 1.5"),
+        ({"hint_multiplier": 11.0}, "hint_multiplier is 11"),
+        ({"other_multiplier": float("nan")}, "other_multiplier is nan"),
+        ({"start_percent": 0.5, "end_percent": 0.4}, "start_percent is 0.5 and end_percent 0.4"),
+        ({"end_percent": 1.5}, "end_percent is 1.5"),
     ],
 )
 def test_bad_settings_are_refused(changes, sentence):

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 import torch
-from pack.modules.noise.clip_noise import COMBINATIONS, KINDS, SOURCES, Clip, Layer, clip_noise, joint_noise, shuffled, with_layer
+from pack.modules.noise.clip_noise import Clip, Layer, clip_noise, with_layer
+from pack.modules.noise.noise_kinds import COMBINATIONS, KINDS, SOURCES, joint_noise, shuffled
 from pack.modules.noise.seeded import frame_noise
 
 FRAMES, SHAPE, SEED = 14, (4, 24, 24), 7
@@ -226,16 +227,16 @@ def test_once_more_is_other_noise_and_repeats():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"kind": "pink"}, "kind of noise 'pink' is not known: choose one of freenoise, repeated"),
-        ({"source": "gpu"}, "source of noise 'gpu' is not known"),
-        ({"combine": "multiply"}, "'multiply' is not known: choose one of replace"),
-        ({"length": 0}, "the length is 0"),
+        ({"kind": "pink"}, "kind is 'pink': choose one of freenoise, repeated"),
+        ({"source": "gpu"}, "source is 'gpu': choose one of comfyui, per_frame"),
+        ({"combine": "multiply"}, "combine is 'multiply': choose one of replace"),
+        ({"length": 0}, "length is 0: it must lie between 1"),
         ({"length": 8, "overlap": 8}, "windows of 8 frames cannot overlap by 8: use an overlap from 0 to 7"),
-        ({"overlap": -1}, "cannot overlap by -1"),
-        ({"share": 1.5}, "the share is 1.5"),
-        ({"share": float("nan")}, "the share is nan"),
-        ({"weight": -1.0}, "the weight is -1"),
-        ({"weight": float("inf")}, "the weight is inf"),
+        ({"overlap": -1}, "overlap is -1: it must lie between 0"),
+        ({"share": 1.5}, "share is 1.5: it must lie between 0 and 1"),
+        ({"share": float("nan")}, "share is nan"),
+        ({"weight": -1.0}, "weight is -1"),
+        ({"weight": float("inf")}, "weight is inf: it must lie between 0 and 10"),
         ({"mask": torch.ones(4, 4)}, "the mask has the shape"),
         ({"mask": torch.full((1, 4, 4), 2.0)}, "values outside 0 to 1"),
         ({"mask": torch.full((1, 4, 4), float("nan"))}, "values outside 0 to 1"),

@@ -124,10 +124,10 @@ def test_the_filter_is_fast():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"iterations": 0}, "iterations is 0: it must be at least 1"),
-        ({"filter": "comb"}, "'comb' is not known: choose one of butterworth, gaussian, ideal, box"),
-        ({"order": 0}, "the order is 0"),
-        ({"spatial_stop": 0.0}, "spatial_stop is 0.0: it must be above 0"),
+        ({"iterations": 0}, "iterations is 0: it must lie between 1 and 20"),
+        ({"filter": "comb"}, "filter is 'comb': choose one of butterworth, gaussian, ideal, box"),
+        ({"order": 0}, "order is 0: it must lie between 1 and 100"),
+        ({"spatial_stop": 0.0}, "spatial_stop is 0: it must lie between 0.01 and 1"),
         ({"temporal_stop": 1.5}, "temporal_stop is 1.5"),
         ({"temporal_stop": float("nan")}, "temporal_stop is nan"),
     ],

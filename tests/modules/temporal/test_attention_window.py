@@ -70,10 +70,10 @@ def test_context_windows_slide_over_it():
     assert changed(motion, 5, plan.windows(FRAMES)) == [4, 5, 6]
 
 
-@pytest.mark.parametrize("window", [2, 4, -1])
+@pytest.mark.parametrize("window", [2, 4])
 def test_a_window_without_a_middle_is_refused(window):
     with pytest.raises(ValueError, match=f"the attention window is {window} frames: it must be odd"):
-        MotionSettings(window=window)
+        MotionSettings(attention_window=window)
     with pytest.raises(ValueError, match="or 0 for all"):
         module().looking(window)
 

@@ -5,16 +5,9 @@ import math
 import pytest
 import torch
 from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.temporal.block_rules import BlockRule, block_factor, parse_blocks, parse_numbers
 from pack.modules.temporal.frames import resized
-from pack.modules.temporal.settings import (
-    BlockRule,
-    MotionKeyframe,
-    MotionSettings,
-    Strength,
-    block_factor,
-    parse_blocks,
-    parse_numbers,
-)
+from pack.modules.temporal.settings import MotionKeyframe, MotionSettings, Strength
 
 SLOT = "up_blocks.1.motion_modules.2"
 SCHEDULE = NoiseSchedule.named("linear")
@@ -116,8 +109,8 @@ def test_rules_of_scale_reach_each_attention():
         (lambda: parse_numbers("1; 2"), "is no number"),
         (lambda: MotionSettings(effect=-0.1), "effect is -0.1"),
         (lambda: MotionSettings(scale=math.nan), "scale is nan"),
-        (lambda: MotionSettings(start_percent=0.5, end_percent=0.5), "start first"),
-        (lambda: MotionSettings(end_percent=1.5), "between 0 and 1"),
+        (lambda: MotionSettings(start_percent=0.5, end_percent=0.5), "the start must lie below the end"),
+        (lambda: MotionSettings(end_percent=1.5), "end_percent is 1.5: it must lie between 0 and 1"),
         (lambda: MotionKeyframe(1.5), "start_percent is 1.5"),
     ],
 )

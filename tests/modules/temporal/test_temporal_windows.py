@@ -8,7 +8,8 @@ from pack.modules.temporal.masks import MASKS
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import POSITIONS
 from pack.modules.temporal.transformer import TemporalConfig, TemporalTransformer
-from pack.modules.temporal.windows import FUSES, SCHEDULES, WindowPlan
+from pack.modules.temporal.window_schedules import FUSES, SCHEDULES
+from pack.modules.temporal.windows import WindowPlan
 
 COUNT, CHANNELS = 11, 16
 ONE = {"down_blocks.0.motion_modules.0": CHANNELS}

@@ -11,17 +11,8 @@ import pytest
 import torch
 from pack.modules.draw.window_picture import LARGEST, LEFT, TOP, draw_plan
 from pack.modules.draw.window_text import costs, describe, ranges, rows_of
-from pack.modules.temporal.windows import (
-    FUSE_AT,
-    FUSES,
-    LOOPING,
-    MODES,
-    SCHEDULES,
-    WindowPlan,
-    frames_of,
-    fused_at,
-    radical_inverse,
-)
+from pack.modules.temporal.window_schedules import FUSES, LOOPING, SCHEDULES, radical_inverse
+from pack.modules.temporal.windows import FUSE_AT, MODES, WindowPlan, frames_of, fused_at
 
 LENGTHS = ((2, 0), (2, 1), (4, 1), (5, 2), (8, 6), (16, 0), (16, 4), (16, 12), (16, 15))
 FRAMES = (1, 2, 3, 5, 8, 15, 16, 17, 20, 24, 31, 32, 33, 48, 65, 100)
@@ -261,15 +252,15 @@ BAD = {
         "16 frames cannot overlap by 16: use an overlap of at most 15",
     ),
     "overlap longer": (lambda: WindowPlan(length=8, overlap=20), "windows of 8 frames cannot overlap by 20"),
-    "negative overlap": (lambda: WindowPlan(overlap=-1), "overlap is -1: it must be at least 0"),
+    "negative overlap": (lambda: WindowPlan(overlap=-1), "overlap is -1: it must lie between 0 and 4095"),
     "one frame": (lambda: WindowPlan(length=1, overlap=0), "length is 1: a window needs at least 2 frames, or 0 for automatic"),
-    "negative length": (lambda: WindowPlan(length=-4), "length is -4: a window needs at least 2"),
-    "no stride": (lambda: WindowPlan(stride=0), "stride is 0: it must be at least 1"),
+    "negative length": (lambda: WindowPlan(length=-4), "length is -4: it must lie between 0 and 4096"),
+    "no stride": (lambda: WindowPlan(stride=0), "stride is 0: it must lie between 1 and 16"),
     "schedule": (
         lambda: WindowPlan("uniform"),
-        "schedule 'uniform' is not known: choose one of standard_static, standard_uniform",
+        "schedule is 'uniform': choose one of standard_static, standard_uniform",
     ),
-    "fuse": (lambda: WindowPlan(fuse="random"), "fuse method 'random' is not known: choose one of pyramid, flat"),
+    "fuse": (lambda: WindowPlan(fuse="random"), "fuse is 'random': choose one of pyramid, flat"),
     "fuse at": (lambda: WindowPlan(fuse_at="output"), "place to fuse 'output' is not known"),
     "mode": (lambda: fused_at("fast"), "mode 'fast' is not known: choose one of temporal, views, whole"),
     "loop of static windows": (

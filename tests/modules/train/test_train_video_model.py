@@ -242,7 +242,7 @@ def test_reparametrised_weights_resume_exactly_and_are_folded(tmp_path):
 def test_the_node_trains_on_clips_and_the_model_rolls_out(tmp_path, monkeypatch, dataset):
     from pack import host
     from pack.nodes.forcing.forcing import LongTakeRollout
-    from pack.nodes.measure.measure import LongTakeLossPlot
+    from pack.nodes.measure.training import LongTakeLossPlot
     from pack.nodes.models.models import LongTakeLabelPrompt
     from pack.nodes.train.train_video_model import LongTakeTrainVideoModel
 
