@@ -95,7 +95,7 @@ def widget(name: str, usual: Any, about: Setting, kind: type | None = None) -> A
             io.Float,
             {"min": about.least, "max": about.most, "step": about.step, "round": False if about.exact else None},
         )
-    made = socket.Input(name, default=usual, tooltip=about.told(usual), **further)
+    made: Any = socket.Input(name, default=usual, tooltip=about.told(usual), **further)
     made.setting = about  # for the node, which refuses what it may not be
     if about.advanced:
         made.extra_dict = {**made.extra_dict, "advanced": True}  # an argument of its own in newer ComfyUIs alone

@@ -76,7 +76,7 @@ class LongTakeVideoMetrics(LongTakeNode):
                     options=[PROXY, *host.files("feature_networks")],
                     default=PROXY,
                     tooltip="The features of this TorchScript network of models/longtake_metrics are compared: I3D for FVD, Inception"
-                    " for FID."
+                    " for FID. TorchScript is a program, and it runs here: take it from people you trust, as you would any program."
                     " The proxy is an untrained network: its distances compare with nothing published.",
                 ),
                 widget(
