@@ -108,7 +108,7 @@ class LongTakeApplyMotionModule(LongTakeNode):
         keyframes: tuple[MotionKeyframe, ...] | None,
         **given: Any,
     ) -> io.NodeOutput:
-        settings = settings_of(MotionSettings, given, keyframes=keyframes or ())
+        settings = settings_of(MotionSettings, given, keyframes=() if keyframes is None else keyframes)
         return io.NodeOutput(host.apply_motion(model, motion_module, settings, noise_schedule))
 
 
@@ -192,4 +192,4 @@ class LongTakeMotionKeyframe(LongTakeNode):
             scale=Strength(scale, parse_numbers(scale_per_frame, "scale_per_frame"), scale_mask),
             blocks=parse_blocks(blocks),
         )
-        return io.NodeOutput((*(keyframes or ()), keyframe))
+        return io.NodeOutput((*(() if keyframes is None else keyframes), keyframe))

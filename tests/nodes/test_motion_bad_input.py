@@ -38,7 +38,7 @@ from tiny_motion import (
 
 FRAMES = 6
 NAN, INF = math.nan, math.inf
-STRENGTH = "the strength of given.* is (nan|inf): give a number; 1 is as it was trained"
+STRENGTH = "strength is (nan|inf): it must lie between -10 and 10; 1 is usual"
 PREFIX = "down_blocks.0.motion_modules.0.temporal_transformer."
 ATTENTION = PREFIX + "transformer_blocks.0.attention_blocks.0."
 PAGE = b"<!DOCTYPE html><html><head><title>404</title></head><body>Entry not found</body></html>"
@@ -456,14 +456,12 @@ def lora_slips() -> list[Slip]:
         slip(
             "a LoRA that ends before it starts",
             lora_state,
-            "from 0.5 to 0.5 of sampling: start below end",
+            "start_percent is 0.5 and end_percent 0.5: the start must lie below the end",
             start_percent=0.5,
             end_percent=0.5,
         ),
-        slip(
-            "a LoRA beyond the end", lora_state, "from 0 to 1.5 of sampling: start below end, both from 0 to 1", end_percent=1.5
-        ),
-        slip("a LoRA from no number on", lora_state, "from nan to 1 of sampling: start below end", start_percent=NAN),
+        slip("a LoRA beyond the end", lora_state, "end_percent is 1.5: it must lie between 0 and 1", end_percent=1.5),
+        slip("a LoRA from no number on", lora_state, "start_percent is nan: it must lie between 0 and 1", start_percent=NAN),
         slip(
             "a LoRA of no strength",
             lora_state,
@@ -527,23 +525,27 @@ def apply_slips() -> list[Slip]:
             lambda desk: desk.apply(desk.edm(desk.model())),
             "need the discrete timesteps .*: use an SD1.5 or SDXL",
         ),
-        slip("less than no effect", "effect is -0.5: it must lie between 0 and 10; 1 is the module", effect=-0.5),
+        slip("less than no effect", "effect is -0.5: it must lie between 0 and 10; 1 is usual", effect=-0.5),
         slip("too much effect", "effect is 40: it must lie between 0 and 10", effect=40),
         slip("no number for effect", "effect is nan: it must lie between 0 and 10", effect=NAN),
         slip("no number for scale", "scale is nan: it must lie between 0 and 10", scale=NAN),
         slip(
             "a module that ends before it starts",
-            "start_percent is 0.7 and end_percent 0.2: .*start first",
+            "start_percent is 0.7 and end_percent 0.2: the start must lie below the end",
             start_percent=0.7,
             end_percent=0.2,
         ),
         slip("a module for no time", "start_percent is 0.5 and end_percent 0.5", start_percent=0.5, end_percent=0.5),
-        slip("a module beyond the end", "end_percent 50: they must lie between 0 and 1", end_percent=50),
+        slip("a module beyond the end", "end_percent is 50: it must lie between 0 and 1", end_percent=50),
         slip("a module from no number on", "start_percent is nan", start_percent=NAN),
-        slip("a schedule of no menu", "'sqrt_linear' is not known: choose one of .*linear", noise_schedule="sqrt_linear"),
+        slip(
+            "a schedule of no menu",
+            "noise_schedule is 'sqrt_linear': choose one of authors, model, .*linear",
+            noise_schedule="sqrt_linear",
+        ),
         slip(
             "positions of no menu",
-            "the positions 'squeeze' are not known: choose one of trained, stretch, extend",
+            "positions is 'squeeze': choose one of trained, stretch, extend",
             positions="squeeze",
         ),
         slip(
@@ -557,7 +559,7 @@ def apply_slips() -> list[Slip]:
             lambda desk: desk.apply(module="v3_sd15_mm.ckpt"),
             "'v3_sd15_mm.ckpt' was given for a motion module: connect Load Motion Module",
         ),
-        key("a keyframe beyond the end", "start_percent is 2: it must lie between 0, the noisiest step, and 1", start_percent=2),
+        key("a keyframe beyond the end", "start_percent is 2: it must lie between 0 and 1", start_percent=2),
         key("a keyframe of no effect number", "effect", effect=NAN),
         key("a keyframe of no scale number", "scale", scale=INF),
         key("a keyframe of huge effect", "effect", effect=1e6),
@@ -652,20 +654,20 @@ def window_slips() -> list[Slip]:
             length=8,
             overlap=8,
         ),
-        slip("windows that overlap backwards", "the overlap is -1: it must be at least 0", length=8, overlap=-1),
+        slip("windows that overlap backwards", "overlap is -1: it must lie between 0 and 4095", length=8, overlap=-1),
         slip("windows longer than v3 knows", "longer than the 32 frames .*: use a length of at most 32", length=40),
         slip("whole windows longer than v3 knows", "longer than the 32 frames .*: use a length", length=40, mode="whole"),
-        slip("windows of one frame", "the window length is 1: a window needs at least 2 frames, or 0", length=1, overlap=0),
-        slip("windows of less than nothing", "the window length is -4: a window needs at least 2 frames", length=-4, overlap=0),
-        slip("no stride", "the stride is 0: it must be at least 1", stride=0),
+        slip("windows of one frame", "length is 1: a window needs at least 2 frames, or 0", length=1, overlap=0),
+        slip("windows of less than nothing", "length is -4: it must lie between 0 and 4096", length=-4, overlap=0),
+        slip("no stride", "stride is 0: it must lie between 1 and 16", stride=0),
         slip("a closed loop of static windows", "standard_static cannot close a loop: choose looped_uniform", closed_loop=True),
         slip(
             "a window schedule of no menu",
-            "the schedule 'uniform_v2' is not known: choose one of standard_st",
+            "schedule is 'uniform_v2': choose one of standard_st",
             schedule="uniform_v2",
         ),
-        slip("a fuse method of no menu", "the fuse method 'gauss' is not known: choose one of pyramid", fuse="gauss"),
-        slip("a mode of no menu", "the mode 'fast' is not known: choose one of temporal, views, whole", mode="fast"),
+        slip("a fuse method of no menu", "fuse is 'gauss': choose one of pyramid", fuse="gauss"),
+        slip("a mode of no menu", "mode is 'fast': choose one of temporal, views, whole", mode="fast"),
         Slip(
             "windows without a motion module",
             lambda desk: desk.windows(desk.model()),
@@ -691,7 +693,7 @@ def window_slips() -> list[Slip]:
         Slip(
             "the plan of no steps",
             lambda desk: LongTakeShowPlan.execute(desk.windows(), {"samples": torch.zeros(6, 4, 8, 8)}, 0),
-            "steps is 0: it must be at least 1",
+            "steps is 0: it must lie between 1 and 10000",
         ),
     ]
 
@@ -722,13 +724,13 @@ def noise_slips() -> list[Slip]:
             length=8,
             overlap=8,
         ),
-        slip("FreeNoise of no length", "the length is 0: it must be at least 1 frame", length=0, overlap=0),
-        slip("more shared than there is", "the share is 1.5: it is a part of the variance, from 0", kind="mixed", share=1.5),
-        slip("a share that is no number", "the share is nan", kind="mixed", share=NAN),
-        slip("less than no noise", "the weight is -1: it must be from 0 to 10", weight=-1),
-        slip("a kind of noise of no menu", "the kind of noise 'perlin' is not known: choose one of freenoise", kind="perlin"),
-        slip("a source of no menu", "the source of noise 'gpu' is not known: choose one of comfyui, per_frame", source="gpu"),
-        slip("a combination of no menu", "the way to combine layers 'max' is not known: choose one of replace", combine="max"),
+        slip("FreeNoise of no length", "length is 0: it must lie between 1 and 4096", length=0, overlap=0),
+        slip("more shared than there is", "share is 1.5: it must lie between 0 and 1", kind="mixed", share=1.5),
+        slip("a share that is no number", "share is nan", kind="mixed", share=NAN),
+        slip("less than no noise", "weight is -1: it must lie between 0 and 10", weight=-1),
+        slip("a kind of noise of no menu", "kind is 'perlin': choose one of freenoise", kind="perlin"),
+        slip("a source of no menu", "source is 'gpu': choose one of comfyui, per_frame", source="gpu"),
+        slip("a combination of no menu", "combine is 'max': choose one of replace", combine="max"),
         slip("a flat noise mask", r"the mask has the shape \[8, 8\]: it must be frames, height, width", mask=torch.ones(8, 8)),
         slip("a noise mask above 1", "the mask has values outside 0 to 1: invert or clamp", mask=torch.full((1, 8, 8), 2.0)),
         slip("a noise mask that is not finite", "the mask has values outside 0 to 1", mask=torch.full((1, 8, 8), NAN)),
@@ -760,14 +762,12 @@ def noise_slips() -> list[Slip]:
             lambda desk: output(desk, seeded(desk), batch_index=[-1, 0, 1, 2, 3, 4]),
             "the frame number -1 was given: frames are counted from 0",
         ),
-        again("FreeInit, no iterations", "iterations is 0: it must be at least 1", iterations=0),
-        again("FreeInit, no order", "the order is 0: it must be at least 1", order=0),
-        again("FreeInit, keeping nothing", "spatial_stop is 0.0: it must be above 0 and at most 1", spatial_stop=0.0),
-        again("FreeInit, keeping too much", "temporal_stop is 1.5: it must be above 0 and at most 1", temporal_stop=1.5),
+        again("FreeInit, no iterations", "iterations is 0: it must lie between 1 and 20", iterations=0),
+        again("FreeInit, no order", "order is 0: it must lie between 1 and 100", order=0),
+        again("FreeInit, keeping nothing", "spatial_stop is 0: it must lie between 0.01 and 1", spatial_stop=0.0),
+        again("FreeInit, keeping too much", "temporal_stop is 1.5: it must lie between 0.01 and 1", temporal_stop=1.5),
         again("FreeInit, a stop that is no number", "temporal_stop is nan", temporal_stop=NAN),
-        again(
-            "FreeInit, a filter of no menu", "the filter 'chebyshev' is not known: choose one of butterworth", filter="chebyshev"
-        ),
+        again("FreeInit, a filter of no menu", "filter is 'chebyshev': choose one of butterworth", filter="chebyshev"),
         Slip(
             "FreeInit, stopped half way",
             lambda desk: desk.advanced(desk.freeinit(), end=2, leftover="enable"),
