@@ -65,7 +65,11 @@ def apply_motion(
     if motion.conv_in is not None or motion.image_encoder is not None:
         log.info("%s can follow a picture: First Frame gives it one, without it moves as a module that has none", motion.name)
     about = MotionInfo(motion.name, motion.max_frames, motion.trained_frames, motion.clip_norms, settings)
-    network = motion.build(comfy.ops.manual_cast).to(dtype_of_parts()).looking(settings.attention_window, first=settings.see_first_frame)
+    network = (
+        motion.build(comfy.ops.manual_cast)
+        .to(dtype_of_parts())
+        .looking(settings.attention_window, first=settings.see_first_frame)
+    )
     patched = attach(model, network, about)
     if noise_schedule != MODELS:
         named = motion.noise_schedule if noise_schedule == AUTHORS else noise_schedule
