@@ -9,6 +9,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+# what players take a video for, by its numbers in ITU-T H.273, as ComfyUI writes it
+BT709, SRGB, LIMITED = 1, 13, 1
+
+
+def _tag(coded: Any) -> None:
+    """Say of a frame, or of what encodes it, which colours its numbers stand for; untagged, players guess by its size."""
+    coded.color_primaries, coded.color_trc, coded.colorspace, coded.color_range = BT709, SRGB, BT709, LIMITED
+
 
 def mp4(
     images: Tensor,
@@ -18,7 +26,9 @@ def mp4(
     facts: Mapping[str, str] | None = None,
     told: Callable[[int], None] = lambda done: None,
 ) -> bytes:
-    """A whole file; in memory, since PyAV goes by the file name's ending and files that are being written have another one.
+    """A whole file in BT.709, tagged so.
+
+    It is made in memory, since PyAV goes by the file name's ending and files that are being written have another one.
 
     Args:
         images: ``f h w c`` in 0..1.
@@ -47,11 +57,14 @@ def mp4(
         stream: Any = container.add_stream("h264", rate=Fraction(round(fps * 1000), 1000))
         stream.height, stream.width = height, width
         stream.pix_fmt = "yuv420p10le" if deep else "yuv420p"
+        _tag(stream.codec_context)
         for done, image in enumerate(images[..., :3].cpu(), start=1):
             if deep:
                 frame = av.VideoFrame.from_ndarray((image * 65535).clamp(0, 65535).numpy().astype(np.uint16), format="rgb48le")
             else:
                 frame = av.VideoFrame.from_ndarray((image * 255).clamp(0, 255).byte().numpy(), format="rgb24")
+            frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=BT709)
+            _tag(frame)
             container.mux(stream.encode(frame))
             told(done)
         container.mux(stream.encode(None))
