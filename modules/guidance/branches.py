@@ -9,33 +9,79 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 NAMED = {"all": ".."}
-PART = re.compile(r"(?P<low>-?\d+)?(?:(?P<range>\.\.)(?P<high>-?\d+)?)?")
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
-BRANCH = re.compile(rf"(?P<frames>[^@:]+)(?:@\s*(?P<level>{NUMBER})\s*)?:\s*(?P<weight>{NUMBER})")
+PART = re.compile(r"(?P<low>-?\d+|h\d+)?(?:(?P<range>\.\.)(?P<high>-?\d+|h\d+)?)?")
 END = re.compile(r"(?P<end>first|last)\s*(?P<count>\d+)")
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
+LEVELS = rf"{NUMBER}(?:\s*\.\.\s*{NUMBER})*"
+BRANCH = re.compile(
+    rf"(?P<frames>[^@:>]+)(?:@\s*(?:(?P<given>{LEVELS})\s*/\s*)?(?P<level>{LEVELS})\s*)?(?:>\s*(?P<against>{LEVELS})\s*)?"
+    rf"(?::\s*(?P<weight>{NUMBER}))?"
+)
+
+Levels = float | tuple[float, ...]  # of a branch's frames: of all, or along the line through these from the oldest to the newest
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One variant of a call.
+    """One variant of a call: a segment of the history in time and in noise (DFoT, arXiv:2502.06764, Section 4 and its repository).
 
     Attributes:
-        weight: what its guess counts; negative ones push away.
-        level: noise that its frames are shown with, from 0, as the sampler shows them, to 1, the model's noisiest.
+        weight: what its guess counts, less the guess with noise ``against``; negative ones push away.
+        level: noise that its frames are shown with, from 0, as the sampler shows them, to 1, which hides them. Several are of the
+            oldest frame, the newest, and those at even distances between them; what lies between is interpolated.
         frames: which finished frames of the window it shows: ``all``, ``none``, ``last 4``, ``first 4``, or numbers and ranges such as
-            ``0..3+8``. Numbers are frames of the clip; negative ones count back from the newest finished frame, which is -1.
+            ``0..3+8``. Numbers are frames of the clip; negative ones count back from the newest finished frame, which is -1, and those
+            after an h from the oldest finished frame in the window, which is h0.
+        given: noise of frames that were given and not generated; None for the same as of the others.
+        against: noise of the frames in the guess that it is compared with; 1 is the guess without history.
     """
 
     weight: float
-    level: float = 0.0
+    level: Levels = 0.0
     frames: str = "all"
+    given: Levels | None = None
+    against: Levels = 1.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.weight):
             raise ValueError(f"a branch has the weight {self.weight}: it must be a finite number")
-        if not 0 <= self.level <= 1:
-            raise ValueError(f"a branch has the level {self.level}: it must lie between 0, no noise, and 1, nothing but noise")
+        for levels in (self.level, self.against, *(() if self.given is None else (self.given,))):
+            for level in points(levels):
+                if not 0 <= level <= 1:
+                    raise ValueError(f"a branch has the level {level}: it must lie between 0, no noise, and 1, nothing but noise")
         chosen(self.frames, ())  # refuses what cannot be read
+
+    def levels(self, finished: Sequence[int], given: Sequence[bool]) -> tuple[dict[int, float], dict[int, float]]:
+        """The noise of its frames, by number, in its guess and in the one that it is compared with.
+
+        Args:
+            finished: numbers of the finished frames of a call, rising.
+            given: whether each was given.
+        """
+        mine = sorted(chosen(self.frames, finished))
+        known = dict(zip(finished, given, strict=True))
+        made, told = (along(levels, len(mine)) for levels in (self.level, self.level if self.given is None else self.given))
+        start = {number: told[place] if known[number] else made[place] for place, number in enumerate(mine)}
+        return start, dict(zip(mine, along(self.against, len(mine)), strict=True))
+
+
+def points(levels: Levels) -> tuple[float, ...]:
+    """One level or several, as several."""
+    return levels if isinstance(levels, tuple) else (levels,)
+
+
+def along(levels: Levels, count: int) -> list[float]:
+    """The levels of so many frames, from the oldest to the newest; the only one of them is the newest.
+
+    >>> along((0.0, 1.0), 5), along((0.2, 0.8), 1), along(0.5, 2)
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [0.8], [0.5, 0.5])
+    """
+    known = points(levels)
+    if count < 2 or len(known) == 1:
+        return [known[-1]] * count
+    places = [place * (len(known) - 1) / (count - 1) for place in range(count)]
+    low = [min(int(place), len(known) - 2) for place in places]
+    return [known[i] + (known[i + 1] - known[i]) * (place - i) for place, i in zip(places, low, strict=True)]
 
 
 def chosen(frames: str, finished: Sequence[int]) -> frozenset[int]:
@@ -43,8 +89,8 @@ def chosen(frames: str, finished: Sequence[int]) -> frozenset[int]:
 
     >>> sorted(chosen("0..1+-2..-1", [0, 1, 2, 3, 4]))
     [0, 1, 3, 4]
-    >>> sorted(chosen("last 2", [5, 6, 7]))
-    [6, 7]
+    >>> sorted(chosen("last 2", [5, 6, 7])), sorted(chosen("h0..h1", [5, 6, 7]))
+    ([6, 7], [5, 6])
     """
     text = frames.strip().lower()
     if named := END.fullmatch(text):
@@ -55,8 +101,8 @@ def chosen(frames: str, finished: Sequence[int]) -> frozenset[int]:
         found = PART.fullmatch(part.strip())
         if found is None or not part.strip() or _falls(found["low"], found["high"]):
             raise ValueError(
-                f"the frames {frames!r} cannot be read: write all, none, last 4, first 4, or numbers and rising ranges such as 0..3+8 or"
-                " -4..-1"
+                f"the frames {frames!r} cannot be read: write all, none, last 4, first 4, or numbers and rising ranges such as 0..3+8,"
+                " -4..-1 or h0..h2"
             )
         low = _place(found["low"], finished, -math.inf)
         high = _place(found["high"] if found["range"] else found["low"], finished, math.inf)
@@ -65,33 +111,36 @@ def chosen(frames: str, finished: Sequence[int]) -> frozenset[int]:
 
 
 def _falls(low: str | None, high: str | None) -> bool:
-    if low is None or high is None or low.startswith("-") != high.startswith("-"):
+    if low is None or high is None or _way(low) != _way(high):
         return False
-    return int(low) > int(high)
+    return int(low.lstrip("h")) > int(high.lstrip("h"))
+
+
+def _way(number: str) -> str:
+    return number[0] if number[0] in "-h" else ""
 
 
 def _place(number: str | None, finished: Sequence[int], missing: float) -> float:
     if number is None:
         return missing
-    place = int(number)
-    if place >= 0:
+    place, way = int(number.lstrip("h")), _way(number)
+    if not way:
         return place
-    return finished[place] if -place <= len(finished) else -math.inf
+    inside = place < len(finished) if way == "h" else -place <= len(finished)
+    return finished[place] if inside else (math.inf if way == "h" else -math.inf)
 
 
-def vanilla(weight: float) -> tuple[Branch, ...]:
-    """Towards what the history says, away from the guess without it; 1 is no guidance."""
-    return (Branch(weight),)
+def vanilla(weight: float, stabilisation: float = 0.0, given: float | None = None) -> tuple[Branch, ...]:
+    """Towards what the history says, away from the guess without it; 1 is no guidance.
+
+    The history has noise of ``stabilisation``, its given frames of ``given``, so that its own errors do not count.
+    """
+    return (Branch(weight, stabilisation, given=given),)
 
 
-def fractional(weight: float, level: float = 0.8) -> tuple[Branch, ...]:
+def fractional(weight: float, level: float = 0.8, stabilisation: float = 0.0, given: float | None = None) -> tuple[Branch, ...]:
     """The whole history counts once; beyond that only a noisy one, of which details are hidden first, so that motion is not frozen."""
-    return Branch(1.0), Branch(weight - 1, level)
-
-
-def stabilised(weight: float, level: float = 0.02) -> tuple[Branch, ...]:
-    """``vanilla`` with the history slightly noisy, so that its own errors do not count."""
-    return (Branch(weight, level),)
+    return Branch(1.0, stabilisation, given=given), Branch(weight - 1, level)
 
 
 def temporal(frames: Sequence[str], weights: Sequence[float]) -> tuple[Branch, ...]:
@@ -99,31 +148,74 @@ def temporal(frames: Sequence[str], weights: Sequence[float]) -> tuple[Branch, .
     return tuple(Branch(weight, 0.0, part) for part, weight in zip(frames, weights, strict=True))
 
 
-# (weight, level) -> branches
-PRESETS: dict[str, Callable[[float, float], tuple[Branch, ...]]] = {
-    "vanilla": lambda weight, _: vanilla(weight),
-    "fractional": fractional,
-    "stabilised": stabilised,
+@dataclass(frozen=True)
+class Preset:
+    """What presets are made of.
+
+    Attributes:
+        weight: how firmly, 1 is off; shared by the parts of ``temporal``.
+        level: noise of the history that ``fractional`` guides with.
+        stabilisation: noise of the history, so that its own errors do not count; 0 is none. DFoT has 0.02.
+        generated_only: whether given frames are left clean, as DFoT has it.
+        parts: of the history, for ``temporal``: frames as branches have them.
+    """
+
+    weight: float = 1.5
+    level: float = 0.8
+    stabilisation: float = 0.0
+    generated_only: bool = True
+    parts: tuple[str, ...] = ("all", "last 4")
+
+    @property
+    def given(self) -> float | None:
+        """The stabilisation of given frames."""
+        return 0.0 if self.generated_only else None
+
+
+PRESETS: dict[str, Callable[[Preset], tuple[Branch, ...]]] = {
+    "vanilla": lambda of: vanilla(of.weight, of.stabilisation, of.given),
+    "fractional": lambda of: fractional(of.weight, of.level, of.stabilisation, of.given),
+    "temporal": lambda of: tuple(Branch(of.weight / len(of.parts), of.stabilisation, part, of.given) for part in of.parts),
 }
 
 
 def read_branches(text: str) -> tuple[Branch, ...]:
     """Branches from text: ``frames@level:weight``, divided by commas; ``@level`` may be left out.
 
+    In the place of a level may stand several from the oldest frame to the newest, ``0.2..0.8``; before it those of given frames,
+    ``0/0.02``; and after it what the guess is compared with, ``all@0>0.5:1``.
+
     >>> read_branches("all:1.5, last 4@0.8:0.5")[1]
-    Branch(weight=0.5, level=0.8, frames='last 4')
+    Branch(weight=0.5, level=0.8, frames='last 4', given=None, against=1.0)
 
     Raises:
         ValueError: one sentence.
     """
-    items = [item.strip() for item in text.replace("\n", ",").split(",") if item.strip()]
+    items = items_of(text)
     if not items:
         raise ValueError("there are no branches: write some as frames@level:weight, such as all:1.5, last 4@0.8:0.5")
     return tuple(map(_branch, items))
 
 
+def items_of(text: str) -> tuple[str, ...]:
+    """What stands between commas, or on lines."""
+    return tuple(item.strip() for item in text.replace("\n", ",").split(",") if item.strip())
+
+
 def _branch(item: str) -> Branch:
     found = BRANCH.fullmatch(item)
-    if found is None:
+    if found is None or found["weight"] is None:
         raise ValueError(f"the branch {item!r} cannot be read: write frames@level:weight, such as all:1.5 or last 4@0.8:0.5")
-    return Branch(float(found["weight"]), float(found["level"] or 0), found["frames"].strip().lower())
+    level, given, against = (None if found[name] is None else _levels(found[name]) for name in ("level", "given", "against"))
+    return Branch(
+        float(found["weight"]),
+        0.0 if level is None else level,
+        found["frames"].strip().lower(),
+        given,
+        1.0 if against is None else against,
+    )
+
+
+def _levels(text: str) -> Levels:
+    numbers = [float(number) for number in re.split(r"\s*\.\.\s*", text)]
+    return tuple(numbers) if len(numbers) > 1 else numbers[0]

@@ -80,7 +80,7 @@ class Steering(Protocol):
         ...
 
     def __call__(self, denoise: Denoise, view: View) -> Tensor:
-        """A ``view.Guide``."""
+        """A ``model_view.Guide``."""
         ...
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 KINDS = ("label", "noise", "addnoise")
+WHICH = ("all", "known", "generated")
 
 
 @dataclass(frozen=True)
@@ -16,22 +17,31 @@ class ContextNoise:
     Attributes:
         sigma: the noise level, in the model's coordinates; 0 shows frames as they are.
         kind: a name in ``KINDS``.
-        kept: absolute numbers of the finished frames that are shown; None for all. The others are shown as pure noise, which a model
-            trained with a noise level per frame takes as "not there" (History Guidance, arXiv:2502.06764, Section 3).
-        only: absolute numbers of the finished frames that are shown as noisy; None for all. SkyReels-V2 does so with the frames that a
-            clip begins with, and shows those that it has finished itself as they are.
+        which: the frames that it is about, a name in ``WHICH``. ``known``: those that are given, as SkyReels-V2 has it. ``generated``:
+            those that the sampler has finished, as DFoT has it (arXiv:2502.06764).
+        raised: numbers of finished frames that are shown with more real noise than that, each with its sigma.
+        hidden: numbers of frames that are shown as pure noise, which a model trained with a noise level per frame takes as "not there"
+            (DFoT, Section 3).
     """
 
     sigma: float = 0.0
     kind: str = "noise"
-    kept: frozenset[int] | None = None
-    only: frozenset[int] | None = None
+    which: str = "all"
+    raised: tuple[tuple[int, float], ...] = ()
+    hidden: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"the context noise {self.kind!r} is not known: choose one of {', '.join(KINDS)}")
+        if self.which not in WHICH:
+            raise ValueError(f"context noise is for the frames {self.which!r}: choose one of {', '.join(WHICH)}")
         if not 0 <= self.sigma < float("inf"):
             raise ValueError(f"the context noise has sigma {self.sigma}: it must be at least 0, and finite")
+
+    def sigma_of(self, given: bool) -> float:
+        """The sigma that a finished frame is shown with, which was given or was not."""
+        about = self.which == "all" or (self.which == "known") == given
+        return self.sigma if about else 0.0
 
 
 NO_NOISE = ContextNoise()  # finished frames are shown as they are

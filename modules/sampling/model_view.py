@@ -5,7 +5,7 @@ Three things meet here: samplers (which frames, at which noise levels), guides (
 sees it. Frames stand first, whatever else a frame has follows: ``f c h w`` for image models, ``f b c h w`` for video models.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -25,6 +25,7 @@ class View:
         sigma: ``n``, noise level of each.
         ids: ``f``, absolute frame numbers; ``n`` is a multiple of ``f``.
         finished: ``f``, bool: known from the beginning, or done.
+        given: ``f``, bool: those of the finished ones that are known from the beginning; None for none.
         times: ``f``, when the temporal modules are told each frame is; None for ``ids``.
         call: number of the model call, from 0.
         top: the sigma of pure noise.
@@ -39,6 +40,7 @@ class View:
     sigma: Tensor
     ids: Tensor
     finished: Tensor
+    given: Tensor | None = None
     times: Tensor | None = None
     call: int = 0
     top: float = 1.0
@@ -62,24 +64,35 @@ class View:
     def shown(self) -> "View":
         """The same call with finished frames as the model is to see them; their place in the clip is not touched."""
         how, done = self.context_noise, replace(self, context_noise=NO_NOISE)
-        if (how.sigma == 0 and how.kept is None) or not bool(self.finished.any()):
+        if how == NO_NOISE or not (how.hidden or bool(self.finished.any())):
             return done
-        x, sigma = self.x, self.sigma
+        x, sigma, raised = self.x, self.sigma, dict(how.raised)
         if how.sigma > 0:
-            noisy = self.finished if how.only is None else self._finished_in(how.only)
+            noisy = self._noisy(how) & ~self._among(raised)
             sigma = torch.where(noisy, torch.full_like(sigma, how.sigma), sigma)
             if how.kind != "label":
-                purpose = "stabilise" if how.kind == "noise" else f"addnoise {self.call}"
-                x = self._changed(x, noisy, purpose, lambda x, noise, at: mixed(x, noise, at, self.coordinates), sigma)
-        if how.kept is not None:
-            dropped = self.finished & ~self._finished_in(how.kept)
-            sigma = torch.where(dropped, torch.full_like(sigma, self.top), sigma)
-            x = self._changed(x, dropped, "dropped", lambda _, noise, at: begun(noise, at, self.coordinates), sigma)
+                x = self._noised(x, noisy, "stabilise" if how.kind == "noise" else f"addnoise {self.call}", sigma)
+        if raised:
+            numbers = [raised.get(number, 0.0) for number in self.ids.tolist()]
+            sigma = torch.maximum(sigma, torch.tensor(numbers, dtype=sigma.dtype, device=sigma.device))
+            x = self._noised(x, self._among(raised), "stabilise", sigma)
+        if how.hidden:
+            hidden = self._among(how.hidden)
+            sigma = torch.where(hidden, torch.full_like(sigma, self.top), sigma)
+            x = self._changed(x, hidden, "dropped", lambda _, noise, at: begun(noise, at, self.coordinates), sigma)
         return replace(done, x=x, sigma=sigma)
 
-    def _finished_in(self, numbers: frozenset[int]) -> Tensor:
-        """Which finished frames have one of these numbers, bool. Returns ``n``."""
-        return self.finished & torch.tensor([i in numbers for i in self.ids.tolist()], device=self.x.device)
+    def _noisy(self, how: ContextNoise) -> Tensor:
+        """The finished frames that context noise is about, bool. Returns ``n``."""
+        given = torch.zeros_like(self.finished) if self.given is None else self.given
+        return self.finished & (how.which == "all" or (given if how.which == "known" else ~given))
+
+    def _among(self, numbers: Container[int]) -> Tensor:
+        """Which frames have one of these numbers, bool. Returns ``n``."""
+        return torch.tensor([i in numbers for i in self.ids.tolist()], device=self.x.device)
+
+    def _noised(self, x: Tensor, chosen: Tensor, purpose: str, sigma: Tensor) -> Tensor:
+        return self._changed(x, chosen, purpose, lambda x, noise, at: mixed(x, noise, at, self.coordinates), sigma)
 
     def _changed(self, x: Tensor, chosen: Tensor, purpose: str, change: Callable[..., Tensor], sigma: Tensor) -> Tensor:
         """``x``: ``n ...``, where some frames are ``change(frames, noise, sigma)``. Returns ``n ...``."""

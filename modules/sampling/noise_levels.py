@@ -196,7 +196,7 @@ class EndlessLevels:
                 return
             low, high = self._span(begun, done, room, ahead)
             ids, times = with_sink_frames(torch.arange(low, high), sink_frames)
-            yield Row(ids, self._levels(ids, row), self._levels(ids, row + 1), times, low)
+            yield Row(ids, self._levels(ids, row), self._levels(ids, row + 1), times, self.is_known(ids), low)
             row += 1
 
     def _shown(self, row: int, window: int, sink_frames: int) -> tuple[int, int]:

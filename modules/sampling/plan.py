@@ -24,6 +24,7 @@ class Row:
         before: ``n``, levels at the call: whole numbers (int64), or levels in between (float).
         after: ``n``, levels afterwards; equal to ``before`` for frames that stay untouched.
         times: ``n``, when the temporal modules are told each frame is; None for ``ids``.
+        given: ``n``, bool, frames that are known from the beginning; None for none.
         keep: frames from this one on may be shown again, by this row's successors; those before it are done with, sink frames aside.
     """
 
@@ -31,6 +32,7 @@ class Row:
     before: Tensor
     after: Tensor
     times: Tensor | None = None
+    given: Tensor | None = None
     keep: int = 0
 
 
@@ -214,7 +216,7 @@ class ClipPlan(ABC):
             window = torch.cat([torch.arange(low[number], high[number]), known[nearest[number] : furthest[number]]])
             ids, times = with_sink_frames(window, sink_frames)
             before, after = self.part(torch.tensor([number, number + 1]), ids)
-            yield Row(ids, before, after, times, int(keep[number]))
+            yield Row(ids, before, after, times, self.known[ids], int(keep[number]))
 
     def _reaching(self) -> tuple[Tensor, Tensor]:
         return reaching(*self._busy(), self.known)
@@ -240,7 +242,7 @@ def unseen(row: Row, following: int, plan: Plan, most: int) -> Iterator[Row]:
     for start in range(first, low, most):
         missed = torch.arange(start, min(start + most, low))
         levels = row.before.new_zeros(len(missed))
-        yield Row(missed, levels, levels)
+        yield Row(missed, levels, levels, given=torch.ones_like(missed, dtype=torch.bool))
 
 
 def check_window(needed: int, window: int, sink_frames: int) -> int:

@@ -141,6 +141,7 @@ class Stepper:
             sigma,
             row.ids.to(x.device),
             finished=(row.before == 0).to(x.device),
+            given=None if row.given is None else row.given.to(x.device),
             times=None if row.times is None else row.times.to(x.device),
             call=number,
             top=float(self.job.sigmas[-1]),

@@ -180,9 +180,8 @@ class _Run:
             shown = mixed(job.latent, self._noise(self.shown(self.call)), levels, job.coordinates)
         x = torch.where(self.given, shown, x)
         top = float(job.sigmas[-1])
-        view = View(
-            *(x, levels, self.ids.to(x.device), levels == 0), call=self.call, top=top, coordinates=job.coordinates, seed=job.seed
-        )
+        about = {"call": self.call, "top": top, "coordinates": job.coordinates, "seed": job.seed}
+        view = View(x, levels, self.ids.to(x.device), levels == 0, self.known, **about)
         self.call += 1
         return x, torch.where(self.given, job.latent, job.guide(job.denoise, view))
 

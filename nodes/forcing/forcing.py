@@ -19,7 +19,6 @@ from ..node import LongTakeNode
 from .forcing_inputs import (
     context_noise_inputs,
     eta_input,
-    noisy_frames,
     noisy_frames_input,
     schedule_inputs,
     stepping_inputs,
@@ -190,7 +189,7 @@ class LongTakeRollout(LongTakeNode):
         )
         clip = take(levels, known, frame_size(model, known, latent))
         info = host.video_info(model)
-        shown_with = ContextNoise(context_noise, context_noise_kind, only=noisy_frames(context_noise_frames, levels.known))
+        shown_with = ContextNoise(context_noise, context_noise_kind, context_noise_frames)
         algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, shown_with, sink_frames)
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()

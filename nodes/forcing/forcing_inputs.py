@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from ... import host
-from ...modules.sampling.context_noise import KINDS
+from ...modules.sampling.context_noise import KINDS, WHICH
 from ...modules.sampling.level_matrix import CUSTOM, NAMES
 from ...modules.sampling.stepping import ORDERS
 
@@ -112,26 +110,13 @@ def context_noise_inputs(default: float) -> list:
     ]
 
 
-NOISY = {  # which finished frames are shown as slightly noisy, of a clip's known ones
-    "all": lambda known: None,
-    "known": lambda known: frozenset(known.nonzero().flatten().tolist()),
-}
-
-
 def noisy_frames_input() -> "io.Input":
     """Which frames ``context_noise`` is about."""
     return io.Combo.Input(
         "context_noise_frames",
-        options=list(NOISY),
+        options=list(WHICH),
         default="all",
         optional=True,
-        tooltip="Finished frames that context_noise is about. all: known ones and those made here. known: only those that are given, as "
-        "SkyReels-V2 does with the frames that a clip begins with.",
+        tooltip="Finished frames that context_noise is about. all: known ones and those made here. known: only those that are given, as"
+        " SkyReels-V2 does with the frames that a clip begins with. generated: only those made here, as DFoT does.",
     )
-
-
-def noisy_frames(frames: str, known: torch.Tensor) -> frozenset[int] | None:
-    """Numbers of the frames that ``context_noise`` is about: ``known``: ``f``, bool, those that are given; None for all finished ones."""
-    if frames not in NOISY:
-        raise ValueError(f"context_noise_frames is {frames!r}: choose one of {', '.join(NOISY)}")
-    return NOISY[frames](known)

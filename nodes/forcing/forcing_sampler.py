@@ -6,7 +6,7 @@ from ...modules.sampling.forcing import Forcing
 from ...modules.sampling.plan import ClipPlan
 from ..node import LongTakeNode
 from .forcing import CATEGORY, NoiseLevelsType
-from .forcing_inputs import context_noise_inputs, eta_input, noisy_frames, noisy_frames_input, stepping_inputs, window_input
+from .forcing_inputs import context_noise_inputs, eta_input, noisy_frames_input, stepping_inputs, window_input
 
 io = host.io
 
@@ -53,6 +53,6 @@ class LongTakeForcingSampler(LongTakeNode):
         known_frames: dict | None = None,
         context_noise_frames: str = "all",
     ) -> "io.NodeOutput":
-        shown_with = ContextNoise(context_noise, context_noise_kind, only=noisy_frames(context_noise_frames, noise_levels.known))
+        shown_with = ContextNoise(context_noise, context_noise_kind, context_noise_frames)
         known = None if known_frames is None else known_frames["samples"]
         return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, shown_with, sink_frames, known)))

@@ -23,7 +23,6 @@ from .forcing import CATEGORY, GuidanceType, anything, frame_size
 from .forcing_inputs import (
     context_noise_inputs,
     eta_input,
-    noisy_frames,
     noisy_frames_input,
     schedule_inputs,
     stepping_inputs,
@@ -162,9 +161,7 @@ class LongTakeStream(LongTakeNode):
         start, known = beginning(model, known_frames, latent, window)
         info = host.video_info(model)
         plan = EndlessLevels(schedule, steps, lag, block, len(known), frames)
-        shown_with = ContextNoise(
-            context_noise, context_noise_kind, only=noisy_frames(context_noise_frames, torch.ones(len(known), dtype=torch.bool))
-        )
+        shown_with = ContextNoise(context_noise, context_noise_kind, context_noise_frames)
         take = Endless(plan, window or (info.frames if info else 0), eta, order, shown_with, sink_frames)
         files = FrameFiles(folder_of(folder), filename_prefix, format, fps, mp4)
         run = {

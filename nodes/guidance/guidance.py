@@ -3,14 +3,14 @@
 from typing import Any
 
 from ... import host
-from ...modules.guidance.branches import PRESETS, Branch, read_branches
+from ...modules.guidance.branches import PRESETS, Branch, Preset, items_of, read_branches
 from ...modules.guidance.history import HIDDEN, HistoryGuidance, compose
 from ...modules.sampling.model_view import Guide, plain
 from ..node import LongTakeNode
 
 io = host.io
 CATEGORY = "LongTake/guidance"
-CUSTOM = "custom"
+CUSTOM, TEMPORAL = "custom", "temporal"
 GuidanceType = io.Custom("LONGTAKE_GUIDANCE")
 
 
@@ -30,7 +30,8 @@ class LongTakeHistoryGuidance(LongTakeNode):
                     options=[*PRESETS, CUSTOM],
                     default="vanilla",
                     tooltip="vanilla: away from the guess without history. fractional: the same, but away from it only as far as a noisy"
-                    " history says, which keeps motion. stabilised: the history is slightly noisy. custom: what branches says.",
+                    " history says, which keeps motion. temporal: several parts of the history, named in branches, each by itself. custom:"
+                    " what branches says.",
                 ),
                 io.Float.Input(
                     "weight",
@@ -46,13 +47,34 @@ class LongTakeHistoryGuidance(LongTakeNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="How noisy the history is: for fractional 0.4 to 0.8, for stabilised about 0.02. 0 is clean, 1 is all noise.",
+                    tooltip="For fractional: how noisy the history is that guides. 0 is clean, 1 is all noise; 0.4 to 0.8 are usual.",
+                ),
+                io.Float.Input(
+                    "stabilisation",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Noise that the history is shown with, so that its own errors do not count: 0 is none, 1 is all noise; 0.02 is"
+                    " usual (stabilized_vanilla and stabilized_fractional of DFoT). Not for custom, where branches say it.",
+                ),
+                io.Boolean.Input(
+                    "generated_only",
+                    default=True,
+                    tooltip="Stabilisation is for frames that were generated, as in DFoT: those that were given stay clean. Off: for all.",
                 ),
                 io.String.Input(
                     "branches",
                     default="all:1.5, none:-0.5",
                     tooltip="For custom: frames@level:weight, divided by commas. Frames are all, none, last 4, first 4, or numbers such as"
-                    " 0..3+8; negative ones count back from the newest finished frame. What is missing to a sum of 1 goes to none.",
+                    " 0..3+8; negative ones count back from the newest finished frame, h0 is the oldest in the window. What is missing to a"
+                    " sum of 1 goes to none. For temporal: frames only, such as h0..h2, h1..h3; they share the weight.",
+                ),
+                io.String.Input(
+                    "segments",
+                    default="all",
+                    tooltip="New frames that are guessed together while the others are hidden: all, or parts that may overlap such as 0..2,"
+                    " 1..3, counted from the oldest. A frame in several is their mean. Each is a guess of its own.",
                 ),
                 io.Combo.Input(
                     "hidden",
@@ -62,7 +84,7 @@ class LongTakeHistoryGuidance(LongTakeNode):
                     " absent: left out, for other models; every branch is a call of its own then.",
                 ),
                 io.Int.Input(
-                    "at_once",
+                    "branch_batch",
                     default=0,
                     min=0,
                     max=64,
@@ -75,19 +97,37 @@ class LongTakeHistoryGuidance(LongTakeNode):
 
     @classmethod
     def execute(
-        cls, preset: str, weight: float, level: float, branches: str, hidden: str, at_once: int, before: Guide | None = None
+        cls,
+        preset: str,
+        weight: float,
+        level: float,
+        stabilisation: float,
+        generated_only: bool,
+        branches: str,
+        segments: str,
+        hidden: str,
+        branch_batch: int,
+        before: Guide | None = None,
     ) -> "io.NodeOutput":
-        history = HistoryGuidance(branches_of(preset, weight, level, branches), hidden, at_once)
+        given = branches_of(preset, weight, level, stabilisation, branches, generated_only=generated_only)
+        history = HistoryGuidance(given, hidden, branch_batch, items_of(segments))
         return io.NodeOutput(compose([before, history]))
 
 
-def branches_of(preset: str, weight: float, level: float, text: str) -> tuple[Branch, ...]:
+def branches_of(
+    preset: str, weight: float, level: float, stabilisation: float, text: str, *, generated_only: bool
+) -> tuple[Branch, ...]:
     """The branches of a preset, or of text where it is custom."""
     if preset == CUSTOM:
         return read_branches(text)
     if preset not in PRESETS:
         raise ValueError(f"the preset {preset!r} is not known: choose one of {', '.join([*PRESETS, CUSTOM])}")
-    return PRESETS[preset](weight, level)
+    parts = items_of(text) if preset == TEMPORAL else ("all",)
+    if not parts or any(":" in part for part in parts):
+        raise ValueError(
+            f"the branches {text!r} are for custom: for temporal write frames alone, such as all, last 4 or h0..h2, h1..h3"
+        )
+    return PRESETS[preset](Preset(weight, level, stabilisation, generated_only, parts))
 
 
 class LongTakeGuider(LongTakeNode):

@@ -63,7 +63,9 @@ def test_the_rollout_is_guided(any_model):
     for settings in (
         {},
         {"preset": "fractional"},
-        {"preset": "stabilised", "level": 0.1},
+        {"stabilisation": 0.1, "generated_only": False},
+        {"preset": "temporal", "branches": "all, last 1", "stabilisation": 0.02},
+        {"segments": "0..1, 1..3"},
         {"preset": "custom", "branches": BRANCHES},
     ):
         guided = roll(any_model, guidance=guidance(**settings))
@@ -76,8 +78,8 @@ def test_the_rollout_is_guided(any_model):
 def test_branches_together_and_one_by_one(any_model, hidden, cfg):
     settings = {"cfg": cfg, "negative": prompt(any_model, "")}
     made = [
-        roll(any_model, **settings, guidance=guidance(preset="custom", branches=BRANCHES, hidden=hidden, at_once=at_once))
-        for at_once in (0, 1, 2)
+        roll(any_model, **settings, guidance=guidance(preset="custom", branches=BRANCHES, hidden=hidden, branch_batch=size))
+        for size in (0, 1, 2)
     ]
     same(made[1], made[0])
     same(made[2], made[0])
@@ -88,9 +90,9 @@ def test_labels_per_frame_follow_the_frames_of_every_branch(model):
     rows = torch.rand(FRAMES, len(LABELS), generator=torch.Generator().manual_seed(1))
     positive = [[torch.zeros(1, 1, 1), {"pooled_output": rows}]]
     made = [
-        roll(model, positive=positive, guidance=guidance(preset="custom", branches=BRANCHES, hidden=hidden, at_once=at_once))
+        roll(model, positive=positive, guidance=guidance(preset="custom", branches=BRANCHES, hidden=hidden, branch_batch=size))
         for hidden in ("noise", "absent")
-        for at_once in (0, 1)
+        for size in (0, 1)
     ]
     same(made[1], made[0])
     same(made[3], made[2])
@@ -126,14 +128,17 @@ def test_guidance_chains(model):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"preset": "firmly"}, "choose one of vanilla, fractional, stabilised, custom"),
+        ({"preset": "firmly"}, "choose one of vanilla, fractional, temporal, custom"),
         ({"preset": "custom", "branches": "all"}, "'all' cannot be read"),
         ({"preset": "custom", "branches": ""}, "no branches"),
         ({"preset": "custom", "branches": "some:1"}, "'some' cannot be read"),
         ({"preset": "fractional", "level": 2.0}, "level 2.0"),
         ({"weight": float("inf")}, "finite"),
         ({"hidden": "gone"}, "choose one of noise, absent"),
-        ({"at_once": -1}, "at_once is -1"),
+        ({"branch_batch": -1}, "branch_batch is -1"),
+        ({"preset": "temporal", "branches": "all:1.5"}, "for temporal write frames alone"),
+        ({"segments": ""}, "there are no segments"),
+        ({"segments": "some"}, "'some' cannot be read"),
         ({"before": HistoryGuidance(vanilla(2.0))}, "two history guidances"),
     ],
 )
@@ -167,7 +172,7 @@ def test_the_guider_carries_guidance_to_our_samplers(model):
     latent[:KNOWN] = known()["samples"]
     positive, negative = prompt(model, "red"), prompt(model, "")
     made = []
-    for guide in (None, guidance(weight=1.0), guidance(), guidance(at_once=1)):
+    for guide in (None, guidance(weight=1.0), guidance(), guidance(branch_batch=1)):
         guider = LongTakeGuider.execute(model=model, positive=positive, negative=negative, cfg=1.5, guidance=guide).args[0]
         made.append(advanced(model, host.forcing_sampler(forcing(levels)), latent, sigmas.flip(0), positive=None, guider=guider))
     assert torch.equal(made[1], made[0])
@@ -241,7 +246,7 @@ def test_image_models_with_motion_give_the_same_together_and_one_by_one(animated
     latent = torch.zeros(8, 4, 8, 8)
     latent[:KNOWN] = torch.randn(KNOWN, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     given = {"latent": latent, "levels": levels, "window": 6} | conditions()
-    made = [sampled(model, HistoryGuidance(read_branches(BRANCHES), hidden, at_once), **given) for at_once in (0, 1)]
+    made = [sampled(model, HistoryGuidance(read_branches(BRANCHES), hidden, size), **given) for size in (0, 1)]
     same(made[1], made[0])
     if way == "plain":
         assert (sampled(model, plain, **given) - made[0]).abs().max() > 1e-3
@@ -264,7 +269,7 @@ def test_video_models_give_the_same_together_and_one_by_one(hidden):
     latent = torch.zeros(2, 16, 8, *SIZE)
     latent[:, :, :2] = video(2, batch=2)
     given = {"latent": latent, "levels": levels, "window": 6, "positive": text(3), "negative": text(4)}
-    made = [sampled(model, HistoryGuidance(fractional(2.0, 0.5), hidden, at_once), **given) for at_once in (0, 1, 2)]
+    made = [sampled(model, HistoryGuidance(fractional(2.0, 0.5), hidden, size), **given) for size in (0, 1, 2)]
     same(made[1], made[0])
     same(made[2], made[0])
     assert torch.equal(sampled(model, HistoryGuidance(vanilla(1.0)), **given), sampled(model, plain, **given))

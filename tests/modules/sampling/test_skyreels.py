@@ -289,7 +289,7 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
     levels = NoiseLevels.named("pyramid", frames, STEPS, lag=min(ar_step, STEPS), block=block, known=known)
 
     # the pipeline noises what it was given and not what it has finished itself
-    history = ContextNoise(addnoise / 1000, "addnoise", only=frozenset(range(known)))
+    history = ContextNoise(addnoise / 1000, "addnoise", "known")
 
     def guide(denoise, view):
         def watched(view):

@@ -122,17 +122,23 @@ def test_frames_that_are_kept_out_are_pure_noise():
     view = View(
         torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False]), top=50.0
     )
-    shown = replace(view, seed=4, context_noise=ContextNoise(0.1, kept=frozenset({1}))).shown()
+    shown = replace(view, seed=4, context_noise=ContextNoise(0.1, hidden=frozenset({0}))).shown()
     torch.testing.assert_close(shown.x[0], frame_noise(SHAPE, 4, [0], "dropped")[0] * math.sqrt(1 + 50.0**2))
     torch.testing.assert_close(shown.x[1], 1 + 0.1 * frame_noise(SHAPE, 4, [1], "stabilise")[0])
     assert torch.equal(shown.x[2], view.x[2]) and shown.sigma.tolist() == pytest.approx([50.0, 0.1, 2.0])
 
 
 def test_only_some_finished_frames_are_noisy():
-    view = View(torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False]))
-    shown = replace(view, context_noise=ContextNoise(0.1, only=frozenset({0, 2}))).shown()
-    assert not torch.equal(shown.x[0], view.x[0]) and torch.equal(shown.x[1:], view.x[1:])
-    assert shown.sigma.tolist() == pytest.approx([0.1, 0.0, 2.0])
+    view = View(
+        *(torch.ones(3, *SHAPE), torch.tensor([0.0, 0.0, 2.0]), torch.arange(3), torch.tensor([True, True, False])),
+        given=torch.tensor([True, False, False]),
+    )
+    for which, sigmas in (("known", [0.1, 0.0, 2.0]), ("generated", [0.0, 0.1, 2.0]), ("all", [0.1, 0.1, 2.0])):
+        shown = replace(view, context_noise=ContextNoise(0.1, which=which)).shown()
+        assert shown.sigma.tolist() == pytest.approx(sigmas)
+        assert [not torch.equal(now, then) for now, then in zip(shown.x, view.x, strict=True)] == [
+            0 < sigma < 2 for sigma in sigmas
+        ]
 
 
 # Second order
