@@ -1,9 +1,12 @@
 """How the image layers of SparseCtrl's encoders are spelt in files, and what they are called in ``sparsectrl.SparseControl``.
 
-The authors and diffusers name them as diffusers does; this pack's network, as Stable Diffusion's own code does.
+The authors and diffusers name them as diffusers does. sd-webui-controlnet's files (AnimateDiff for A1111) and what Advanced-ControlNet
+reads besides have the names of Stable Diffusion's own code, with or without ``control_model.`` in front, and so does this pack's network
+but for the ends of its branches: those are rows of ``LDM``.
 """
 
 import re
+from collections.abc import Iterable
 
 RESIDUAL = {
     "norm1": "in_layers.0",
@@ -22,8 +25,44 @@ PLAIN = {
     "controlnet_mid_block.": "middle_block_out.",
     "controlnet_down_blocks.": "zero_convs.",
 }
+LDM = (
+    (r"^control_model\.", ""),
+    (r"^zero_convs\.(\d+)\.0\.", r"zero_convs.\1."),
+    (r"^middle_block_out\.0\.", "middle_block_out."),
+    (r"^input_hint_block\.0\.(conv_in|conv_out|blocks)\.", r"condition.\1."),  # A1111's encoder of scribbles
+)
+HINT = re.compile(
+    r"^input_hint_block\.(\d+)\.(weight|bias)$"
+)  # one layer for latents; ControlNet's own eight, with SiLU between them
+NARROWER = re.compile(r"^input_blocks\.(\d+)\.0\.op\.weight$")
 DOWN = re.compile(r"^down_blocks\.(\d+)\.(resnets|attentions|downsamplers)\.(\d+)\.(.+)$")
 MID = re.compile(r"^mid_block\.(resnets\.\d+|attentions\.\d+)\.(.+)$")
+
+
+def own_names(keys: Iterable[str]) -> tuple[dict[str, str], int]:
+    """What each key of the image layers is called in this pack's network, and how many residual blocks a level has."""
+    plain = {key: _plain(key) for key in keys}
+    narrower = [int(match[1]) for match in map(NARROWER.match, plain.values()) if match]
+    residual = {int(match[3]) for match in map(DOWN.match, plain.values()) if match and match[2] == "resnets"}
+    blocks = min(narrower) - 1 if narrower else 1 + max(residual, default=0)
+    last = max((int(match[1]) for match in map(HINT.match, plain.values()) if match), default=0)
+    return {key: _hint(renamed(name, blocks), last) for key, name in plain.items()}, blocks
+
+
+def _plain(key: str) -> str:
+    for pattern, replacement in LDM:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _hint(key: str, last: int) -> str:
+    """The entrance of ControlNet's own code, whose convolutions are every second of its numbers up to ``last``."""
+    match = HINT.match(key)
+    if match is None:
+        return key
+    place = int(match[1])
+    name = "" if not last else "conv_in." if place == 0 else "conv_out." if place == last else f"blocks.{place // 2 - 1}."
+    return f"condition.{name}{match[2]}"
 
 
 def renamed(key: str, blocks: int) -> str:

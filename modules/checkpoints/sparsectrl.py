@@ -1,7 +1,7 @@
-"""SparseCtrl files (Guo et al., arXiv:2311.16933): the authors' ``v3_sd15_sparsectrl_*.ckpt``, diffusers' ``SparseControlNetModel``, and
-those trained here.
+"""SparseCtrl files (Guo et al., arXiv:2311.16933): the authors' ``v3_sd15_sparsectrl_*.ckpt``, diffusers' ``SparseControlNetModel``, those
+of AnimateDiff for A1111, and those trained here.
 
-The first two name the image layers as diffusers does; they differ in the temporal ones, which are spelt as in motion modules of either
+They differ in the image layers (``sparse_names.py``) and in the temporal ones, which are spelt as in motion modules
 (``formats.FORMATS``). Everything is renamed to ``sparsectrl.SparseControl``'s own keys and checked against them. What is trained here for
 SD1.5 is written in the authors' layout; encoders of this pack's video models, which that has no names for, have their own keys and say
 in their metadata how they are built.
@@ -28,7 +28,7 @@ from .formats import FORMATS, POSITIONS, canonical_state
 from .positions import table_length
 from .schema import ENTRIES, json_object, made, shown
 from .sound import check_weights, count_of, shape_of
-from .sparse_names import DOWN, released, renamed
+from .sparse_names import own_names, released
 
 LATENT, PIXELS = 4, 3  # channels of a condition
 TRAINED, MOST = 16, 32  # frames of the clips it was trained on; times it knows where its file has no table
@@ -36,6 +36,7 @@ HEADS = 8  # of every attention of SD1.5
 MOST_FRAMES = 65536
 ATTENTION = re.compile(r"\.attention_blocks\.(\d+)\.")
 STEM = re.compile(r"^condition\.blocks\.(\d+)\.weight$")
+MOVING = re.compile(r"\.(motion_modules|temporal_attentions)\.")
 TRANSFORMER = re.compile(r"^input_blocks\.(\d+)\.1\.transformer_blocks\.(\d+)\.")
 OWN = "LongTake"  # the layout of encoders for this pack's video models
 ABOUT, SHOWN = "longtake_sparse_control", "pictures"  # in metadata: how such an encoder is built; what it is shown
@@ -91,14 +92,19 @@ def load_sparse_control(path: Path, pictures: str = "") -> SparseControlFile:
     if what != SPARSECTRL:
         said = f"it is {what}" if what else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
         raise ValueError(f"{path.name} is no SparseCtrl encoder: {said}; use one such as v3_sd15_sparsectrl_rgb.ckpt")
+    if "difference" in state:
+        raise ValueError(
+            f"{path.name} holds differences to the weights of an image model: use a file that holds the encoder itself"
+        )
+    state = {key.removeprefix("control_model."): value for key, value in state.items()}
     layout = next(layout for layout in FORMATS if layout.signature.matches(state))
     motion = canonical_state(state, layout)
     tables = {key: motion.pop(key) for key in list(motion) if POSITIONS.search(key)}
-    image = {key: value for key, value in state.items() if not re.search(r"\.motion_modules\.", key)}
-    blocks = 1 + max((int(match[3]) for match in map(DOWN.match, image) if match and match[2] == "resnets"), default=0)
-    weights = {renamed(key, blocks): value for key, value in image.items()} | {
-        f"motion.{key}": value for key, value in motion.items()
-    }
+    image = [key for key in state if not MOVING.search(key)]
+    names, blocks = own_names(image)
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{path.name} holds the same weights in two spellings: use one of the two files it was made of")
+    weights = {names[key]: state[key] for key in image} | {f"motion.{key}": value for key, value in motion.items()}
     config = _config(weights, blocks, path.name)
     _check(weights, config, path.name)
     takes = _pictures(config, pictures, path.name, metadata.get(SHOWN, ""))

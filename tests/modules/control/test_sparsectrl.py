@@ -1,6 +1,7 @@
 """SparseCtrl's encoder: equal to diffusers', deaf to everything but its condition, read from both layouts, refused in one sentence."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from pack.modules.control.sparsectrl import SparseConfig, SparseControl, output_
 from pack.modules.temporal.frames import Frames
 from safetensors.torch import save_file
 from tiny_motion import UNET, image_encoder_state, motion_state, randomized
-from tiny_sparse import PIXELS, RGB, in_diffusers_sparse, network, sparse_file, sparse_state
+from tiny_sparse import A1111, CONTROLNET, PIXELS, RGB, in_diffusers_sparse, in_ldm_names, network, sparse_file, sparse_state
 
 try:  # here, where no profiler runs: it is a large import
     from diffusers import SparseControlNetModel
@@ -132,15 +133,51 @@ def test_outputs_are_the_unets_skips():
 # Files
 
 
-@pytest.mark.parametrize("layout", [dict, in_diffusers_sparse], ids=["authors", "diffusers"])
+LAYOUTS = {
+    "authors": dict,
+    "diffusers": in_diffusers_sparse,
+    "A1111": in_ldm_names,
+    "A1111, prefixed": partial(in_ldm_names, prefix="control_model."),
+    "ControlNet's own": partial(in_ldm_names, entrance=CONTROLNET),
+    "ControlNet's own, prefixed": partial(in_ldm_names, entrance=CONTROLNET, prefix="control_model."),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_layouts_hold_the_same(kind, layout, tmp_path):
+def test_every_layout_holds_the_same(kind, layout, tmp_path):
     save_file(layout(sparse_state(KINDS[kind], frames=24)), tmp_path / "x.safetensors")
     file = load_sparse_control(tmp_path / "x.safetensors")
     assert (file.pictures, file.max_frames) == ("scribble" if KINDS[kind].stem else "rgb", 24)
     assert replace(file.config.unet, transformer_depth_output=UNET.transformer_depth_output) == replace(UNET, num_heads=8)
     read, meant = file.build().state_dict(), network(KINDS[kind]).state_dict()
     assert read.keys() == meant.keys() and all(torch.equal(read[key], meant[key]) for key in meant)
+
+
+@pytest.mark.comfy
+@pytest.mark.parametrize("entrance", [A1111, CONTROLNET], ids=["latents", "pixels"])
+def test_the_names_are_those_of_comfyuis_controlnet(entrance):
+    """Whose code, as sd-webui-controlnet's, is that of Stable Diffusion's ControlNet; latents replace its entrance by one layer."""
+    from comfy.cldm.cldm import ControlNet
+
+    settings = UNET.comfyui() | {"hint_channels": 4, "device": "meta"}
+    settings["transformer_depth"], settings["transformer_depth_middle"] = list(UNET.transformer_depth), 1
+    for name in ("out_channels", "transformer_depth_output"):
+        settings.pop(name)
+    theirs = {key: tuple(value.shape) for key, value in ControlNet(**settings).state_dict().items()}
+    config = RGB if entrance is A1111 else PIXELS
+    ours = {
+        key: tuple(value.shape)
+        for key, value in in_ldm_names(sparse_state(config), entrance).items()
+        if "motion_modules" not in key
+    }
+    entering = {key for key in {**ours, **theirs} if key.startswith("input_hint_block.")}
+    if entrance is A1111:
+        assert {key: shape for key, shape in ours.items() if key not in entering} == {
+            key: shape for key, shape in theirs.items() if key not in entering
+        }
+    else:
+        assert ours == theirs
 
 
 def test_the_authors_checkpoint_is_unwrapped(tmp_path):
@@ -174,6 +211,12 @@ BAD = {
     "rgb on scribble": (sparse_state(), "scribble", "takes latents of colour pictures, and scribble was asked for: choose rgb"),
     "scribble on rgb": (sparse_state(PIXELS), "rgb", "takes pixels of scribbles or depth maps, and rgb was asked for"),
     "no such pictures": (sparse_state(), "canny", "pictures is 'canny': choose one of rgb, scribble, depth"),
+    "differences": (
+        in_ldm_names(sparse_state(), prefix="control_model.") | {"difference": torch.zeros(1)},
+        "",
+        "holds differences to the weights of an image model: use a file that holds the encoder itself",
+    ),
+    "two spellings": (sparse_state() | in_ldm_names(sparse_state()), "", "holds the same weights in two spellings"),
     "a motion module": (motion_state(), "", "is no SparseCtrl encoder: it is a motion module, for Load Motion Module"),
     "a ControlNet": (without(sparse_state(), "motion_modules"), "", "it is a ControlNet, for Load ControlNet Model"),
     "something": (image_encoder_state(), "", "is no SparseCtrl encoder: its first keys are body.0"),
