@@ -19,7 +19,7 @@ from ..control.encoders import pose_encoder_shapes
 from ..temporal.slot_names import in_order, levels
 from .files import kind, read_state
 from .formats import POSITIONS
-from .positions import table_length
+from .positions import table_length, trained
 from .sound import check_weights, shape_of
 
 MERGE = re.compile(
@@ -72,7 +72,10 @@ def load_camera(path: Path) -> Camera:
     encoder = {key: value for key, value in state.items() if key.startswith("encoder_")}
     tables = {key: value for key, value in encoder.items() if POSITIONS.search(key)}
     weights = {key: value for key, value in encoder.items() if key not in tables}
-    camera = Camera(path.name, weights, merges, table_length(tables, path.name) or 16)
+    length, own = table_length(tables, path.name), trained(tables)
+    if own is not None:
+        raise ValueError(f"{own} in {path.name} is not CameraCtrl's sinusoid: use the file as its authors released it")
+    camera = Camera(path.name, weights, merges, length or 16)
     in_order(merges, path.name)
     check_weights(weights, pose_encoder_shapes(levels(camera.widths)), path.name)
     return camera

@@ -1,7 +1,9 @@
 """What motion modules mean beside their weights: generations and their authors' numbers, each a row of ``FAMILIES``.
 
-A file does not say which generation it is; ``Contents`` is what can be seen of it, and exactly one row fits what can be seen. The numbers
-are those of the authors' own configurations and code:
+A file of this pack's says which generation it is, and a user may say it. Of others ``Contents`` is what can be seen, and a row fits what
+its authors' files really have: v1's tables are 24 frames long and v3's 32, v2's modules and AnimateLCM's have one in the middle block, and
+AnimateLCM's have no tables in their authors' files; LongAnimateDiff is v2 with tables of 64. Where a file is none of these, such as a
+retrained one with tables of 40 frames, the user is asked. The numbers are those of the authors' own configurations and code:
 
 - AnimateDiff v1 and PIA ran the norms of the U-Net's residual blocks and its last norm over all frames of a clip
   (``use_inflated_groupnorm: false``); v2, v3 and AnimateLCM saw one frame at a time. HotshotXL ran them over all frames as well.
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TABLELESS = 64  # frames of the table that AnimateLCM makes in code; its files have none
+FAMILY = "longtake_family"  # in metadata: which one a module that was trained here is of
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Contents:
         frames: length of the position tables; None if there are none.
         conv_in: whether there is an input layer for 9 channels.
         image_encoder: whether there is an encoder for a reference picture.
+        lcm: whether spelling or name say that it is AnimateLCM: diffusers writes tables for it, and nothing else tells it from v2.
     """
 
     layout: str
@@ -35,6 +39,7 @@ class Contents:
     frames: int | None
     conv_in: bool = False
     image_encoder: bool = False
+    lcm: bool = False
 
     @property
     def plain(self) -> bool:
@@ -42,9 +47,14 @@ class Contents:
         return not (self.conv_in or self.image_encoder or self.layout == "HotshotXL" or self.levels == 3)
 
     @property
+    def large(self) -> bool:
+        """Whether it is nothing but transformers for SDXL."""
+        return (self.levels == 3 or self.layout == "HotshotXL") and not (self.conv_in or self.image_encoder)
+
+    @property
     def lcm_like(self) -> bool:
-        """AnimateLCM has a module in the middle and no table, or a table of its own length where its trainer saved one."""
-        return self.middle and self.frames in (None, TABLELESS)
+        """A module in the middle, and no table or AnimateLCM's name."""
+        return self.middle and (self.frames is None or self.lcm)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ class Family:
 
     Attributes:
         name: of the generation.
-        fits: whether a file with these contents is of it.
+        could: whether a file with these contents could be of it, if somebody says so.
+        fits: whether one that could is of it by what the authors' files have.
         noise_schedule: a name in ``noise.NOISE_SCHEDULES``.
         clip_norms: whether the norms of the U-Net's residual blocks and its last one ran over all frames of a clip in training.
         module_norms: whether the norm inside each motion module did.
@@ -63,7 +74,8 @@ class Family:
     """
 
     name: str
-    fits: Callable[[Contents], bool]
+    could: Callable[[Contents], bool]
+    fits: Callable[[Contents], bool] = lambda contents: True
     noise_schedule: str = "linear"
     clip_norms: bool = False
     module_norms: bool = False
@@ -73,20 +85,26 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family("v1", lambda c: c.plain and not c.middle and c.frames == 24, clip_norms=True, max_frames=24),
-    Family("v2", lambda c: c.plain and c.middle and not c.lcm_like),
-    # 32 frames as released; retrained ones of other lengths are per frame as well
-    Family("v3", lambda c: c.plain and not c.middle and c.frames not in (None, 24)),
-    Family("AnimateLCM", lambda c: c.plain and c.lcm_like, max_frames=TABLELESS, lcm_steps=100),
-    Family("AnimateLCM-I2V", lambda c: c.image_encoder and not c.conv_in, "animatelcm_i2v", max_frames=TABLELESS, lcm_steps=200),
+    Family("v1", lambda c: c.plain, lambda c: not c.middle and c.frames == 24, clip_norms=True, max_frames=24),
+    Family("v2", lambda c: c.plain, lambda c: c.middle and not c.lcm_like),
+    Family("v3", lambda c: c.plain, lambda c: not c.middle and c.frames == 32),
+    Family("AnimateLCM", lambda c: c.plain, lambda c: c.lcm_like, max_frames=TABLELESS, lcm_steps=100),
+    Family(
+        "AnimateLCM-I2V",
+        lambda c: c.image_encoder and not c.conv_in,
+        noise_schedule="animatelcm_i2v",
+        max_frames=TABLELESS,
+        lcm_steps=200,
+    ),
     Family("PIA", lambda c: c.conv_in and not c.image_encoder, clip_norms=True),
     Family(
-        "SDXL-beta", lambda c: c.levels == 3 and c.layout != "HotshotXL" and not _extra(c), "animatediff_sdxl", module_norms=True
+        "SDXL-beta", lambda c: c.large, lambda c: c.layout != "HotshotXL", noise_schedule="animatediff_sdxl", module_norms=True
     ),
     Family(
         "HotshotXL",
-        lambda c: c.layout == "HotshotXL" and not _extra(c),
-        "scaled_linear",
+        lambda c: c.large,
+        lambda c: c.layout == "HotshotXL",
+        noise_schedule="scaled_linear",
         clip_norms=True,
         trained_frames=8,
         max_frames=24,
@@ -94,24 +112,35 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def _extra(contents: Contents) -> bool:
-    return contents.conv_in or contents.image_encoder
+def family_of(contents: Contents, name: str, said: str = "") -> Family:
+    """The row of ``FAMILIES`` that a file is of.
 
-
-def family_of(contents: Contents, name: str) -> Family:
-    """The row of ``FAMILIES`` that fits.
+    Args:
+        contents: of the file.
+        name: of the file.
+        said: by the user or by the file itself: a family's name; empty where nothing is said.
 
     Raises:
-        ValueError: none does: the file lacks what tells the generations apart, or was put together from two.
+        ValueError: it cannot be of the one that is said; or nothing is said, and the file has not what the authors' files of any have.
     """
     if contents.conv_in and contents.image_encoder:
         raise ValueError(
             f"{name} holds both PIA's input layer and AnimateLCM's picture encoder: it was put together from two modules; use one of them"
         )
-    found = next((family for family in FAMILIES if family.fits(contents)), None)
+    able = [family for family in FAMILIES if family.could(contents)]
+    names = ", ".join(family.name for family in able)
+    if said:
+        found = next((family for family in able if family.name == said), None)
+        if found is None:
+            raise ValueError(
+                f"{name} cannot be a module of {said}: by what it holds it is one of {names}; choose one of these or auto"
+            )
+        return found
+    found = next((family for family in able if family.fits(contents)), None)
     if found is None:
+        tables = f"position tables of {contents.frames} frames" if contents.frames else "no position tables"
         raise ValueError(
-            f"{name} has neither position tables nor a module in the middle block, so v1 and v3, whose norms differ, cannot be told"
-            " apart: use the file as its authors released it"
+            f"{name} has {tables} and no module in the middle block, which no release has (v1: 24 frames, v3: 32), so how its norms ran is"
+            f" not known: set family to what it was trained as, one of {names}"
         )
     return found

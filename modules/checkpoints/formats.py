@@ -8,12 +8,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .files import MOTION_MODULE, Signature, kind
 
 POSITIONS = re.compile(r"\.pos_encoder\.pe$")
 SLOT = re.compile(r"^((?:(down|up)_blocks\.(\d+)|mid_block)\.motion_modules\.(\d+))\.temporal_transformer\.(.+)$")
+ATTENTION = re.compile(r"^.+\.attention_blocks\.\d+\.")
+LCM_TABLES = ".pos_encoder.pos_encoding"  # as AnimateLCM's trainer calls them
 ADVICE = "use an AnimateDiff, HotshotXL, AnimateLCM or PIA motion module such as v3_sd15_mm.ckpt"
 
 
@@ -42,7 +45,7 @@ FORMATS: tuple[MotionFormat, ...] = (
     MotionFormat(
         "AnimateDiff",
         Signature((r"motion_modules\.\d+\.temporal_transformer\.",)),
-        ((r"\.pos_encoder\.pos_encoding$", ".pos_encoder.pe"),),  # AnimateLCM's trainer
+        ((rf"{re.escape(LCM_TABLES)}$", ".pos_encoder.pe"),),
     ),
     MotionFormat(
         "HotshotXL",
@@ -85,3 +88,14 @@ def canonical_state(state: Mapping[str, Tensor], layout: MotionFormat) -> dict[s
     """The temporal transformers' tensors under AnimateDiff's own keys; a U-Net saved along with them is left out."""
     renamed = {layout.canonical(key): value for key, value in state.items()}
     return {key: value for key, value in renamed.items() if SLOT.match(key)}
+
+
+def every_table(tables: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A position table for every attention: in diffusers' layout one serves all of a block."""
+    attentions = {match[0] for match in map(ATTENTION.match, weights) if match}
+    spread = {}
+    for attention in attentions:
+        own = f"{attention}pos_encoder.pe"
+        block = own.rsplit(".attention_blocks.", 1)[0]
+        spread[own] = tables.get(own, tables.get(f"{block}.attention_blocks.0.pos_encoder.pe", torch.empty(0)))
+    return spread

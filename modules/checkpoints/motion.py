@@ -22,10 +22,10 @@ from ..temporal.slot_names import MIDDLE, described, in_order, levels
 from ..temporal.slots import BlockedUNet, widths
 from ..temporal.transformer import TemporalConfig
 from .camera import Camera
-from .families import Contents, family_of
+from .families import FAMILY, Contents, family_of
 from .files import read_state
-from .formats import POSITIONS, SLOT, canonical_state, format_of
-from .positions import table_length
+from .formats import LCM_TABLES, POSITIONS, SLOT, MotionFormat, canonical_state, every_table, format_of
+from .positions import table_length, trained
 from .schema import made
 from .sound import check_weights, count_of, shape_of
 
@@ -91,40 +91,56 @@ def _filled(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.M
     return network
 
 
-def load_motion_module(path: Path) -> MotionModule:
+def load_motion_module(path: Path, family: str = "") -> MotionModule:
     """Read a motion module of any family in ``families.FAMILIES`` and any layout in ``formats.FORMATS``.
 
+    Args:
+        path: of the file.
+        family: a name in ``FAMILIES``; empty for what the file says or shows.
+
     Raises:
-        ValueError: it cannot be read, is something else, or is not complete. One sentence each.
+        ValueError: it cannot be read, is something else, is not complete, or cannot be of that family. One sentence each.
     """
     state, metadata = read_state(path)
     layout = format_of(state, metadata, path.name)
     weights = canonical_state(state, layout)
     tables = {key: weights.pop(key) for key in list(weights) if POSITIONS.search(key)}
     slots = _slot_widths(weights, path.name)
+    length = table_length(tables, path.name)
     config = _config(weights, path.name)
+    if trained(tables) is not None:
+        weights |= every_table(tables, weights)
+        config = replace(config, table=length or 0)
     with torch.device("meta"):
         network = MotionModel(slots, config)
     check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
-    length = table_length(tables, path.name)
     conv_in, image_encoder = _conv_in(state, levels(slots)[0], path.name), _image_encoder(state, levels(slots), path.name)
-    contents = Contents(layout.name, len(levels(slots)), MIDDLE in slots, length, bool(conv_in), bool(image_encoder))
-    family = family_of(contents, path.name)
+    extras = bool(conv_in), bool(image_encoder), _lcm(path, state, layout)
+    contents = Contents(layout.name, len(levels(slots)), MIDDLE in slots, length, *extras)
+    row = family_of(contents, path.name, family or metadata.get(FAMILY, ""))
     return MotionModule(
         path.name,
-        family.name,
+        row.name,
         slots,
         config,
         weights,
-        family.noise_schedule,
-        family.clip_norms,
-        length or family.max_frames,
-        family.trained_frames,
-        family.lcm_steps,
-        family.module_norms,
+        row.noise_schedule,
+        row.clip_norms,
+        length or row.max_frames,
+        row.trained_frames,
+        row.lcm_steps,
+        row.module_norms,
         conv_in,
         image_encoder,
     )
+
+
+def _lcm(path: Path, state: Mapping[str, Tensor], layout: MotionFormat) -> bool:
+    """Whether spelling or name say that it is AnimateLCM: its trainer's spelling of tables, or its folder's or file's name in diffusers'
+    layout, which has tables for all and says nothing else.
+    """
+    named = layout.name == "diffusers" and "lcm" in f"{path.parent.name}/{path.name}".lower()
+    return named or any(key.endswith(LCM_TABLES) for key in state)
 
 
 def _slot_widths(weights: Mapping[str, Tensor], name: str) -> dict[str, int]:

@@ -24,8 +24,8 @@ from ..temporal.config import TemporalConfig
 from ..temporal.slots import BlockedUNet, is_attention
 from .export import motion_state
 from .files import SPARSECTRL, kind, read_state
-from .formats import FORMATS, POSITIONS, canonical_state
-from .positions import table_length
+from .formats import FORMATS, POSITIONS, canonical_state, every_table
+from .positions import table_length, trained
 from .schema import ENTRIES, json_object, made, shown
 from .sound import check_weights, count_of, shape_of
 from .sparse_names import own_names, released
@@ -105,10 +105,13 @@ def load_sparse_control(path: Path, pictures: str = "") -> SparseControlFile:
     if len(set(names.values())) < len(names):
         raise ValueError(f"{path.name} holds the same weights in two spellings: use one of the two files it was made of")
     weights = {names[key]: state[key] for key in image} | {f"motion.{key}": value for key, value in motion.items()}
-    config = _config(weights, blocks, path.name)
+    config, length = _config(weights, blocks, path.name), table_length(tables, path.name)
+    if trained(tables) is not None:
+        weights |= {f"motion.{key}": value for key, value in every_table(tables, motion).items()}
+        config = replace(config, temporal=replace(config.temporal, table=length or 0))
     _check(weights, config, path.name)
     takes = _pictures(config, pictures, path.name, metadata.get(SHOWN, ""))
-    return SparseControlFile(path.name, layout.name, config, weights, takes, table_length(tables, path.name) or MOST)
+    return SparseControlFile(path.name, layout.name, config, weights, takes, length or MOST)
 
 
 def _own(name: str, state: Mapping[str, Tensor], metadata: Mapping[str, str], pictures: str) -> SparseControlFile:

@@ -7,7 +7,12 @@ from .masks import MASKS
 from .normalise import QK_NORMS
 from .positions import POSITIONS
 
-LATER = {"kind": "transformer", "hidden": 0, "qk_norm": ""}  # fields of the configuration that the first files did not have
+LATER = {
+    "kind": "transformer",
+    "hidden": 0,
+    "qk_norm": "",
+    "table": 0,
+}  # fields of the configuration that the first files did not have
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class TemporalConfig:
     clip_norm: bool = False  # the module's first norm runs over all frames of a clip, as in AnimateDiff's SDXL beta
     kind: str = "transformer"  # what sits in the slots, a name in kinds.KINDS
     hidden: int = 0  # channels of a recurrent module's state; 0 for those of its slot
+    table: int = 0  # rows of the module's own table of positions, in the place of the sinusoid; 0 for the sinusoid
     qk_norm: str = ""  # how queries and keys are normalised, a name in normalise.QK_NORMS; empty for not at all
 
     def __post_init__(self) -> None:
@@ -31,6 +37,10 @@ class TemporalConfig:
             raise ValueError(f"mask is {self.mask!r}: choose one of {', '.join(MASKS)}")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions is {self.positions!r}: choose one of {', '.join(POSITIONS)}")
+        if self.table < 0 or (self.table and self.positions != "sinusoid"):
+            raise ValueError(
+                f"table is {self.table}: it stands for the sinusoid, and has a row for each frame; 0 for the sinusoid itself"
+            )
         if self.hidden < 0:
             raise ValueError(f"hidden is {self.hidden}: a state has at least 1 channel, or 0 for as many as its slot")
         if self.qk_norm and self.qk_norm not in QK_NORMS:

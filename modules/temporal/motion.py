@@ -147,7 +147,7 @@ class MotionModel(nn.Module):
             positions: a name in ``STRETCHES``, what happens to absolute times beyond those that were trained.
             most: how many times were trained, for ``positions``; 0 for any number.
         """
-        whole = Frames(len(ids), self._times(ids, positions, most), self._mask(ids, anchors))
+        whole = Frames(len(ids), self._times(ids, positions, most, seen=windows is None), self._mask(ids, anchors))
         if windows is None:
             return whole
         alike = _alike(windows.groups, len(ids), ids.device)
@@ -158,10 +158,16 @@ class MotionModel(nn.Module):
         places, weights = way_back(alike, len(ids))
         return replace(whole, groups=tuple(groups), places=places, weights=weights, fuse_at=windows.fuse_at)
 
-    def _times(self, ids: Tensor, positions: str, most: int) -> Tensor:
+    def _times(self, ids: Tensor, positions: str, most: int, *, seen: bool = True) -> Tensor:
         if not POSITIONS[self.config.positions].absolute:
             return ids
-        return STRETCHES[positions](torch.arange(len(ids), device=ids.device), most)
+        times = STRETCHES[positions](torch.arange(len(ids), device=ids.device), most)
+        if seen and self.config.table and float(times.max()) > self.config.table - 1:
+            raise ValueError(
+                f"the motion module has a table of its own with {self.config.table} times and sees {len(ids)} frames at once: set"
+                " positions to stretch, or put Context Windows with shorter ones on the model"
+            )
+        return times
 
     def _mask(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
         mask = None if self.config.mask == "full" else MASKS[self.config.mask](ids, self.config.mask_frames)

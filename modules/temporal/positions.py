@@ -51,6 +51,30 @@ class Sinusoid(nn.Module):
         return q, k, None
 
 
+class Table(nn.Module):
+    """A module's own table in the place of the sinusoid, as its file has it; times between two rows lie between them."""
+
+    absolute = True
+
+    def __init__(self, channels: int, frames: int):
+        super().__init__()
+        self.pe = nn.Parameter(torch.zeros(1, frames, channels))
+
+    def add(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Add each frame's row to ``x``: ``b f c``, given ``positions``: ``f``. Returns ``b f c``."""
+        return x + self.table(positions, x)
+
+    def table(self, positions: Tensor, like: Tensor) -> Tensor:
+        """What is added at ``positions``: ``f``, in the precision of ``like``: ``...``. Returns ``f c``."""
+        rows, before = self.pe[0].to(like), positions.floor().long()
+        between = (positions - before).to(like)[:, None]
+        return torch.lerp(rows[before], rows[(before + 1).clamp(max=len(rows) - 1)], between)
+
+    def attend(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``q``: ``b heads f d``, ``k``: ``b heads f d``, ``positions``: ``f``; unchanged, and no bias."""
+        return q, k, None
+
+
 class Rotary(nn.Module):
     """Rotate queries and keys by their time (Su et al., arXiv:2104.09864): only differences of time matter, so windows can slide."""
 

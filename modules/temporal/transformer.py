@@ -22,7 +22,7 @@ from .config import TemporalConfig
 from .frames import Frames, Gain, Hint, resized
 from .normalise import QK_NORMS
 from .past import SlotPast
-from .positions import POSITIONS
+from .positions import POSITIONS, Table
 
 ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
 WORKSPACE = {"cpu": 64 * 2**20}  # bytes that one part's tensors may take; more only spills a CPU's caches
@@ -40,7 +40,8 @@ class TemporalAttention(nn.Module):
         self.to_k = ops.Linear(channels, channels, bias=False)
         self.to_v = ops.Linear(channels, channels, bias=False)
         self.to_out = nn.Sequential(ops.Linear(channels, channels), nn.Dropout(0.0))
-        self.pos_encoder = POSITIONS[config.positions](channels, config.heads)
+        own = Table(channels, config.table) if config.table else None
+        self.pos_encoder = own or POSITIONS[config.positions](channels, config.heads)
         self.qk_norm = QK_NORMS[config.qk_norm](channels // config.heads, ops) if config.qk_norm else None
 
     def forward(self, x: Tensor, frames: Frames, scale: Tensor | None = None, hint: Hint | None = None) -> Tensor:

@@ -34,7 +34,8 @@ def new_module(unet: Any, seed: int, frames: int) -> MotionModule:
             f"this U-Net has a level of {odd} channels, and motion modules have 32 groups of channels: use another base"
         )
     frames = max(frames, KNOWN_FRAMES)
-    family = family_of(Contents("AnimateDiff", len(levels(there)), False, frames), "the new motion module")
+    contents = Contents("AnimateDiff", len(levels(there)), False, frames)
+    family = family_of(contents, "the new motion module", "SDXL-beta" if contents.large else "v3")
     config = TemporalConfig()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ... import host
+from ...modules.checkpoints.families import FAMILIES
 from ...modules.checkpoints.motion import MotionModule, load_motion_module
 from ...modules.fields.setting import Setting
 from ...modules.noise.levels import NOISE_SCHEDULES
@@ -22,6 +23,7 @@ SCHEDULES = {
     "model": "The model's own schedule stays.",
     **{name: f"The schedule is {name}, whatever the module was trained with." for name in NOISE_SCHEDULES},
 }
+AUTO = "auto"
 
 
 class LongTakeLoadMotionModule(LongTakeNode):
@@ -44,7 +46,16 @@ class LongTakeLoadMotionModule(LongTakeNode):
                     tooltip="The file lies in models/animatediff_models, such as v3_sd15_mm.ckpt or mm_sd_v15_v2.ckpt; safetensors"
                     " are read"
                     " too.",
-                )
+                ),
+                io.Combo.Input(
+                    "family",
+                    options=[AUTO, *(family.name for family in FAMILIES)],
+                    default=AUTO,
+                    optional=True,
+                    tooltip="The family says how the module was trained: its noise schedule, its norms and, for AnimateLCM, its few steps."
+                    " auto takes what the file says or shows, and is usual. Set it for a file that auto refuses or takes for another, such"
+                    " as a retrained one, or AnimateLCM in diffusers' layout without lcm in its name.",
+                ),
             ],
             outputs=[
                 MotionModuleType.Output(
@@ -54,8 +65,8 @@ class LongTakeLoadMotionModule(LongTakeNode):
         )
 
     @classmethod
-    def execute(cls, motion_module: str) -> io.NodeOutput:
-        return io.NodeOutput(load_motion_module(host.file("motion_modules", motion_module)))
+    def execute(cls, motion_module: str, family: str = AUTO) -> io.NodeOutput:
+        return io.NodeOutput(load_motion_module(host.file("motion_modules", motion_module), "" if family == AUTO else family))
 
 
 class LongTakeApplyMotionModule(LongTakeNode):

@@ -1,24 +1,16 @@
 """Every file that is a motion module, and every file that is none: layouts, families, wrappings, and what is said of the others."""
 
-import itertools
 import re
 from pathlib import Path
 
 import pytest
 import torch
 from pack.modules.checkpoints import motion as motion_files
-from pack.modules.checkpoints.camera import load_camera
-from pack.modules.checkpoints.families import FAMILIES, Contents
 from pack.modules.checkpoints.files import KINDS, MOTION_MODULE, kind
-from pack.modules.checkpoints.formats import FORMATS, SLOT
-from pack.modules.checkpoints.motion import check_base, graft_camera, load_motion_module
+from pack.modules.checkpoints.formats import FORMATS
+from pack.modules.checkpoints.motion import check_base, load_motion_module
 from pack.modules.nets.unet import UNet
-from pack.modules.noise.levels import NOISE_SCHEDULES
-from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import sinusoid
-from pack.modules.temporal.slot_names import BASES
-from pack.modules.temporal.transformer import TemporalConfig
-from safetensors.torch import save_file
 from tiny_motion import (
     FAMILY_SHAPES,
     LAYOUTS,
@@ -26,101 +18,15 @@ from tiny_motion import (
     SDXL_LEVELS,
     SDXL_UNET,
     UNET,
-    camera_file,
     camera_state,
-    image_encoder_state,
     in_diffusers_layout,
-    in_hotshot_layout,
     motion_file,
     motion_state,
     pia_conv_in,
-    slot_widths,
-    without_tables,
 )
+from weight_files import one_sentence, same_weights, saved, weights_of, without, without_slot
 
 PREFIX = "down_blocks.0.motion_modules.0.temporal_transformer."
-
-
-def saved(path, state, metadata=None):
-    state = {key: value.clone() for key, value in state.items()}
-    torch.save(state, path) if path.suffix == ".ckpt" else save_file(state, path, metadata)
-    return path
-
-
-def same_weights(given, wanted):
-    assert given.keys() == wanted.keys()
-    assert all(given[key].dtype == wanted[key].dtype and torch.equal(given[key], wanted[key]) for key in wanted)
-
-
-def weights_of(state):
-    """A canonical state without what is not a temporal transformer's weight."""
-    return {key: value for key, value in state.items() if SLOT.match(key) and not key.endswith(".pe")}
-
-
-# Families: the authors' numbers (noise schedule, norms over the clip: the U-Net's, the module's own; trained frames, most frames, steps)
-
-NUMBERS = {
-    "v1": ("linear", True, False, 16, 24, None),
-    "v2": ("linear", False, False, 16, 32, None),
-    "v3": ("linear", False, False, 16, 32, None),
-    "AnimateLCM": ("linear", False, False, 16, 64, 100),
-    "AnimateLCM-I2V": ("animatelcm_i2v", False, False, 16, 64, 200),
-    "PIA": ("linear", True, False, 16, 32, None),
-    "SDXL-beta": ("animatediff_sdxl", False, True, 16, 32, None),
-    "HotshotXL": ("scaled_linear", True, False, 8, 24, None),
-}
-EXTRAS = {"AnimateLCM-I2V": {"image_encoder"}, "PIA": {"conv_in"}}
-
-
-def test_every_family_has_a_file_and_numbers_here():
-    assert set(NUMBERS) == set(PUBLISHED) == {family.name for family in FAMILIES}
-
-
-@pytest.mark.parametrize("family", NUMBERS)
-def test_each_family_is_known_by_its_contents(tmp_path, family):
-    motion = load_motion_module(motion_file(tmp_path, family, name=f"{family}.safetensors"))
-    assert motion.family == family
-    numbers = (motion.noise_schedule, motion.clip_norms, motion.module_norms)
-    assert (*numbers, motion.trained_frames, motion.max_frames, motion.lcm_steps) == NUMBERS[family]
-    assert motion.noise_schedule in NOISE_SCHEDULES
-    assert ("mid_block.motion_modules.0" in motion.widths) is (family in {"v2", "AnimateLCM", "AnimateLCM-I2V"})
-    assert motion.config == TemporalConfig()
-    assert {name for name in ("conv_in", "image_encoder", "camera") if getattr(motion, name) is not None} == EXTRAS.get(
-        family, set()
-    )
-
-
-def test_what_comes_with_a_module_is_kept_as_it_is(tmp_path):
-    same_weights(load_motion_module(motion_file(tmp_path, "AnimateLCM-I2V")).image_encoder, image_encoder_state())
-    pia = {key.removeprefix("conv_in."): value for key, value in pia_conv_in().items()}
-    same_weights(load_motion_module(motion_file(tmp_path, "PIA")).conv_in, pia)
-
-
-def test_no_contents_are_of_two_families():
-    for values in itertools.product(LAYOUTS, (2, 3, 4), (False, True), (None, 8, 24, 32, 64), (False, True), (False, True)):
-        contents = Contents(*values)
-        fitting = [family.name for family in FAMILIES if family.fits(contents)]
-        undecided = contents.plain and not contents.middle and contents.frames is None
-        assert len(fitting) == (0 if undecided or (contents.conv_in and contents.image_encoder) else 1), (contents, fitting)
-
-
-def test_a_file_that_does_not_tell_v1_from_v3_is_refused(tmp_path):
-    path = saved(tmp_path / "bare.safetensors", without_tables(motion_state()))
-    with pytest.raises(ValueError, match=r"bare.safetensors has neither position tables nor a module in the middle") as error:
-        load_motion_module(path)
-    one_sentence(error)
-
-
-# Parameters without tables of the published files
-COUNTS = {"v1": ("SD1.5", False, 417_137_600), "v2": ("SD1.5", True, 453_209_280), "SDXL-beta": ("SDXL", False, 236_779_200)}
-
-
-@pytest.mark.parametrize("family", COUNTS)
-def test_the_published_modules_have_as_many_parameters_as_ours(family):
-    base, middle, count = COUNTS[family]
-    with torch.device("meta"):
-        model = MotionModel(slot_widths(BASES[base], middle=middle), TemporalConfig())
-    assert sum(value.numel() for value in model.state_dict().values()) == count
 
 
 # Layouts and wrappings
@@ -144,12 +50,6 @@ def test_every_precision_is_kept(tmp_path, dtype, layout):
     built = motion.build()
     assert {value.dtype for value in built.state_dict().values()} == {dtype}
     assert not any(parameter.requires_grad for parameter in built.parameters())
-
-
-def test_the_length_of_the_tables_is_the_most_frames(tmp_path):
-    for frames, family in ((16, "v3"), (40, "v3"), (24, "v1")):
-        motion = load_motion_module(saved(tmp_path / "module.safetensors", motion_state(frames=frames)))
-        assert (motion.max_frames, motion.family) == (frames, family)
 
 
 def test_a_table_that_animatelcms_trainer_saved_is_known(tmp_path):
@@ -387,18 +287,6 @@ def test_a_video_model_of_ours_is_named(tiny_video_file):
 # Bad files
 
 
-def _without(key):
-    return lambda state: {name: value for name, value in state.items() if name != key}
-
-
-def _without_slot(slot):
-    return lambda state: {name: value for name, value in state.items() if not name.startswith(slot)}
-
-
-def _other_positions(state):
-    return {key: value + 0.5 if key.endswith(".pe") else value for key, value in state.items()}
-
-
 def _shorter(state):
     key = next(key for key in state if key.endswith(".pe"))
     return {**state, key: state[key][:, :8]}
@@ -412,38 +300,33 @@ HOTSHOT = "down_blocks.0.temporal_attentions.0.proj_in.weight"
 BAD = {
     "anything": (lambda state: {"weights": torch.zeros(2)}, "its first keys are weights"),
     "nothing": (lambda state: {}, "its first keys are none"),
-    "a missing weight": (_without(PREFIX + "proj_in.bias"), PREFIX + "proj_in.bias"),
-    "a missing norm": (_without(PREFIX + "norm.weight"), PREFIX + "norm.weight"),
+    "a missing weight": (without(PREFIX + "proj_in.bias"), PREFIX + "proj_in.bias"),
+    "a missing norm": (without(PREFIX + "norm.weight"), PREFIX + "norm.weight"),
     "a missing module": (
-        _without_slot("up_blocks.1.motion_modules.1."),
+        without_slot("up_blocks.1.motion_modules.1."),
         "1 of 10 modules are missing, first up_blocks.1.motion_modules.1",
     ),
-    "a missing level": (_without_slot("down_blocks.0."), "down_blocks.0.motion_modules.0"),
-    "a missing side": (_without_slot("up_blocks."), "up_blocks.0.motion_modules.0"),
+    "a missing level": (without_slot("down_blocks.0."), "down_blocks.0.motion_modules.0"),
+    "a missing side": (without_slot("up_blocks."), "up_blocks.0.motion_modules.0"),
     "another shape": (lambda state: {**state, PREFIX + "proj_in.bias": torch.zeros(3)}, PREFIX + "proj_in.bias"),
     "a stranger inside": (lambda state: {**state, PREFIX + "extra.weight": torch.zeros(3)}, PREFIX + "extra.weight"),
     "a second block": (
         lambda state: {**state, PREFIX + "transformer_blocks.1.ff_norm.bias": torch.zeros(32)},
         PREFIX + "transformer_blocks.1.ff_norm.bias",
     ),
-    "other positions": (_other_positions, "not AnimateDiff's sinusoid"),
     "tables of two lengths": (_shorter, "different shapes"),
-    "HotshotXL, a missing weight": (_family("HotshotXL", _without(HOTSHOT)), PREFIX + "proj_in.weight"),
-    "HotshotXL, other positions": (
-        lambda state: in_hotshot_layout(_other_positions(motion_state(frames=24))),
-        "not AnimateDiff's sinusoid",
-    ),
+    "HotshotXL, a missing weight": (_family("HotshotXL", without(HOTSHOT)), PREFIX + "proj_in.weight"),
     "diffusers, a missing weight": (
-        lambda state: _without(PREFIX.replace("temporal_transformer.", "proj_in.bias"))(in_diffusers_layout(state)),
+        lambda state: without(PREFIX.replace("temporal_transformer.", "proj_in.bias"))(in_diffusers_layout(state)),
         PREFIX + "proj_in.bias",
     ),
-    "PIA, half an input layer": (_family("PIA", _without("conv_in.bias")), "the conv_in of bad"),
+    "PIA, half an input layer": (_family("PIA", without("conv_in.bias")), "the conv_in of bad"),
     "PIA, an input layer of another width": (
         lambda state: {**state, **pia_conv_in((64, 64))},
         "the conv_in of bad",
     ),
     "AnimateLCM-I2V, half an encoder": (
-        _family("AnimateLCM-I2V", _without("img_encoder.body.2.in_conv.weight")),
+        _family("AnimateLCM-I2V", without("img_encoder.body.2.in_conv.weight")),
         "body.2.in_conv.weight",
     ),
     "AnimateLCM-I2V, a stranger in the encoder": (
@@ -452,12 +335,6 @@ BAD = {
     ),
     "PIA and AnimateLCM-I2V at once": (_family("AnimateLCM-I2V", lambda state: {**state, **pia_conv_in()}), "both"),
 }
-
-
-def one_sentence(error):
-    text = str(error.value)
-    assert "\n" not in text and len(text) < 400 and "Traceback" not in text, text
-    return text
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "ckpt"])
@@ -475,7 +352,7 @@ def test_every_single_weight_is_missed(monkeypatch, family):
     whole = PUBLISHED[family]()
     lost = [key for key in whole if not key.endswith((".pe", ".positional_encoding")) and key != "conv_in.weight"]
     for key in lost[::41] + [key for key in lost if not key.startswith(("down_blocks", "mid_block", "up_blocks"))]:
-        monkeypatch.setattr(motion_files, "read_state", lambda path, key=key: (_without(key)(whole), {}))
+        monkeypatch.setattr(motion_files, "read_state", lambda path, key=key: (without(key)(whole), {}))
         named = re.sub(r"temporal_attentions\.(\d+)", r"motion_modules.\1.temporal_transformer", key)
         named = {"conv_in.bias": "bias"}.get(named, named.removeprefix("img_encoder."))
         with pytest.raises(ValueError, match=re.escape(f"({named})")):
@@ -535,86 +412,4 @@ def test_another_base_is_refused_and_both_are_named(tmp_path):
         ValueError, match=r"levels of 32, 64, 64 channels and the model is a U-Net with levels of 32, 64 channels"
     ) as error:
         check_base(motion, unet)
-    one_sentence(error)
-
-
-# CameraCtrl
-
-
-@pytest.mark.parametrize("family", ["v3", "v2", "v1", "PIA"])
-def test_a_camera_is_grafted_onto_a_module(tmp_path, family):
-    motion = load_motion_module(motion_file(tmp_path, family))
-    camera = load_camera(camera_file(tmp_path))
-    grafted = graft_camera(motion, camera)
-    assert grafted.camera is camera and motion.camera is None
-    assert grafted.state is motion.state and grafted.name == motion.name
-    assert camera.max_frames == 16
-    assert set(camera.merges) == {slot for slot in motion.widths if not slot.startswith("mid")}
-    whole = camera_state()
-    same_weights(
-        dict(camera.encoder),
-        {key: value for key, value in whole.items() if key.startswith("encoder_") and not key.endswith(".pe")},
-    )
-    merges = {
-        f"{slot}.temporal_transformer.transformer_blocks.0.attention_blocks.0.processor.qkv_merge.{part}": value
-        for slot, merge in camera.merges.items()
-        for part, value in merge.items()
-    }
-    same_weights(merges, {key: value for key, value in whole.items() if "qkv_merge" in key})
-
-
-def test_the_file_of_cameractrls_trainer_is_the_same_camera(tmp_path):
-    whole = camera_state()
-    encoder = {key: value for key, value in whole.items() if key.startswith("encoder_")}
-    content = {
-        "epoch": 1,
-        "global_step": 2,
-        "pose_encoder_state_dict": encoder,
-        "attention_processor_state_dict": {key: value for key, value in whole.items() if key not in encoder},
-        "optimizer_state_dict": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]},
-    }
-    torch.save(content, tmp_path / "camera.ckpt")
-    given, wanted = load_camera(tmp_path / "camera.ckpt"), load_camera(camera_file(tmp_path))
-    same_weights(dict(given.encoder), dict(wanted.encoder))
-    assert given.merges.keys() == wanted.merges.keys()
-    for slot in wanted.merges:
-        same_weights(dict(given.merges[slot]), dict(wanted.merges[slot]))
-
-
-def test_a_camera_without_tables_knows_the_times_it_was_trained_on(tmp_path):
-    path = saved(tmp_path / "camera.safetensors", without_tables(camera_state()))
-    assert load_camera(path).max_frames == 16
-
-
-MERGE = ATTENTION + "processor.qkv_merge."
-BAD_CAMERAS = {
-    "a motion module": (lambda state: motion_state(), "it is a motion module, for Load Motion Module"),
-    "anything": (lambda state: {"weights": torch.zeros(2)}, "its first keys are weights"),
-    "half a merge": (_without(f"{MERGE}bias"), f"{MERGE}bias"),
-    "a missing merge": (_without_slot("up_blocks.0.motion_modules.1."), "up_blocks.0.motion_modules.1"),
-    "no merges": (lambda state: {key: value for key, value in state.items() if "qkv_merge" not in key}, "is not complete"),
-    "no encoder": (lambda state: {key: value for key, value in state.items() if "qkv_merge" in key}, "encoder_conv_in.bias"),
-    "half an encoder": (_without("encoder_down_conv_blocks.1.0.in_conv.bias"), "encoder_down_conv_blocks.1.0.in_conv.bias"),
-    "another attention": (
-        lambda state: {**state, "encoder_down_attention_blocks.0.0.attention_blocks.1.to_q.weight": torch.zeros(32, 32)},
-        "encoder_down_attention_blocks.0.0.attention_blocks.1.to_q.weight",
-    ),
-    "other positions": (_other_positions, "sinusoid"),
-}
-
-
-@pytest.mark.parametrize(("spoil", "said"), BAD_CAMERAS.values(), ids=BAD_CAMERAS)
-def test_a_camera_file_that_cannot_work_is_refused_in_one_sentence(tmp_path, spoil, said):
-    path = saved(tmp_path / "bad.safetensors", spoil(camera_state()))
-    with pytest.raises(ValueError, match="bad.safetensors") as error:
-        load_camera(path)
-    assert said in one_sentence(error)
-
-
-def test_a_camera_of_another_base_is_refused(tmp_path):
-    motion = load_motion_module(motion_file(tmp_path, "SDXL-beta"))
-    with pytest.raises(
-        ValueError, match=r"camera.safetensors is for .* 32, 64 channels and module.safetensors is for .* 128"
-    ) as error:
-        graft_camera(motion, load_camera(camera_file(tmp_path)))
     one_sentence(error)
