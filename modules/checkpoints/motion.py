@@ -195,6 +195,23 @@ def graft_camera(motion: MotionModule, camera: Camera) -> MotionModule:
     return replace(motion, camera=camera)
 
 
+def graft_picture(motion: MotionModule, donor: MotionModule) -> MotionModule:
+    """The motion module with that by which another follows a picture: PIA's input layer, or AnimateLCM-I2V's encoder.
+
+    Raises:
+        ValueError: the other follows none, or they are for different base models.
+    """
+    if donor.conv_in is None and donor.image_encoder is None:
+        raise ValueError(
+            f"{donor.name} is a {donor.family} module, which follows no picture: choose PIA's file or AnimateLCM-I2V's"
+        )
+    if levels(motion.widths) != levels(donor.widths):
+        raise ValueError(
+            f"{donor.name} is for {described(donor.widths)} and {motion.name} is for {described(motion.widths)}: use two of one base"
+        )
+    return replace(motion, conv_in=donor.conv_in, image_encoder=donor.image_encoder)
+
+
 def check_base(motion: MotionModule, unet: BlockedUNet) -> None:
     """Refuse a U-Net that a motion module was not made for.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ... import host
 from ...modules.checkpoints.families import FAMILIES
-from ...modules.checkpoints.motion import MotionModule, load_motion_module
+from ...modules.checkpoints.motion import MotionModule, graft_picture, load_motion_module
 from ...modules.fields.setting import Setting
 from ...modules.noise.levels import NOISE_SCHEDULES
 from ...modules.temporal.block_rules import BLOCKS, MOST, parse_blocks, parse_numbers
@@ -23,7 +23,7 @@ SCHEDULES = {
     "model": "The model's own schedule stays.",
     **{name: f"The schedule is {name}, whatever the module was trained with." for name in NOISE_SCHEDULES},
 }
-AUTO = "auto"
+AUTO, NONE = "auto", "none"
 
 
 class LongTakeLoadMotionModule(LongTakeNode):
@@ -56,6 +56,14 @@ class LongTakeLoadMotionModule(LongTakeNode):
                     " auto takes what the file says or shows, and is usual. Set it for a file that auto refuses or takes for another, such"
                     " as a retrained one, or AnimateLCM in diffusers' layout without lcm in its name.",
                 ),
+                io.Combo.Input(
+                    "picture_from",
+                    options=[NONE, *host.files("motion_modules")],
+                    default=NONE,
+                    optional=True,
+                    tooltip="The file of PIA or AnimateLCM-I2V whose way of following a picture, for First Frame, is put into this module."
+                    " none is usual: a module follows a picture if its own file has that.",
+                ),
             ],
             outputs=[
                 MotionModuleType.Output(
@@ -65,8 +73,11 @@ class LongTakeLoadMotionModule(LongTakeNode):
         )
 
     @classmethod
-    def execute(cls, motion_module: str, family: str = AUTO) -> io.NodeOutput:
-        return io.NodeOutput(load_motion_module(host.file("motion_modules", motion_module), "" if family == AUTO else family))
+    def execute(cls, motion_module: str, family: str = AUTO, picture_from: str = NONE) -> io.NodeOutput:
+        motion = load_motion_module(host.file("motion_modules", motion_module), "" if family == AUTO else family)
+        if picture_from != NONE:
+            motion = graft_picture(motion, load_motion_module(host.file("motion_modules", picture_from)))
+        return io.NodeOutput(motion)
 
 
 class LongTakeApplyMotionModule(LongTakeNode):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from pack.modules.checkpoints.camera import load_camera
-from pack.modules.checkpoints.motion import graft_camera, load_motion_module
+from pack.modules.checkpoints.motion import graft_camera, graft_picture, load_motion_module
 from tiny_motion import (
     camera_file,
     camera_state,
@@ -59,6 +59,30 @@ def test_the_file_of_cameractrls_trainer_is_the_same_camera(tmp_path):
 def test_a_camera_without_tables_knows_the_times_it_was_trained_on(tmp_path):
     path = saved(tmp_path / "camera.safetensors", without_tables(camera_state()))
     assert load_camera(path).max_frames == 16
+
+
+@pytest.mark.parametrize(("donor", "part"), [("PIA", "conv_in"), ("AnimateLCM-I2V", "image_encoder")])
+def test_what_follows_a_picture_is_put_into_another_module(tmp_path, donor, part):
+    motion, other = (load_motion_module(motion_file(tmp_path, family, name=f"{family}.safetensors")) for family in ("v3", donor))
+    made = graft_picture(motion, other)
+    assert getattr(made, part) is getattr(other, part) and getattr(motion, part) is None
+    assert (made.name, made.family, made.clip_norms, made.state) == (motion.name, "v3", False, motion.state)
+    network = made.build()
+    assert (network.input_layer is not None, network.picture_encoder is not None) == (donor == "PIA", donor != "PIA")
+
+
+def test_a_module_that_follows_no_picture_or_is_for_another_base_is_no_donor(tmp_path):
+    v3, v2, large = (
+        load_motion_module(motion_file(tmp_path, family, name=f"{family}.safetensors")) for family in ("v3", "v2", "SDXL-beta")
+    )
+    pia = load_motion_module(motion_file(tmp_path, "PIA", name="PIA.safetensors"))
+    for motion, donor, said in (
+        (v3, v2, "v2.safetensors is a v2 module, which follows no picture"),
+        (large, pia, "is for .* 32, 64 .*128"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            graft_picture(motion, donor)
+        one_sentence(error)
 
 
 MERGE = ATTENTION + "processor.qkv_merge."
