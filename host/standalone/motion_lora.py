@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...modules.checkpoints.motion_lora import MotionLora, adapter_deltas, fitting, merged
+from ...modules.checkpoints.motion_lora import MotionLora, adapter_deltas, change, fitting, merged
 from ...modules.temporal.motion import MotionModel
 from ...modules.train.lora import image_projections
 from .models import Model
@@ -60,7 +60,6 @@ def _with_spatial(model: Model, lora: MotionLora, strength: float) -> Model:
             raise ValueError(
                 f"{lora.name} changes {name}, which is not in this image model or of another size: use one for this base model"
             )
-        change = strength * delta.factor * (delta.up.float() @ delta.down.float())
         with torch.no_grad():
-            weight.add_(change.to(weight))
+            weight.add_((strength * change(weight, delta)).to(weight))
     return replace(model, unet=unet)

@@ -1,12 +1,8 @@
-"""MotionLoRA files, however their keys are spelt, as one canonical thing: low-rank changes by ``MotionModel``'s own weight keys.
-
-Four layouts are in use: AnimateDiff's release (``attention_blocks.0.processor.to_q_lora.down.weight``), MotionDirector's (which also
-reaches feed-forwards, and puts the middle of a name first: ``to_out.processor.0_lora.up.weight``), diffusers' old one
-(``unet.`` in front, ``attn1`` for the first attention) and PEFT's (``attn1.to_q.lora_A.weight``). They differ in names only, so each
-difference is a row of ``RENAMES``; to read another spelling, add a row.
+"""MotionLoRA files, however their keys are spelt (``lora_names.py``): low-rank changes by ``MotionModel``'s own weight keys.
 
 A change is ``factor * up @ down``. The factor is 1 where a file names no alpha (AnimateDiff, MotionDirector) and else alpha / rank
-(Hu et al., arXiv:2106.09685, Section 4.1), or alpha / sqrt(rank) where PEFT's metadata says so (arXiv:2312.03732).
+(Hu et al., arXiv:2106.09685, Section 4.1), or alpha / sqrt(rank) where PEFT's metadata says so (arXiv:2312.03732). A DoRA (Liu et al.,
+arXiv:2402.09353, Equation 5) gives the rows or columns of the changed weight lengths of their own.
 """
 
 import math
@@ -16,29 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..temporal.block_rules import block_factor, parse_blocks
 from .files import kind, read_state
+from .lora_names import LORA, MOTION, PART, canonical, dotted
 from .peft import MOST_ALPHA, Peft, read_peft
 from .sound import sound_weights
 
-# each applied to every key, in this order
-RENAMES: tuple[tuple[str, str], ...] = (
-    (r"^(?:module\.|unet\.|base_model\.model\.)+", ""),
-    (r"\.processor\.", "."),
-    (r"(\.motion_modules\.\d+\.)(?!temporal_transformer\.)", r"\1temporal_transformer."),
-    (r"\.attn1\.", ".attention_blocks.0."),
-    (r"\.attn2\.", ".attention_blocks.1."),
-    (r"(?:\.lora_[AB](?:\.\w+)?\.weight|(?:_lora|\.lora)?(?:\.(?:up|down)\.weight)?)\.alpha$", ".alpha"),
-    (r"\.lora_A(?:\.\w+)?\.weight$", ".down"),
-    (r"\.lora_B(?:\.\w+)?\.weight$", ".up"),
-    (r"(?:_lora|\.lora|\.lora_linear_layer)[._](up|down)\.weight$", r".\1"),
-    (r"\.to_out\.(up|down|alpha)$", r".to_out.0.\1"),
-)
-MOTION = re.compile(r"(?:^|\.)(?:(?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.")
-PART = re.compile(r"^(((?:down|up)_blocks\.\d+|mid_block)\.motion_modules\.\d+\.temporal_transformer\..+)\.(up|down|alpha)$")
-LORA = re.compile(r"lora|\.alpha$")
 ADAPTER = re.compile(r"^(.+)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(up|down)\.weight$")
 SLOT = re.compile(r"^(.+?\.motion_modules\.\d+)\.")
 
@@ -57,6 +39,25 @@ class LowRank(NamedTuple):
     factor: float
 
 
+def change(weight: Tensor, delta: LowRank, lengths: Tensor | None = None) -> Tensor:
+    """What is added to a weight, in float32.
+
+    Args:
+        weight: ``d c``.
+        delta: of it; its factor is a DoRA's strength.
+        lengths: of a DoRA, of each row of the changed weight or of each column: ``d 1`` or ``1 c``; None for others.
+
+    Returns:
+        change: ``d c``.
+    """
+    added = (delta.up.float() @ delta.down.float()).to(weight.device)
+    if lengths is None:
+        return delta.factor * added
+    whole, lengths = weight.float() + added, lengths.float().to(weight.device)
+    present = whole.norm(dim=1 if lengths.shape[1] == 1 else 0, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return delta.factor * (lengths / present * whole - weight)
+
+
 @dataclass(frozen=True, eq=False)
 class MotionLora:
     """A LoRA file's contents.
@@ -65,11 +66,13 @@ class MotionLora:
         name: of the file.
         deltas: changes of a motion module, by ``MotionModel``'s weight keys, in the precision of the file.
         spatial: what the same file holds for the image model, under the file's own keys: all of it for a domain adapter.
+        lengths: of a DoRA, by ``MotionModel``'s weight keys: see ``change``.
     """
 
     name: str
     deltas: Mapping[str, LowRank]
     spatial: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
 
     def at(self, strength: float, block_strength: Callable[[str], float] = lambda slot: 1.0) -> "MotionLora":
         """The same at another strength, which may be negative.
@@ -127,12 +130,13 @@ def load_motion_lora(path: Path) -> MotionLora:
         ValueError: it cannot be read, is something else, or is not complete. One sentence each.
     """
     state, metadata = read_state(path)
-    motion = {key: value for key, value in state.items() if MOTION.search(key)}
+    motion = {key: value for key, value in state.items() if MOTION.search(dotted(key))}
     spatial = {key: value for key, value in state.items() if key not in motion and LORA.search(key)}
     if not any(LORA.search(key) for key in motion) and not spatial:
         raise ValueError(f"{path.name} is no LoRA: {_other(state, motion, metadata)}")
     sound_weights({key: value for key, value in spatial.items() if not key.endswith(".alpha")}, path.name)
-    return MotionLora(path.name, _deltas(motion, read_peft(metadata, path.name), path.name), spatial)
+    deltas, lengths = _deltas(motion, read_peft(metadata, path.name), path.name)
+    return MotionLora(path.name, deltas, spatial, lengths)
 
 
 def adapter_deltas(lora: MotionLora) -> dict[str, LowRank]:
@@ -161,25 +165,16 @@ def _other(state: Mapping[str, Tensor], motion: Mapping[str, Tensor], metadata: 
     return f"{found}; use a MotionLoRA such as v2_lora_ZoomIn.ckpt, or the domain adapter v3_sd15_adapter.ckpt"
 
 
-def canonical(key: str) -> str:
-    """A key in the one spelling that the others are brought to.
-
-    >>> canonical("unet.mid_block.motion_modules.0.transformer_blocks.0.attn2.to_out.0.lora_B.weight")
-    'mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.1.to_out.0.up'
-    """
-    for pattern, replacement in RENAMES:
-        key = re.sub(pattern, replacement, key)
-    return key
-
-
-def _deltas(state: Mapping[str, Tensor], peft: Peft, name: str) -> dict[str, LowRank]:
+def _deltas(state: Mapping[str, Tensor], peft: Peft, name: str) -> tuple[dict[str, LowRank], dict[str, Tensor]]:
+    """The changes, and the lengths of those that are DoRA's."""
     layers: dict[str, dict[str, Tensor]] = {}
     modules: dict[str, str] = {}
     for key, value in state.items():
         match = PART.match(canonical(key))
         if match is None:
             raise ValueError(
-                f"{name} holds {key}, which is no part of a plain LoRA: only those with an up, a down and an alpha are read"
+                f"{name} holds {key}, which is no part of a plain LoRA: only those with an up, a down, an alpha and"
+                " the lengths of a DoRA are read"
             )
         parts = layers.setdefault(match[1], {})
         if match[3] in parts:
@@ -188,7 +183,11 @@ def _deltas(state: Mapping[str, Tensor], peft: Peft, name: str) -> dict[str, Low
             )
         parts[match[3]] = value
         modules[match[1]] = key
-    return {f"{layer}.weight": _low_rank(layer, parts, peft, modules[layer], name) for layer, parts in layers.items()}
+    deltas = {f"{layer}.weight": _low_rank(layer, parts, peft, modules[layer], name) for layer, parts in layers.items()}
+    measured = {layer: parts["magnitude"] for layer, parts in layers.items() if "magnitude" in parts}
+    return deltas, {
+        f"{layer}.weight": _lengths(deltas[f"{layer}.weight"], given, layer, name) for layer, given in measured.items()
+    }
 
 
 def _low_rank(layer: str, parts: Mapping[str, Tensor], peft: Peft, key: str, name: str) -> LowRank:
@@ -203,7 +202,21 @@ def _low_rank(layer: str, parts: Mapping[str, Tensor], peft: Peft, key: str, nam
         )
     sound_weights({f"{layer}.up": up, f"{layer}.down": down}, name)
     alpha = _alpha(parts["alpha"], layer, name) if "alpha" in parts else peft.alpha(key)
-    return LowRank(up, down, 1.0 if alpha is None else alpha / peft.divisor(len(down)))
+    factor = 1.0 if alpha is None else alpha / peft.divisor(len(down))
+    return LowRank(factor * up.float(), down, 1.0) if "magnitude" in parts else LowRank(up, down, factor)
+
+
+def _lengths(delta: LowRank, given: Tensor, layer: str, name: str) -> Tensor:
+    """A DoRA's, as ``d 1`` or ``1 c``."""
+    lengths = given[:, None] if given.ndim == 1 else _matrix(given)
+    rows, columns = len(delta.up), delta.down.shape[1]
+    if tuple(lengths.shape) not in ((rows, 1), (1, columns)):
+        raise ValueError(
+            f"{layer} in {name} is a DoRA with lengths of the shape {list(given.shape)}: one for each of its {rows} rows or {columns}"
+            " columns is known; download it again"
+        )
+    sound_weights({f"{layer}.magnitude": lengths}, name)
+    return lengths
 
 
 def _alpha(alpha: Tensor, layer: str, name: str) -> float:
@@ -258,5 +271,5 @@ def merged(state: Mapping[str, Tensor], loras: Iterable[MotionLora]) -> dict[str
     for lora in loras:
         for key, delta in lora.deltas.items():
             weight = changed.get(key, state[key].float())
-            changed[key] = weight + delta.factor * (delta.up.float() @ delta.down.float()).to(weight.device)
+            changed[key] = weight + change(weight, delta, lora.lengths.get(key))
     return dict(state) | {key: weight.to(state[key].dtype) for key, weight in changed.items()}

@@ -1,6 +1,7 @@
 """Small LoRA files in every layout that is in use, spelt out from the parts of a name, for tests."""
 
 import json
+import re
 
 import torch
 from safetensors.torch import save_file
@@ -75,6 +76,28 @@ def peft_named(slot, attention, part, side):
     return f"base_model.model.{_diffusers_layer(slot, attention, part)}.lora_{'A' if side == 'down' else 'B'}.default.weight"
 
 
+def kohya(slot, attention, part, side):
+    layer = weight_key(slot, attention, part).removesuffix(".weight")
+    return f"lora_unet_{layer.replace('.', '_')}.lora_{side}.weight"
+
+
+def kohya_diffusers(slot, attention, part, side):
+    return f"lora_unet_{_diffusers_layer(slot, attention, part).replace('.', '_')}.lora_{side}.weight"
+
+
+def _hotshot(key):
+    return re.sub(r"motion_modules\.(\d+)\.temporal_transformer", r"temporal_attentions.\1", key)
+
+
+def hotshot(slot, attention, part, side):
+    return _hotshot(original(slot, attention, part, side))
+
+
+def hotshot_kohya(slot, attention, part, side):
+    layer = _hotshot(weight_key(slot, attention, part).removesuffix(".weight"))
+    return f"lora_unet_{layer.replace('.', '_')}.lora_{side}.weight"
+
+
 # name -> how a key is spelt, whether it reaches beyond attentions
 LAYOUTS = {
     "original": (original, False),
@@ -84,6 +107,10 @@ LAYOUTS = {
     "diffusers, new": (diffusers_new, True),
     "PEFT": (peft, True),
     "PEFT with adapter name": (peft_named, True),
+    "kohya": (kohya, True),
+    "kohya of diffusers' names": (kohya_diffusers, True),
+    "HotshotXL": (hotshot, False),
+    "HotshotXL, kohya": (hotshot_kohya, True),
 }
 
 

@@ -18,10 +18,10 @@ import comfy.model_management
 import comfy.ops
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.weight_adapter import LoRAAdapter
+from comfy.weight_adapter import LoRAAdapter, WeightAdapterBase
 from torch import Tensor
 
-from ....modules.checkpoints.motion_lora import MotionLora, fitting
+from ....modules.checkpoints.motion_lora import LowRank, MotionLora, change, fitting
 from ....modules.temporal.low_rank import Branches, install, remove
 from ..attached import KEY, motion_sampling
 from ..options import ALONE
@@ -87,6 +87,10 @@ def apply_motion_lora(
         raise ValueError(
             f"{lora.name} is a LoRA of the image model and has no motion modules to set one by one: leave blocks empty"
         )
+    if lora.lengths and not always:
+        raise ValueError(
+            f"{lora.name} is a DoRA, which changes the weights as a whole and not for a while: set start_percent to 0 and end_percent to 1"
+        )
     scaled = lora.at(strength, block_strength or (lambda slot: 1.0))
     patched = with_spatial(model, lora, strength) if lora.spatial else model.clone()
     if not lora.deltas:
@@ -114,12 +118,28 @@ def with_patches(model: ModelPatcher, lora: MotionLora) -> ModelPatcher:
     motion = patched.get_additional_models_with_key(KEY)[-1]
     for factor in sorted({delta.factor for delta in lora.deltas.values()} - {0.0}):
         adapters = {
-            key: LoRAAdapter(set(), (delta.up, delta.down, None, None, None, None))
+            key: Dora(set(), (delta.up, delta.down, lora.lengths[key]))
+            if key in lora.lengths
+            else LoRAAdapter(set(), (delta.up, delta.down, None, None, None, None))
             for key, delta in lora.deltas.items()
             if delta.factor == factor
         }
         motion.add_patches(adapters, factor)
     return patched
+
+
+class Dora(WeightAdapterBase):
+    """A DoRA's change of a weight when ComfyUI merges it, whose own adapter measures rows before the change and not after it."""
+
+    name = "longtake_dora"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple[Tensor, Tensor, Tensor]):
+        self.loaded_keys, self.weights = loaded_keys, weights
+
+    def calculate_weight(self, weight: Tensor, key: str, strength: float, *_: Any, **__: Any) -> Tensor:
+        """``weight``: ``d c`` with the change at a strength. Returns ``d c``."""
+        up, down, lengths = self.weights
+        return weight + change(weight.float(), LowRank(up, down, strength), lengths).to(weight.dtype)
 
 
 def with_spatial(model: ModelPatcher, lora: MotionLora, strength: float) -> ModelPatcher:

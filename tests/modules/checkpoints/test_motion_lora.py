@@ -3,7 +3,8 @@
 import pytest
 import torch
 from pack import host
-from pack.modules.checkpoints.motion_lora import MotionLora, block_strength, canonical, fitting, load_motion_lora, merged, slot_of
+from pack.modules.checkpoints.lora_names import canonical
+from pack.modules.checkpoints.motion_lora import MotionLora, block_strength, fitting, load_motion_lora, merged, slot_of
 from pack.modules.temporal.low_rank import Branches, install, remove
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.transformer import TemporalConfig
@@ -225,7 +226,6 @@ BAD = {
     "ranks that differ": (_changed(UP, torch.zeros(32, RANK + 1)), "do not fit each other"),
     "real convolutions": (_changed(UP, torch.zeros(32, RANK, 3, 3)), "do not fit each other"),
     "not a number": (_changed(UP, torch.full((32, RANK), torch.nan)), "1 weight is not made of finite floating-point numbers"),
-    "DoRA": (_changed(KEY + "to_q.lora_magnitude_vector", torch.zeros(32)), "lora_magnitude_vector, which is no part of a plain"),
     "LoHa": (_changed(KEY + "to_q.hada_w1_a", torch.zeros(32)), "hada_w1_a, which is no part of a plain"),
     "two spellings": (_changed(KEY + "to_q.lora_up.weight", torch.zeros(32, RANK)), "twice, in two spellings"),
 }
