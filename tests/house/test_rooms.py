@@ -108,6 +108,33 @@ def test_every_import_leads_somewhere(tmp_path):
     assert leading_nowhere(tmp_path) == ["nodes/file.py:1 imports ..modules.gone"]
 
 
+def named_places(text: str) -> list[tuple[str, str]]:
+    """``(file or folder, name in it)`` of everything in backticks that looks like a path; no name for a path alone."""
+    return re.findall(r"`((?:modules|nodes|host|web|tests)/[\w/.]*?)(?::(\w+))?`", text)
+
+
+def defined_in(path: Path) -> set[str]:
+    """What a file defines or imports at its top."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)}
+    return names
+
+
+def test_what_the_readme_names_is_there():
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Where things are")[1]
+    places = named_places(section)
+    assert len(places) > 20
+    for path, name in places:
+        assert (ROOT / path).exists(), path
+        assert not name or name in defined_in(ROOT / path), f"{path} has no {name}"
+    assert named_places("`modules/no/file.py:thing`") == [("modules/no/file.py", "thing")]
+
+
 def test_an_import_upwards_is_named(tmp_path):
     for room, line in {"low": "from ..high import thing\n", "high": "from ..low.below import other\n"}.items():
         (tmp_path / room).mkdir()
