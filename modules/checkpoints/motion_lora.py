@@ -45,7 +45,7 @@ def change(weight: Tensor, delta: LowRank, lengths: Tensor | None = None) -> Ten
     Args:
         weight: ``d c``.
         delta: of it; its factor is a DoRA's strength.
-        lengths: of a DoRA, of each row of the changed weight or of each column: ``d 1`` or ``1 c``; None for others.
+        lengths: ``...``, of a DoRA, of each row of the changed weight (d 1) or of each column (1 c); None for others.
 
     Returns:
         change: ``d c``.

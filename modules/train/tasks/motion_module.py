@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ...checkpoints.export import MOTION_LAYOUTS, adapter_config, motion_state
+from ...checkpoints.families import FAMILY
 from ...checkpoints.motion import MotionModule
 from ...temporal.motion import MotionModel
 from ..in_base import Setup
@@ -26,6 +27,7 @@ def motion_module(
     frames: int = 32,
     *,
     sigma_reparam: bool = False,
+    family: str = "",
 ) -> Trainable:
     """Train a motion module.
 
@@ -36,6 +38,7 @@ def motion_module(
         start: weights to start from, by the motion model's keys.
         frames: the most that the finished module says it knows times for.
         sigma_reparam: whether attention weights have lengths of their own while training (``sigma_reparam.py``); the file is plain.
+        family: which the file says that it is of, a name in ``FAMILIES``; empty to say nothing.
 
     Raises:
         ValueError: ``start`` does not fit the module, a name is no slot's, or there is no attention to reparametrise.
@@ -52,7 +55,7 @@ def motion_module(
 
     def write(weights: Weights, file_format: str, _: Mapping[str, Any]) -> State:
         whole = folded({**motion.state_dict(), **{name.removeprefix(f"{MOTION}."): value for name, value in weights.items()}})
-        return (whole if file_format == OWN else motion_state(whole, frames, file_format)), {}
+        return (whole if file_format == OWN else motion_state(whole, frames, file_format)), ({FAMILY: family} if family else {})
 
     usual = motion.config.kind == "transformer" and motion.config.positions == "sinusoid"
     formats = (*MOTION_LAYOUTS, OWN) if usual else (OWN,)
@@ -94,6 +97,7 @@ def make(setup: Setup, motion: MotionModule | None, rank: int) -> Trainable:  # 
         start=dict(model.state_dict()),
         frames=motion.max_frames,
         sigma_reparam=setup.options.sigma_reparam,
+        family=motion.family,
     )
     config = adapter_config(motion.widths, motion.max_frames, motion.config.heads, motion.config.groups)
     return setup.finished(replace(trainable, adapter_config=config), network)
