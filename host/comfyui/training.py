@@ -24,6 +24,7 @@ from ...modules.train.base import Base
 from ...modules.train.denoising import Added, Batch, Network
 from ...modules.train.native import frames_of, frozen, per_frame
 from ...modules.train.settings import PRECISIONS
+from .attach.attachment import take_off
 from .attach.model_sampling import with_schedule
 from .attach.motion import MODELS
 from .attach.motion_call import over_the_clip
@@ -83,9 +84,7 @@ def trainable(
 def prepared(model: ModelPatcher, noise_schedule: str, precision: str) -> ModelPatcher:
     """A clone that computes in a precision, over other sigmas, without its motion models."""
     patched = model.clone()
-    if attached_to(model):
-        patched.remove_injections(KEY)
-        patched.remove_additional_models(KEY)
+    take_off(patched, KEY)
     if noise_schedule != MODELS:
         patched.add_object_patch("model_sampling", with_schedule(model.get_model_object("model_sampling"), noise_schedule))
     computed = model.model.manual_cast_dtype or model.model.get_dtype()

@@ -239,6 +239,17 @@ def hang(model: ModelPatcher, attachment: Attachment) -> None:
         tells(model)
 
 
+def take_off(model: ModelPatcher, key: str) -> None:
+    """Take an attachment, by its key, and its networks off a MODEL that is being put together; nothing happens where it is not there."""
+    left = tuple(attachment for attachment in attachments(model) if attachment.key != key)
+    model.set_attachments(KEY, left)
+    model.remove_additional_models(key)
+    if not left:
+        model.remove_injections(KEY)
+        for wrapper in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+            model.remove_wrappers_with_key(wrapper, KEY)
+
+
 def inject(patcher: ModelPatcher) -> None:
     """Put everything that hangs on ``patcher`` into its U-Net."""
     eject(patcher)

@@ -91,7 +91,7 @@ def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, places, kind, f
 def test_sdxl_learns_to_look_with_its_sizes_and_pooled_text(clips, places, comfyui):
     model = small_sdxl(16)
     before = state_of(model)
-    prompt, name, _, sample, _ = teach(model, clips, clip=Words(pooled=16), conditioning=None)
+    prompt, name, _, sample, _, _ = teach(model, clips, clip=Words(pooled=16), conditioning=None)
     assert same(before, state_of(model)) and torch.isfinite(sample).all()
     read = load_image_prompt(places / "image_prompts" / name)
     fresh = new_image_prompt(host.unet_of(model), CLIP).state_dict()
