@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import torch
 
 FRAMES, SIZE = 6, (4, 6)
@@ -47,6 +48,7 @@ def randomize(module, seed=0):
 
 def skyreels_transformer(seed=3, *, fps=True):
     """diffusers' network."""
+    pytest.importorskip("diffusers")
     from diffusers import SkyReelsV2Transformer3DModel
 
     network = SkyReelsV2Transformer3DModel(

@@ -61,6 +61,7 @@ def test_frames_are_animatediff_evolveds(models, name):
 
 def temporal_transformer(state, channels, frames, *, across):
     """diffusers' temporal transformer with a file's weights; its norm sees the whole clip if ``across``, as it is in diffusers."""
+    pytest.importorskip("diffusers")
     from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 
     module = AnimateDiffTransformer3D(
@@ -117,6 +118,7 @@ def places(unet, family):
 
 def reference(case, models):
     """ComfyUI's sampler and U-Net, diffusers' transformers hooked in behind its layers, the authors' norms and schedule."""
+    pytest.importorskip("diffusers")
     from diffusers import DDIMScheduler
 
     family = FAMILIES[case.modules[0]]
@@ -153,6 +155,7 @@ def lcm_sampling(models):
 
 
 def lcm_scheduler():
+    pytest.importorskip("diffusers")
     from diffusers import LCMScheduler
 
     scheduler = LCMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, original_inference_steps=100)

@@ -55,6 +55,8 @@ def prompt(base, tmp_path_factory):
 def in_diffusers(model, config):
     """diffusers' U-Net with the weights of a small ComfyUI one."""
     import comfy.utils
+
+    pytest.importorskip("diffusers")
     from diffusers import UNet2DConditionModel
 
     levels = len(config.channel_mult)
@@ -119,6 +121,7 @@ def noise_of(model, x, t, context):
 
 def test_attention_equals_diffusers_processor(base, prompt):
     """One layer, with queries of its own: IPAdapterAttnProcessor2_0."""
+    pytest.importorskip("diffusers")
     from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor2_0
     from pack.host.comfyui.attach.image_prompt import Decoupled, PromptLayer
     from pack.modules.control.image_prompt import Mixture

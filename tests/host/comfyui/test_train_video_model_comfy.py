@@ -27,6 +27,8 @@ def folder(tmp_path, monkeypatch, comfyui):
 def image_vae(comfyui):
     """An image model's VAE as ComfyUI's loader makes it, in small and with random weights."""
     import comfy.sd
+
+    pytest.importorskip("diffusers")
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)

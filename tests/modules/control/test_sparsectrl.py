@@ -15,6 +15,7 @@ from tiny_motion import UNET, image_encoder_state, motion_state, randomized
 from tiny_sparse import A1111, CONTROLNET, PIXELS, RGB, in_diffusers_sparse, in_ldm_names, network, sparse_file, sparse_state
 
 try:  # here, where no profiler runs: it is a large import
+    pytest.importorskip("diffusers")
     from diffusers import SparseControlNetModel
 except ImportError:
     SparseControlNetModel = None
