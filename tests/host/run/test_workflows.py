@@ -37,7 +37,7 @@ def test_an_editor_workflow_names_the_file_to_use(tmp_path):
 
 
 def test_a_mistyped_name_is_guessed():
-    with pytest.raises(ValueError, match=r"no workflow 'long_tkae': did you mean 'long_take'\?.*--list"):
+    with pytest.raises(ValueError, match=r"no workflow 'long_tkae': did you mean 'long_take'.*--list"):
         workflows.read("long_tkae")
 
 
