@@ -19,7 +19,7 @@ def take(model, frames):
     """A workflow of this pack's nodes with the tiny model."""
     return {
         "_note": "for people",
-        "1": {"class_type": "LongTakeLoadVideoModel", "inputs": {"model_name": model}},
+        "1": {"class_type": "LongTakeLoadVideoModel", "inputs": {"model_name": model, "attention_window": 0}},
         "2": {"class_type": "LongTakeLabelPrompt", "inputs": {"model": ["1", 0], "prompt": "red disc"}},
         "3": {
             "class_type": "LongTakeRollout",

@@ -225,10 +225,6 @@ def changed(state: dict[str, torch.Tensor], place: int, value: torch.Tensor) -> 
     return {**state, list(state)[place]: value}
 
 
-def shifted() -> dict[str, torch.Tensor]:
-    return {key: value + 0.5 if key.endswith(".pe") else value for key, value in motion_state().items()}
-
-
 def spoilt(state: dict[str, torch.Tensor], value: float) -> dict[str, torch.Tensor]:
     """The tensors with one number of the first replaced."""
     first = next(iter(state))
@@ -325,11 +321,10 @@ def module_slips() -> list[Slip]:
             lambda: motion_state() | {PREFIX + "proj_in.bias": torch.zeros(3)},
             r"is not what its other keys say: 1 weight is unknown or of another shape \(.*proj_in.bias\)",
         ),
-        slip("positions of its own", shifted, "is not AnimateDiff's sinusoid: a module with positions of its own cannot be used"),
         slip(
             "neither v1 nor v3",
             lambda: without_tables(motion_state()),
-            "v1 and v3, whose norms differ, cannot be told apart: use the file as its authors released it",
+            "so how its norms ran is not known: set family to what it was trained as, one of v1, v2, v3, AnimateLCM",
         ),
         slip(
             "two modules in one file",

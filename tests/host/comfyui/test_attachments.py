@@ -38,7 +38,7 @@ pytestmark = pytest.mark.comfy
 FRAMES, SIZE, STEPS = 6, 8, 8  # FIFO wants as many steps as frames in its queue
 LATENT = torch.zeros(FRAMES, 4, SIZE, SIZE)
 PLAN = WindowPlan(length=4, overlap=2)
-ALONE = MotionSettings(window=1)
+ALONE = MotionSettings(attention_window=1)
 
 
 def keyframes(*frames):
