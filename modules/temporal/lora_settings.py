@@ -13,7 +13,8 @@ class LoraSettings:
 
     strength: float = setting(
         1.0,
-        "The strength is a factor on what the LoRA changes: 1 is as trained, 0 is nothing, and a negative one turns the motion around.",
+        "The strength is a factor on what the LoRA changes: 1 is as trained, 0 is nothing, and a negative one"
+        " subtracts it, which need not be the opposite motion.",
         least=-10.0,
         most=10.0,
         step=0.05,

@@ -36,7 +36,7 @@ def forcing(clips: int, frames: int, top: int, g: Generator) -> Tensor:
 
 
 def fopp(clips: int, frames: int, top: int, g: Generator) -> Tensor:
-    """Levels that never fall from frame to frame, each frame's level equally likely to be any (AR-Diffusion, arXiv:2503.07418: FoPP).
+    """Levels that never fall from frame to frame, drawn among all such sequences (AR-Diffusion, arXiv:2503.07418: FoPP).
 
     A random frame gets a random level; from there outwards each frame is drawn such that all ways to fill the clip are equally likely.
 

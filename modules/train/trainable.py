@@ -166,7 +166,7 @@ class Trainable:
 
         Args:
             weights: by parameter name; None for the present ones.
-            strength: of the low-rank changes; 1 as trained, 0 nothing, below 0 turned around.
+            strength: of the low-rank changes; 1 as trained, 0 nothing, below 0 subtracted.
         """
         parameters = self.task.parameters()
         before = {name: parameters[name].data for name in weights or {}}
