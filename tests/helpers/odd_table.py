@@ -1,7 +1,4 @@
-"""Read the odd files through this pack and through ffmpeg's own decoder, and put both beside each other.
-
-``python tests/helpers/odd_table.py docs/footage.md`` writes the page.
-"""
+"""What ffmpeg's own decoder makes of the odd files, for the tests that read them through this pack."""
 
 import shutil
 import subprocess
