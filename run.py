@@ -190,11 +190,15 @@ def run(options: argparse.Namespace) -> Results:
     return run_comfyui(checkout, workflow, options.settings, output, folder)
 
 
+def without_comfyui() -> set[str]:
+    """The classes of the nodes that run without ComfyUI."""
+    core = part("host.standalone.core_nodes")
+    return {*pack_nodes(), *(node.__name__ for node in (*core.NODES, *core.VIDEO_NODES))}
+
+
 def listing() -> str:
     """What each workflow does and needs."""
-    core = part("host.standalone.core_nodes")
-    here = {*pack_nodes(), *(node.__name__ for node in (*core.NODES, *core.VIDEO_NODES))}
-    return part("host.run.workflows").listing(here)
+    return part("host.run.workflows").listing(without_comfyui())
 
 
 def _stop(signum: int, frame: Any) -> None:  # noqa: ARG001  what a signal handler is given
