@@ -25,7 +25,7 @@ from ...modules.train.denoising import Added, Batch, Network
 from ...modules.train.native import frames_of, frozen, per_frame
 from ...modules.train.settings import PRECISIONS
 from .attach.attachment import take_off
-from .attach.model_sampling import with_schedule
+from .attach.model_sampling import schedule
 from .attach.motion import MODELS
 from .attach.motion_call import over_the_clip
 from .attached import KEY, attached_to, unet_of
@@ -86,7 +86,7 @@ def prepared(model: ModelPatcher, noise_schedule: str, precision: str) -> ModelP
     patched = model.clone()
     take_off(patched, KEY)
     if noise_schedule != MODELS:
-        patched.add_object_patch("model_sampling", with_schedule(model.get_model_object("model_sampling"), noise_schedule))
+        schedule(patched, noise_schedule)
     computed = model.model.manual_cast_dtype or model.model.get_dtype()
     wanted = PRECISIONS[precision] or torch.float32
     if computed != wanted:

@@ -4,16 +4,19 @@ from typing import Any
 
 import comfy.model_sampling
 from comfy.model_patcher import ModelPatcher
+from comfy_extras.nodes_model_advanced import LCM
 
 from ...modules.temporal.settings import PLAIN
 from ...modules.temporal.slots import widths
 from ...modules.train.base import only_in_slots, refuse_hints
+from .attach.model_sampling import has_timesteps
 from .attach.motion_lora import SCHEDULED
 from .attach.video import video_info
 from .attached import KEY, unet_of
 
 # ComfyUI's class for what a network predicts -> our name; the first that fits
 PREDICTED: tuple[tuple[type, str], ...] = (
+    (LCM, ""),
     (comfy.model_sampling.EDM, ""),
     (comfy.model_sampling.V_PREDICTION, "v"),
     (comfy.model_sampling.IMG_TO_IMG, ""),
@@ -56,7 +59,7 @@ def prediction_of(model: ModelPatcher) -> str:
     """
     sampling = model.get_model_object("model_sampling")
     found = next((name for kind, name in PREDICTED if isinstance(sampling, kind)), "")
-    if not found or not isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
+    if not found or not has_timesteps(sampling):
         raise ValueError(
             f"{type(model.model).__name__} adds noise or predicts otherwise than Stable Diffusion does, and motion modules are trained on"
             " its steps: use an SD1.5 or SDXL checkpoint, or a LongTake video model, without such a patch"

@@ -104,7 +104,8 @@ class LongTakeApplyMotionModule(LongTakeNode):
                     "noise_schedule",
                     "authors",
                     Setting(
-                        "The noise schedule says how much noise the model expects at each timestep.",
+                        "The noise schedule says how much noise the model expects at each timestep. It stays when ModelSamplingDiscrete"
+                        " follows; with model that node's counts.",
                         menu=SCHEDULES,
                         advanced=True,
                     ),

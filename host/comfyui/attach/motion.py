@@ -18,7 +18,7 @@ from ....modules.temporal.windows import WindowPlan
 from ..attached import KEY, WINDOWS, MotionInfo, attached_to, unet_of, windows_of
 from ..memory import PLAN, prepare_sampling
 from .attachment import hang
-from .model_sampling import with_schedule
+from .model_sampling import schedule
 from .motion_call import MOTION
 
 log = logging.getLogger("longtake")
@@ -52,6 +52,8 @@ def apply_motion(
 ) -> ModelPatcher:
     """A clone of ``model`` with the motion module in its slots, and the noise schedule that the module was trained with.
 
+    The schedule goes into the sampling that the model has and into any that a later node gives it.
+
     Args:
         model: of the module's base model.
         motion: what to apply.
@@ -74,8 +76,7 @@ def apply_motion(
     if noise_schedule != MODELS:
         named = motion.noise_schedule if noise_schedule == AUTHORS else noise_schedule
         distilled = motion.lcm_steps if noise_schedule == AUTHORS else None
-        sampling = model.get_model_object("model_sampling")
-        patched.add_object_patch("model_sampling", with_schedule(sampling, named, distilled))
+        schedule(patched, named, distilled)
     return patched
 
 

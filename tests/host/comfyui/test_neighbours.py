@@ -46,7 +46,7 @@ def animated(tmp_path):
     """A model with a motion module none of whose frames sees another."""
     module = load_motion_module(motion_file(tmp_path))
     module = replace(module, config=replace(module.config, positions="rotary"))
-    return host.apply_motion(image_model(), module, MotionSettings(attention_window=1), "model")
+    return host.apply_motion(image_model(), module, MotionSettings(window=1), "model")
 
 
 def sampled(model, positive=None, sampler=None, latent=LATENT):
