@@ -32,7 +32,7 @@ from simulated import ARCHITECTURES, Rig, Tracker, our_unet
 from torch import Tensor
 
 FRAMES, KNOWN, LIMIT = 16, 4, 1.3
-KINDS = {"guided": Gradients(), "positive_only": Gradients(conditional=True), "kept": Gradients(checkpoint=False)}
+KINDS = {"guided": Gradients(), "positive_only": Gradients("positive"), "kept": Gradients(gradient_checkpointing=False)}
 
 
 def peak_of_sampling(networks: list[torch.nn.Module], run: Callable[[Guide], Any], guide: Guide) -> int:
@@ -116,7 +116,7 @@ def simulated(name: str, size: int) -> dict[str, Any]:
 
 def call_of(rig: Rig, side: int, wish: Gradients | None) -> int:
     """Bytes beyond weights and inputs of one call, and of the gradient that comes back through it if one is wished for."""
-    recompute = wish is not None and wish.checkpoint
+    recompute = wish is not None and wish.gradient_checkpointing
     conds = 1 if wish is not None and wish.conditional else 2
     chunks, layers = rig.chunks, spatial_layers(rig.unet)
     chunks.size, chunks.conds, chunks.recompute = None, conds, recompute

@@ -49,7 +49,7 @@ def differentiable(model: Model, whole: Denoise, conditional: Denoise, wish: Gra
     def denoise(view: View) -> Tensor:
         if not torch.is_grad_enabled():
             return whole(view)
-        with recomputing(model) if wish.checkpoint else ExitStack():
+        with recomputing(model) if wish.gradient_checkpointing else ExitStack():
             if not wish.conditional or whole is conditional:
                 return whole(view)
             with torch.no_grad():

@@ -1,11 +1,11 @@
 """The branches of history guidance as data: which finished frames one shows, how noisy, and what its guess counts.
 
-To add a preset, write a function that gives branches and name it in ``PRESETS``: menus read that table.
+Presets are made of ``vanilla``, ``fractional`` and ``temporal``, see ``history_settings.py``.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NAMED = {"all": ".."}
@@ -130,53 +130,24 @@ def _place(number: str | None, finished: Sequence[int], missing: float) -> float
     return finished[place] if inside else (math.inf if way == "h" else -math.inf)
 
 
-def vanilla(weight: float, stabilisation: float = 0.0, given: float | None = None) -> tuple[Branch, ...]:
+def vanilla(weight: float, context_noise: float = 0.0, given: float | None = None) -> tuple[Branch, ...]:
     """Towards what the history says, away from the guess without it; 1 is no guidance.
 
-    The history has noise of ``stabilisation``, its given frames of ``given``, so that its own errors do not count.
+    The history has so much ``context_noise``, its given frames as much as ``given``, so that its own errors do not count.
     """
-    return (Branch(weight, stabilisation, given=given),)
+    return (Branch(weight, context_noise, given=given),)
 
 
-def fractional(weight: float, level: float = 0.8, stabilisation: float = 0.0, given: float | None = None) -> tuple[Branch, ...]:
+def fractional(weight: float, level: float = 0.8, context_noise: float = 0.0, given: float | None = None) -> tuple[Branch, ...]:
     """The whole history counts once; beyond that only a noisy one, of which details are hidden first, so that motion is not frozen."""
-    return Branch(1.0, stabilisation, given=given), Branch(weight - 1, level)
+    return Branch(1.0, context_noise, given=given), Branch(weight - 1, level)
 
 
-def temporal(frames: Sequence[str], weights: Sequence[float]) -> tuple[Branch, ...]:
+def temporal(
+    frames: Sequence[str], weights: Sequence[float], context_noise: float = 0.0, given: float | None = None
+) -> tuple[Branch, ...]:
     """Several parts of the history, each by itself: each is nearer to what the model was trained on than all of it together."""
-    return tuple(Branch(weight, 0.0, part) for part, weight in zip(frames, weights, strict=True))
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What presets are made of.
-
-    Attributes:
-        weight: how firmly, 1 is off; shared by the parts of ``temporal``.
-        level: noise of the history that ``fractional`` guides with.
-        stabilisation: noise of the history, so that its own errors do not count; 0 is none. DFoT has 0.02.
-        generated_only: whether given frames are left clean, as DFoT has it.
-        parts: of the history, for ``temporal``: frames as branches have them.
-    """
-
-    weight: float = 1.5
-    level: float = 0.8
-    stabilisation: float = 0.0
-    generated_only: bool = True
-    parts: tuple[str, ...] = ("all", "last 4")
-
-    @property
-    def given(self) -> float | None:
-        """The stabilisation of given frames."""
-        return 0.0 if self.generated_only else None
-
-
-PRESETS: dict[str, Callable[[Preset], tuple[Branch, ...]]] = {
-    "vanilla": lambda of: vanilla(of.weight, of.stabilisation, of.given),
-    "fractional": lambda of: fractional(of.weight, of.level, of.stabilisation, of.given),
-    "temporal": lambda of: tuple(Branch(of.weight / len(of.parts), of.stabilisation, part, of.given) for part in of.parts),
-}
+    return tuple(Branch(weight, context_noise, part, given) for part, weight in zip(frames, weights, strict=True))
 
 
 def read_branches(text: str) -> tuple[Branch, ...]:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..sampling.job import Job, Step, check_finite
 from ..sampling.model_view import Guide
 from ..sampling.vdm import VdmSampler
@@ -19,7 +20,32 @@ from .history import Composed
 from .reconstruction import ReconstructionGuidance
 from .steering import parts_of
 
+AFTER, BEFORE = "after", "before"
 
+
+@documented
+@dataclass(frozen=True)
+class ExtendSettings:
+    """How much is made, and on which side."""
+
+    new_frames: int = setting(16, "So many frames are made.", least=1, most=100000)
+    direction: str = setting(
+        AFTER,
+        "The direction is the side of the clip where they are made.",
+        menu={AFTER: "They follow the clip.", BEFORE: "They come before it."},
+    )
+    steps: int = setting(32, "Each window takes so many denoising steps.", least=1, most=1000)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def backwards(self) -> bool:
+        """Whether what comes before the clip is made."""
+        return self.direction == BEFORE
+
+
+@documented
 @dataclass(frozen=True)
 class Extension:
     """Settings; called with a host's ``Job``, whose latent is the whole take, it is an ``Algorithm``.
@@ -27,16 +53,20 @@ class Extension:
     Attributes:
         uniform: whether all new frames of a window are at one noise level.
         known: frames of the take that are given, at its beginning, or at its end if ``backwards``.
-        window: frames that the model sees at once; 0 for as many as it was trained on.
-        overlap: how many of these are known already, at least; the last window has more where less is left to make.
         backwards: whether what comes before the clip is made.
         sampler: of each window.
     """
 
     uniform: ClassVar[bool] = True
     known: int
-    window: int = 0
-    overlap: int = 8
+    window: int = setting(0, "The model sees so many frames at once; 0 is as many as it was trained with.", least=0, most=4096)
+    overlap: int = setting(
+        8,
+        "So many frames of a window are known already, and the last window may have more: more hold the clip together better and take"
+        " longer. Half the window is usual.",
+        least=1,
+        most=4095,
+    )
     backwards: bool = False
     sampler: VdmSampler = field(default_factory=VdmSampler)
 

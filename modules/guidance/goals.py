@@ -11,21 +11,24 @@ Monte-Carlo guidance (the same, Section 3.3): what is good for the present depen
 later frames are noisier. So the gradient is averaged over several continuations: the noisier frames get new noise of their level around
 their guess, again and again.
 
-To add a goal, write a function of a target that gives a function of colours, ``f 3 h w`` in 0..1, to a number, and name it in ``GOALS``.
+To add a goal, write a function of a target that gives a function of colours, ``f 3 h w`` in 0..1, to a number, and add its row to
+``GOALS``.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..noise.seeded import broadcast, frame_noise
 from ..sampling.coordinates import mixed
 from ..sampling.model_view import Denoise, View
 from ..temporal.gradients import PLAIN, Gradients
-from .steering import ALWAYS, LEAST_SIGNAL, Notes, Space, When, differentiated, limited, signal
+from .steering import ALWAYS, LEAST_SIGNAL, Notes, Space, When, clamp, differentiated, limited, signal
 
 Score = Callable[[Tensor], Tensor]  # frames to a number, the higher the better
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -57,8 +60,19 @@ def motion(target: Sequence[float]) -> Score:
     return score
 
 
-GOALS: dict[str, Callable[[Sequence[float]], Score]] = {f.__name__: f for f in (brightness, colour, motion)}
-VALUES = {"brightness": 1, "colour": 3, "motion": 1}  # numbers in a target
+class Goal(NamedTuple):
+    """A goal: a sentence, its score for a target, and how many numbers a target has."""
+
+    text: str
+    score: Callable[[Sequence[float]], Score]
+    values: int = 1
+
+
+GOALS = {
+    "brightness": Goal("Each frame is as bright as value says.", brightness),
+    "colour": Goal("Each frame has as much on average as red, green and blue say.", colour, values=3),
+    "motion": Goal("Neighbouring frames differ as much as value says.", motion),
+}
 
 
 def named(goal: str, target: Sequence[float]) -> Score:
@@ -69,45 +83,85 @@ def named(goal: str, target: Sequence[float]) -> Score:
     """
     if goal not in GOALS:
         raise ValueError(f"the goal {goal!r} is not known: choose one of {', '.join(GOALS)}")
-    if len(target) != VALUES[goal] or not all(0 <= value <= 1 for value in target):
-        raise ValueError(f"the target of {goal} is {list(target)}: it takes {VALUES[goal]} numbers from 0 to 1")
-    return GOALS[goal](target)
+    row = GOALS[goal]
+    if len(target) != row.values or not all(0 <= value <= 1 for value in target):
+        raise ValueError(f"the target of {goal} is {list(target)}: it takes {row.values} numbers from 0 to 1")
+    return row.score(target)
 
 
+def _share(of: str) -> Any:
+    return setting(0.5, f"For colour, {of} is how much of it each frame has on average.", least=0.0, most=1.0, step=0.01)
+
+
+@documented
+@dataclass(frozen=True)
+class GoalSettings:
+    """Which goal, and where it lies."""
+
+    goal: str = setting(
+        "brightness",
+        "The goal is what the clip is led to.",
+        menu={name: row.text for name, row in GOALS.items()},
+    )
+    value: float = setting(
+        0.5,
+        "For brightness, the value is that of each frame, 0 for black and 1 for white; for motion it is how much neighbours differ, 0 for"
+        " a still and 0.02 to 0.15 for what is usual.",
+        least=0.0,
+        most=1.0,
+        step=0.01,
+    )
+    red: float = _share("red")
+    green: float = _share("green")
+    blue: float = _share("blue")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def score(self) -> Score:
+        """What is to be high."""
+        return named(self.goal, (self.red, self.green, self.blue) if GOALS[self.goal].values == 3 else (self.value,))
+
+
+@documented
 @dataclass(frozen=True)
 class GoalGuidance:
     """The guide.
 
     Attributes:
         score: of clean frames; a function of your own is given colours, ``n 3 h w`` in 0..1, or with ``latents`` what the model makes.
-        weight: how much likelier a clip is whose score is 1 higher, as the exponent of e.
         latents: whether ``score`` is given the model's frames as they are, ``n ...``.
-        futures: how many continuations the gradient is averaged over, 1 for the present one only.
-        seed: of the continuations' noise.
         when: in which calls it acts.
-        clamp: see ``steering.limited``; 0 is off.
         gradients: what it asks the host for.
         space: of the host; set by ``fit``.
     """
 
     score: Score
-    weight: float = 1.0
+    weight: float = setting(
+        1.0,
+        "The weight says how firmly the clip is led: a clip whose score is 1 higher is likelier by e to its power. Below 0 the clip is led"
+        " away from the goal.",
+        least=-100000.0,
+        most=100000.0,
+        step=1.0,
+    )
     latents: bool = False
-    futures: int = 1
-    seed: int = 0
+    futures: int = setting(
+        1,
+        "Monte-Carlo guidance judges the present frames by so many continuations, each a model call; 1 is off. It is for schedules whose"
+        " later frames are noisier, such as pyramid.",
+        least=1,
+        most=1024,
+    )
+    seed: int = setting(0, "The seed is that of the continuations' noise.", least=0, most=2**64 - 1)
     when: When = ALWAYS
-    clamp: float = 0.0
+    clamp: float = clamp()
     gradients: Gradients = PLAIN
     space: Space = field(default=Space(), compare=False, repr=False)
     notes: Notes = field(default_factory=Notes, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not float("-inf") < self.weight < float("inf"):
-            raise ValueError(f"the weight of the goal is {self.weight}: it must be finite; below 0 it leads away from the goal")
-        if self.futures < 1:
-            raise ValueError(f"futures is {self.futures}: it must be at least 1, which is the present continuation only")
-        if not 0 <= self.clamp < float("inf"):
-            raise ValueError(f"clamp is {self.clamp}: it must be at least 0, which is off, and finite")
+        check(self)
 
     def fit(self, space: Space) -> "GoalGuidance":
         """The same for one sampling of a host.

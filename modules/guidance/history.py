@@ -18,12 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..noise.seeded import broadcast
 from ..sampling.context_noise import ContextNoise
 from ..sampling.model_view import Denoise, Guide, View, plain, stacked
 from .branches import Branch, chosen
 
-HIDDEN = ("noise", "absent")  # what frames that a branch does not show are: pure noise, or not there at all
 NOTHING = 1e-9  # weights below it are rounding
 TOGETHER = ("all",)  # new frames are guessed together
 
@@ -46,33 +46,37 @@ class Segment(NamedTuple):
     share: Tensor | None = None
 
 
+@documented
 @dataclass(frozen=True)
 class HistoryGuidance:
     """The guide.
 
     Attributes:
         branches: what is combined; where their weights do not add up to 1, the rest is the weight of the guess without history.
-        hidden: a name in ``HIDDEN``. ``noise`` needs a model that was trained with a noise level per frame; ``absent`` leaves the frames
-            out of the call, for other models (they see a shorter window then, and each branch is a call of its own).
-        branch_batch: most variants in one call; 0 for all. Fewer need less memory.
         segments: new frames that are guessed together while the others are hidden: ``all``, or parts such as ``0..2`` and ``first 3``,
             counted from the oldest one. A frame in several is their mean, frames in none are guessed with all.
         sigma_at: the sigma of a level from 0 to 1; None until ``on`` was told it.
     """
 
     branches: tuple[Branch, ...]
-    hidden: str = "noise"
-    branch_batch: int = 0
+    hidden: str = setting(
+        "noise",
+        "Hidden says what frames are that a branch does not show.",
+        menu={
+            "noise": "They are pure noise, for models trained with a noise level per frame.",
+            "absent": "They are left out, for other models, which see a shorter window then; every branch is a call of its own.",
+        },
+    )
+    branch_batch: int = setting(
+        0, "So many branches go through the model together; 0 is all of them, and 1 needs the least memory.", least=0, most=64
+    )
     segments: tuple[str, ...] = TOGETHER
     sigma_at: Callable[[float], float] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.branches:
             raise ValueError("history guidance has no branches: give at least one")
-        if self.hidden not in HIDDEN:
-            raise ValueError(f"hidden is {self.hidden!r}: choose one of {', '.join(HIDDEN)}")
-        if self.branch_batch < 0:
-            raise ValueError(f"branch_batch is {self.branch_batch}: it must be at least 1, or 0 for all branches in one call")
+        check(self)
         if not self.segments:
             raise ValueError("there are no segments: write all, or parts of the new frames such as 0..2, 1..3")
         for part in self.segments:

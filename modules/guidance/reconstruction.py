@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..noise.seeded import broadcast
 from ..sampling.model_view import Denoise, View
 from ..temporal.gradients import Gradients, normal
-from .steering import ALWAYS, Notes, Space, When, differentiated, limited, signal
+from .steering import ALWAYS, Notes, Space, When, clamp, differentiated, limited, signal
 
 ACROSS = Gradients(across=True)
 NO_MIXING = "what the model makes of the known frames does not change with the others, so there is nothing to guide them by: "
@@ -79,21 +80,20 @@ class Known:
         return rows, self.frames[places].to(view.x)
 
 
+@documented
 @dataclass(frozen=True)
 class Small:
     """The whole clip, but smaller.
 
     Attributes:
         frames: ``f ...``, its frames from the clip's first on.
-        shrink: a name in ``SHRINKS``, how a clip becomes as small.
     """
 
     frames: Tensor
-    shrink: str = "area"
+    shrink: str = setting("area", "Shrink says how a large clip is made as small as the small one.", menu=SHRINKS.keys())
 
     def __post_init__(self) -> None:
-        if self.shrink not in SHRINKS:
-            raise ValueError(f"shrink is {self.shrink!r}: choose one of {', '.join(SHRINKS)}")
+        check(self)
 
     def of(self, view: View, clean: Tensor) -> tuple[Tensor, Tensor]:
         """A call's frames made small and what they should be: ``clean``: ``n ...``, its guess. Returns ``n ...``, twice."""
@@ -114,34 +114,37 @@ class Small:
             )
 
 
+@documented
 @dataclass(frozen=True)
 class ReconstructionGuidance:
-    """The guide.
+    """The guide; ``weight`` is the paper's ``w_r`` (Section 3.1).
 
     Attributes:
-        weight: the paper's ``w_r``; 1 is what the formula says, 2 and more is better (Section 3.1), too much makes clips too similar.
         known: frames that are known, or None.
         small: the clip made small, or None.
         when: in which calls it acts.
-        clamp: see ``steering.limited``; 0 is off.
         gradients: what it asks the host for.
         space: of the host; set by ``fit``.
     """
 
-    weight: float = 2.0
+    weight: float = setting(
+        2.0,
+        "The weight says how firmly new frames are held to known ones: 1 is what the formula says, 2 and more holds better, too much makes"
+        " frames alike. 0 is off and three times faster.",
+        least=0.0,
+        most=1000.0,
+        step=0.1,
+    )
     known: Known | None = None
     small: Small | None = None
     when: When = ALWAYS
-    clamp: float = 0.0
+    clamp: float = clamp()
     gradients: Gradients = ACROSS
     space: Space = field(default=Space(), compare=False, repr=False)
     notes: Notes = field(default_factory=Notes, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"the weight of the reconstruction guidance is {self.weight}: it must be at least 0, and finite")
-        if not 0 <= self.clamp < float("inf"):
-            raise ValueError(f"clamp is {self.clamp}: it must be at least 0, which is off, and finite")
+        check(self)
         across = self.small is None  # a small clip tells every frame of itself
         object.__setattr__(self, "gradients", replace(self.gradients, across=across))
 

@@ -8,15 +8,17 @@ one host.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
+from ..fields.span import check_span, end_percent, start_percent
 from ..noise.seeded import broadcast
 from ..sampling.coordinates import SIGNAL
 from ..sampling.model_view import Denoise, Guide, View
-from ..temporal.gradients import Gradients, gradients, normal
+from ..temporal.gradients import BOTH, POSITIVE, Gradients, gradients, normal
 from .history import Composed
 
 log = logging.getLogger("longtake")
@@ -90,45 +92,49 @@ def asked_by(guide: Guide) -> Gradients | None:
     if not asked:
         return None
     return Gradients(
-        checkpoint=any(wish.checkpoint for wish in asked),
-        conditional=all(wish.conditional for wish in asked),
+        branch=POSITIVE if all(wish.conditional for wish in asked) else BOTH,
+        gradient_checkpointing=any(wish.gradient_checkpointing for wish in asked),
         across=any(wish.across for wish in asked),
     )
 
 
+@documented
 @dataclass(frozen=True)
 class When:
-    """In which model calls a guide acts.
+    """In which model calls a guide acts."""
 
-    Attributes:
-        start: from this point of the sampling on, 0..1.
-        end: up to this one.
-        every: and then in each of so many calls.
-    """
-
-    start: float = 0.0
-    end: float = 1.0
-    every: int = 1
+    start_percent: float = start_percent()
+    end_percent: float = end_percent()
+    every: int = setting(
+        1, "The guidance acts in each of so many model calls; the others are faster, and 1 is all of them.", least=1, most=1000
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end <= 1:
-            raise ValueError(
-                f"the guidance is to act from {self.start:g} to {self.end:g} of sampling: start below end, both from 0 to 1"
-            )
-        if self.every < 1:
-            raise ValueError(f"every is {self.every}: it must be at least 1, which is every model call")
+        check(self)
+        check_span(self)
 
     def rows(self, view: View, space: Space) -> Tensor:
         """The frames that are guided in a call: those not finished, at noise levels between start and end. Returns ``n``, bool."""
         wanted = (view.sigma > 0) & ~view.finished.repeat(view.clips)
         if view.call % self.every:
             return torch.zeros_like(wanted)
-        begun = view.sigma <= space.at_percent(self.start) if self.start > 0 else wanted
-        ended = view.sigma <= space.at_percent(self.end) if self.end < 1 else torch.zeros_like(wanted)
+        begun = view.sigma <= space.at_percent(self.start_percent) if self.start_percent > 0 else wanted
+        ended = view.sigma <= space.at_percent(self.end_percent) if self.end_percent < 1 else torch.zeros_like(wanted)
         return wanted & begun & ~ended
 
 
 ALWAYS = When()
+
+
+def clamp() -> Any:
+    """The field ``clamp`` of a guide; see ``limited``."""
+    return setting(
+        0.0,
+        "The clamp is the largest correction of a frame, relative to the frame; the log says when it was needed. 0 is off.",
+        least=0.0,
+        most=100.0,
+        step=0.05,
+    )
 
 
 @dataclass

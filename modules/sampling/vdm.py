@@ -8,28 +8,34 @@ with ``a`` a name's function in ``coordinates.SIGNAL``, and what their formulas 
 (Equations 3 and 4), where ``r' = r a_s / a_t``, and ``lower`` and ``upper`` are the variances at the next and at the present level, both
 on the next level's scale. At gamma 0 this is what ComfyUI calls ``euler_ancestral`` with eta 1.
 
-To add a way to treat known frames, write a function of (clean, sigma, noise of the call) and name it in ``REPLACEMENTS``.
+To add a way to treat known frames, add a row to ``REPLACEMENTS``.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..noise.seeded import broadcast, frame_noise
 from .coordinates import SIGNAL, mixed
 from .job import Job, Step, check_finite, check_sigmas, started
 from .model_view import View
 
-DIVERGES = 4.0  # a corrector step of this size or more makes any error larger
 
-# how known frames are shown: (call number) -> what their noise is drawn for; None for clean, at noise level 0
-REPLACEMENTS: dict[str, Callable[[int], str] | None] = {
-    "none": None,
-    "fresh": lambda call: f"replace {call}",
-    "fixed": lambda call: "replace",
+class Replacement(NamedTuple):
+    """How known frames are shown: a sentence, and what their noise is drawn for in a call, by its number; None for no noise."""
+
+    text: str
+    purpose: Callable[[int], str] | None = None
+
+
+REPLACEMENTS = {
+    "none": Replacement("They are clean, for models trained with a noise level per frame, such as the bundled one."),
+    "fresh": Replacement("They have noise of the level of the others, new in each call.", lambda call: f"replace {call}"),
+    "fixed": Replacement("They have noise of the level of the others, the same in each call.", lambda call: "replace"),
 }
 
 
@@ -74,36 +80,44 @@ def langevin(x: Tensor, clean: Tensor, sigma: Tensor, noise: Tensor, delta: floa
     return x - delta / 2 * (x - SIGNAL[coordinates](sigma) * clean) + delta**0.5 * sigma * noise
 
 
+@documented
 @dataclass(frozen=True)
 class VdmSampler:
     """Settings of the sampler; called with a host's ``Job`` it is an ``Algorithm``.
 
     Attributes:
         uniform: whether all new frames are at one noise level.
-        gamma: how much noise an ancestral step adds, 0 to 1; the paper has 0, 0.1 and 0.3.
-        corrector_steps: Langevin steps after each but the last; each is one more model call.
-        delta: size of a Langevin step.
-        replacement: how known frames are shown, a name in ``REPLACEMENTS``: under noise of the level of the others, drawn anew for each
-            call or once for all; ``none`` shows them clean, for models that were trained with a noise level per frame.
         noises: where noise comes from: of (shape of a frame, seed, frame numbers, purpose).
     """
 
     uniform: ClassVar[bool] = True
-    gamma: float = 0.0
-    corrector_steps: int = 0
-    delta: float = 0.1
-    replacement: str = "fresh"
+    gamma: float = setting(
+        0.0,
+        "Gamma says how much noise a step takes out and puts in again: 0 is the least (as euler_ancestral), 1 the most, and the paper has"
+        " 0, 0.1 and 0.3.",
+        least=0.0,
+        most=1.0,
+        step=0.05,
+    )
+    corrector_steps: int = setting(
+        0,
+        "So many Langevin steps follow each step but the last: they mend what the step got wrong, above all where frames are known. Each is"
+        " one more model call.",
+        least=0,
+        most=16,
+    )
+    delta: float = setting(  # one of 4 or more makes any error larger
+        0.1, "Delta is the size of a Langevin step; the paper's is 0.1.", least=0.001, most=3.9, step=0.01
+    )
+    replacement: str = setting(
+        "fresh",
+        "The replacement says how the model sees known frames.",
+        menu={name: row.text for name, row in REPLACEMENTS.items()},
+    )
     noises: Callable[[Sequence[int], int, Sequence[int], str], Tensor] = field(default=frame_noise, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma is {self.gamma}: it must lie between 0 (least noise per step) and 1 (most)")
-        if self.corrector_steps < 0:
-            raise ValueError(f"corrector_steps is {self.corrector_steps}: it must be at least 0, which is no corrector")
-        if not 0 < self.delta < DIVERGES:
-            raise ValueError(f"delta is {self.delta}: it must be above 0 and below {DIVERGES:g}, the paper's is 0.1")
-        if self.replacement not in REPLACEMENTS:
-            raise ValueError(f"the replacement {self.replacement!r} is not known: choose one of {', '.join(REPLACEMENTS)}")
+        check(self)
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Sample the clip of a job. Returns ``f ...``."""
@@ -141,7 +155,7 @@ class _Run:
         self.settings, self.job, self.ids = settings, job, ids
         self.known = known.to(job.latent.device)
         self.given = broadcast(self.known, job.latent).bool()
-        self.shown = REPLACEMENTS[settings.replacement]
+        self.shown = REPLACEMENTS[settings.replacement].purpose
         self.call = 0  # of the model
 
     def steps(self) -> Generator[Step, None, Tensor]:

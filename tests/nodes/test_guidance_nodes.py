@@ -63,8 +63,8 @@ def test_the_rollout_is_guided(any_model):
     for settings in (
         {},
         {"preset": "fractional"},
-        {"stabilisation": 0.1, "generated_only": False},
-        {"preset": "temporal", "branches": "all, last 1", "stabilisation": 0.02},
+        {"context_noise": 0.1, "generated_only": False},
+        {"preset": "temporal", "branches": "all, last 1", "context_noise": 0.02},
         {"segments": "0..1, 1..3"},
         {"preset": "custom", "branches": BRANCHES},
     ):
@@ -132,8 +132,8 @@ def test_guidance_chains(model):
         ({"preset": "custom", "branches": "all"}, "'all' cannot be read"),
         ({"preset": "custom", "branches": ""}, "no branches"),
         ({"preset": "custom", "branches": "some:1"}, "'some' cannot be read"),
-        ({"preset": "fractional", "level": 2.0}, "level 2.0"),
-        ({"weight": float("inf")}, "finite"),
+        ({"preset": "fractional", "level": 2.0}, "level is 2: it must lie between 0 and 1"),
+        ({"weight": float("inf")}, "weight is inf: it must lie between 0 and 100"),
         ({"hidden": "gone"}, "choose one of noise, absent"),
         ({"branch_batch": -1}, "branch_batch is -1"),
         ({"preset": "temporal", "branches": "all:1.5"}, "for temporal write frames alone"),

@@ -158,14 +158,14 @@ def predicted(
     given = options.get("transformer_options", {})
     patches = given.get("patches", {})
     patches = {**patches, AFTER_SKIP: [*patches.get(AFTER_SKIP, []), apart_from_skip]}
-    options = {**options, "transformer_options": {**given, RECOMPUTE: wish.checkpoint, "patches": patches}}
+    options = {**options, "transformer_options": {**given, RECOMPUTE: wish.gradient_checkpointing, "patches": patches}}
     call = partial(predict, x, normal(sigma), options, seed)
     conds, cfg = guider.conds, guider.cfg
     guider.conds = {name: _normal_conds(several) for name, several in conds.items()}
     try:
         with ExitStack() as stack:
             stack.enter_context(differentiable(_late_networks(conds, guider.loaded_models)))
-            if wish.checkpoint:
+            if wish.gradient_checkpointing:
                 stack.enter_context(_checkpointed(guider.inner_model.diffusion_model, guider.loaded_models))
             if not wish.conditional or cfg == 1:
                 return call()

@@ -78,7 +78,7 @@ def sampled(model, guide, *, sampler=None, frames=FRAMES, steps=2, cfg=CFG, late
 
 
 def guidance(**changes):
-    kept = Gradients(checkpoint=False)  # as fast as such small models can be
+    kept = Gradients(gradient_checkpointing=False)  # as fast as such small models can be
     return ReconstructionGuidance(**({"weight": 2.0, "known": Known((0, 1), latents(2)), "gradients": kept} | changes))
 
 
@@ -108,7 +108,7 @@ class Measure:
 
 @pytest.mark.parametrize("checkpoint", sparing([True, False], True))
 def test_the_gradient_through_a_frozen_model(model, checkpoint):
-    measure = Measure(Gradients(checkpoint))
+    measure = Measure(Gradients(gradient_checkpointing=checkpoint))
     sampled(model, measure)
     assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
 
@@ -121,7 +121,7 @@ def test_the_gradient_through_a_controlled_model(later, kind, checkpoint):
     def conds():
         return controlled(CONTROLS[kind]().set_cond_hint(hints(FRAMES), 1.0))
 
-    measure = Measure(Gradients(checkpoint))
+    measure = Measure(Gradients(gradient_checkpointing=checkpoint))
     sampled(later, measure, conds=conds())
     assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
     assert not torch.allclose(sampled(later, None, conds=conds()), sampled(later, None), atol=1e-3), "the control must act here"
@@ -137,7 +137,7 @@ def test_the_gradient_of_the_positive_branch_is_that_at_cfg_1(later):
             seen.setdefault(self.gradients, gradient)
             return clean
 
-    positive, both = Gradients(False, True), Gradients(False)
+    positive, both = Gradients("positive", False), Gradients("both", False)
     sampled(later, Slope(positive))
     sampled(later, Slope(both), cfg=1.0)
     torch.testing.assert_close(seen[positive], seen[both], rtol=1e-4, atol=1e-6)
@@ -272,7 +272,7 @@ def test_extend_goes_on_with_a_motion_module(later):
         window=6,
         overlap=3,
         steps=2,
-        checkpoint=False,
+        gradient_checkpointing=False,
     ).args
     assert torch.equal(take["samples"][:4], clip) and take["samples"].shape == (9, 4, 8, 8) and "5 of them new" in report
 
@@ -280,7 +280,7 @@ def test_extend_goes_on_with_a_motion_module(later):
 def test_windows_of_the_motion_module(later):
     """Windows inside the model: a graph goes through their indices too, which sampling without guidance made in inference mode."""
     windowed = host.context_windows(later, WindowPlan(length=4, overlap=2), "temporal")
-    guided = sampled(windowed, guidance(when=When(start=0.4), gradients=Gradients()), frames=8, steps=3)
+    guided = sampled(windowed, guidance(when=When(start_percent=0.4), gradients=Gradients()), frames=8, steps=3)
     assert not torch.allclose(guided[2:], sampled(windowed, None, frames=8, steps=3)[2:], atol=1e-4)
 
 
@@ -340,7 +340,7 @@ def test_conditions_leave_inference_mode_for_the_call():
         x = torch.ones(3, requires_grad=True)
         with torch.inference_mode():
             sigma = torch.full((3,), 7.0)
-        clean = predicted(guider, predict, Gradients(False), x, sigma, {}, None)
+        clean = predicted(guider, predict, Gradients("both", False), x, sigma, {}, None)
         (slope,) = torch.autograd.grad(clean.sum(), x)
     assert slope.tolist() == [70.0] * 3 and guider.conds is conds
 
@@ -385,7 +385,7 @@ class WanMeasure(Measure):
 
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_the_gradient_through_a_frozen_video_model(wan, checkpoint):
-    measure = WanMeasure(Gradients(checkpoint))
+    measure = WanMeasure(Gradients(gradient_checkpointing=checkpoint))
     wan_sampled(wan, measure)
     assert measure.found[1] == pytest.approx(measure.found[0], rel=5e-3) and abs(measure.found[0]) > 1e-3
 

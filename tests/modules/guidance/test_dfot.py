@@ -5,8 +5,9 @@ from fractions import Fraction
 
 import pytest
 import torch
-from pack.modules.guidance.branches import PRESETS, Branch, Preset, fractional, read_branches, temporal, vanilla
+from pack.modules.guidance.branches import Branch, fractional, read_branches, temporal, vanilla
 from pack.modules.guidance.history import HistoryGuidance
+from pack.modules.guidance.history_settings import HistorySettings
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import frame_noise
 from pack.modules.sampling.model_view import View
@@ -160,7 +161,7 @@ def test_it_is_their_formula_on_random_tensors(name, together, branch_batch):
 def test_given_frames_stay_clean_in_stabilised_presets_and_not_where_that_is_asked_for():
     for name, only in itertools.product(("vanilla", "fractional"), (True, False)):
         model, view = Model(), given_view()
-        branches = PRESETS[name](Preset(4.0, 0.4, 0.02, generated_only=only))
+        branches = HistorySettings(name, 4.0, 0.4, 0.02, generated_only=only).chosen()
         HistoryGuidance(branches).on(TABLE.at_level)(model, view)
         first = model.asked[0]
         level = TABLE.at_level(0.02)

@@ -29,6 +29,8 @@ from pack.nodes.guidance.reconstruction import LongTakeGoalGuidance, LongTakeRec
 from pack.nodes.models.models import LongTakeLabelPrompt
 from tiny import seeded, unet, video_model
 
+KEPT = Gradients(gradient_checkpointing=False)  # as fast as such small models can be
+
 FULL = TemporalConfig(heads=2, attentions=1, groups=8, positions="rotary", mask="full")
 
 
@@ -255,13 +257,13 @@ def test_futures_need_a_sampler_with_a_level_per_frame():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: ReconstructionGuidance(-1.0), "weight of the reconstruction guidance is -1"),
-        (lambda: ReconstructionGuidance(float("nan")), "weight of the reconstruction guidance is nan"),
+        (lambda: ReconstructionGuidance(-1.0), "weight is -1"),
+        (lambda: ReconstructionGuidance(float("nan")), "weight is nan"),
         (lambda: ReconstructionGuidance(1.0, clamp=-1.0), "clamp is -1"),
         (lambda: Small(torch.zeros(1, 3, 2, 2), "magic"), "choose one of area, bilinear"),
-        (lambda: When(0.5, 0.5), "from 0.5 to 0.5 of sampling"),
+        (lambda: When(0.5, 0.5), "start_percent is 0.5 and end_percent 0.5"),
         (lambda: When(every=0), "every is 0"),
-        (lambda: GoalGuidance(torch.sum, weight=float("inf")), "weight of the goal is inf"),
+        (lambda: GoalGuidance(torch.sum, weight=float("inf")), "weight is inf"),
         (lambda: GoalGuidance(torch.sum, futures=0), "futures is 0"),
         (lambda: named("beauty", (1.0,)), "choose one of brightness, colour, motion"),
         (lambda: named("colour", (1.0,)), r"target of colour is \[1.0\]: it takes 3 numbers"),
@@ -322,11 +324,11 @@ def test_small_clips_that_do_not_fit(small, sentence):
 
 def test_what_guides_ask_for_together():
     one, other = (
-        ReconstructionGuidance(gradients=Gradients(False, True)),
-        GoalGuidance(torch.sum, gradients=Gradients(True, False)),
+        ReconstructionGuidance(gradients=Gradients("positive", False)),
+        GoalGuidance(torch.sum, gradients=Gradients("both", True)),
     )
-    assert asked_by(Composed((one, other))) == Gradients(True, False, True)
-    assert asked_by(one) == Gradients(False, True, True)
+    assert asked_by(Composed((one, other))) == Gradients("both", True, True)
+    assert asked_by(one) == Gradients("positive", False, True)
     assert asked_by(lambda denoise, view: None) is None
     assert asked_by(ReconstructionGuidance(small=Small(torch.zeros(4, 3, 2, 2)))) == Gradients()
 
@@ -451,8 +453,7 @@ def sampled(model, guide, *, cfg=2.0, known=2, latent=None, algorithm=None, step
 
 def guidance(known=2, **changes):
     latent = torch.randn(2, 48, 4, 4, generator=torch.Generator().manual_seed(5))
-    kept = Gradients(checkpoint=False)  # as fast as such small models can be
-    return ReconstructionGuidance(**({"weight": 2.0, "known": Known(tuple(range(known)), latent), "gradients": kept} | changes))
+    return ReconstructionGuidance(**({"weight": 2.0, "known": Known(tuple(range(known)), latent), "gradients": KEPT} | changes))
 
 
 def weights_of(model):
@@ -491,21 +492,17 @@ def test_computing_again_changes_nothing(model):
 
 def test_the_positive_branch_alone(model):
     """The guess is the full one, its slope that of the positive condition; at cfg 1 there is no other."""
-    both, one = (sampled(model, guidance(gradients=Gradients(False, wish))) for wish in (False, True))
+    both, one = (sampled(model, guidance(gradients=Gradients(wish, False))) for wish in ("both", "positive"))
     assert not torch.allclose(both, one, atol=1e-4)
-    both, one = (sampled(model, guidance(gradients=Gradients(False, wish)), cfg=1.0) for wish in (False, True))
+    both, one = (sampled(model, guidance(gradients=Gradients(wish, False)), cfg=1.0) for wish in ("both", "positive"))
     torch.testing.assert_close(both, one, rtol=1e-4, atol=1e-4)
-    hardly = sampled(model, guidance(weight=1e-6, gradients=Gradients(False, True)))
+    hardly = sampled(model, guidance(weight=1e-6, gradients=Gradients("positive", False)))
     torch.testing.assert_close(hardly, sampled(model, guidance(weight=0.0)), rtol=1e-4, atol=1e-4)
 
 
 def test_a_goal_is_approached(model):
     bright = [
-        float(
-            sampled(
-                model, GoalGuidance(named("brightness", (target,)), 300.0, gradients=Gradients(False)), known=0, cfg=1.0
-            ).mean()
-        )
+        float(sampled(model, GoalGuidance(named("brightness", (target,)), 300.0, gradients=KEPT), known=0, cfg=1.0).mean())
         for target in (0.1, 0.9)
     ]
     assert bright[0] < bright[1] - 0.05
@@ -541,7 +538,7 @@ def test_a_model_that_sees_the_past_only_is_refused_before_it_is_called(monkeypa
 
 
 def test_futures_are_refused_where_all_frames_have_one_level(model):
-    guide = GoalGuidance(lambda clean: clean.mean(), latents=True, futures=2, gradients=Gradients(False))
+    guide = GoalGuidance(lambda clean: clean.mean(), latents=True, futures=2, gradients=KEPT)
     together, lagging = (Forcing(NoiseLevels.named(name, 6, 2), 6) for name in ("full_sequence", "pyramid"))
     for algorithm in (Whole(0), together):
         with pytest.raises(ValueError, match="shows all frames at one noise level"):
@@ -562,10 +559,9 @@ def test_which_frames_are_known():
 
 def test_nodes_make_guidance_and_compose_it():
     latent = {"samples": torch.zeros(2, 4, 8, 8)}
-    one = LongTakeReconstructionGuidance.execute(known_frames=latent, known_at="last", branch="positive", checkpoint=False).args[
-        0
-    ]
-    assert one.known.ids == (-2, -1) and one.gradients == Gradients(False, True, True)
+    options = {"known_at": "last", "branch": "positive", "gradient_checkpointing": False}
+    one = LongTakeReconstructionGuidance.execute(known_frames=latent, **options).args[0]
+    assert one.known.ids == (-2, -1) and one.gradients == Gradients("positive", False, True)
     both = LongTakeGoalGuidance.execute(goal="colour", red=1.0, before=one, every=2, futures=3).args[0]
     assert both.guides[1] == one and both.guides[0].when == When(every=2) and both.guides[0].futures == 3
     with pytest.raises(ValueError, match="connect known_frames, small_clip or both"):

@@ -187,8 +187,8 @@ def test_the_same_seed_is_the_same_clip_and_another_is_not():
         ({"gamma": 1.5}, "gamma is 1.5: it must lie between 0"),
         ({"gamma": float("nan")}, "gamma is nan"),
         ({"corrector_steps": -1}, "corrector_steps is -1"),
-        ({"delta": 0.0}, "delta is 0.0: it must be above 0 and below 4"),
-        ({"delta": 4.0}, "delta is 4.0"),
+        ({"delta": 0.0}, "delta is 0: it must lie between 0.001 and 3.9"),
+        ({"delta": 4.0}, "delta is 4"),
         ({"replacement": "magic"}, "choose one of none, fresh, fixed"),
     ],
 )
@@ -296,7 +296,9 @@ def extend(model, **options):
         "new_frames": 7,
         "overlap": 3,
     }
-    latent, report = LongTakeExtend.execute(model=model, **(values | {"steps": 2, "checkpoint": False} | options)).args
+    latent, report = LongTakeExtend.execute(
+        model=model, **(values | {"steps": 2, "gradient_checkpointing": False} | options)
+    ).args
     return latent["samples"], report
 
 
@@ -329,8 +331,8 @@ def test_the_bad_input_of_extend(model):
         ({"new_frames": 0}, "new_frames is 0"),
         ({"overlap": 8, "window": 8}, "overlap is 8"),
         ({"clip": {"samples": torch.full((4, 48, 4, 4), float("nan"))}}, "not finite"),
-        ({"weight": -1.0}, "weight of the reconstruction guidance is -1.0"),
-        ({"gamma": 2.0}, "gamma is 2.0"),
+        ({"weight": -1.0}, "weight is -1: it must lie"),
+        ({"gamma": 2.0}, "gamma is 2: it must lie"),
     ):
         with pytest.raises(ValueError, match=sentence):
             extend(model, **change)
