@@ -82,6 +82,7 @@ COMFYUIS = {
         "noise:NOISE guider:GUIDER sampler:SAMPLER sigmas:SIGMAS latent_image:LATENT",
         "output:LATENT denoised_output:LATENT",
     ),
+    "SaveLatent": ("samples:LATENT filename_prefix:STRING=latents/ComfyUI", ""),
     "UNETLoader": ("unet_name:COMBO weight_dtype:COMBO", "MODEL"),
     "VAELoader": ("vae_name:COMBO", "VAE"),
 }

@@ -8,6 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor
 
+from ...modules.control.timed_prompts import SHOT
 from ...modules.sampling.model_view import Denoise, View
 from .options import CLIP, CLIPS, IDS, NAMES, TIMES, Clip
 
@@ -62,6 +63,7 @@ def denoiser(predict: Callable[..., Tensor], layout: Layout, options: dict[str, 
     def denoise(view: View) -> Tensor:
         told = {CLIP: layout.clip, IDS: view.ids, CLIPS: view.clips, NAMES: view.names}
         told |= {} if view.times is None else {TIMES: view.times}
+        told |= {SHOT: view.shot} if view.shot else {}
         transformer = {**options.get("transformer_options", {}), **told}
         x, sigma = layout.hosts(view.x, view.clips), layout.sigmas(view.sigma.to(view.x), view.clips)
         return layout.variants(predict(x, sigma, {**options, "transformer_options": transformer}, seed), view.clips)

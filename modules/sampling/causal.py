@@ -7,7 +7,9 @@ cache (``temporal/kv_cache.py``).
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import count, islice, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ class BlockLevels:
         frames: of the clip, given ones included; 0 for no end.
         first: levels of the first block that is made; empty for those of all.
         known: frames that are given at the start; each of their blocks is shown once.
+        shots: the first frame of each further prompt, the first of a block, and the frames before it that are shown once more with it.
     """
 
     levels: tuple[int, ...]
@@ -37,6 +40,7 @@ class BlockLevels:
     frames: int = 0
     first: tuple[int, ...] = ()
     known: int = 0
+    shots: tuple[tuple[int, range], ...] = ()
 
     def __post_init__(self) -> None:
         if self.block < 1:
@@ -47,26 +51,38 @@ class BlockLevels:
                 raise ValueError(
                     f"the levels of a block are {', '.join(map(str, levels)) or 'none'}: they fall from {self.steps}, pure noise, to 1"
                 )
-        for what, count in (("frames", self.frames), ("known", self.known)):
-            if count < 0 or count % self.block:
-                nearest = max(self.block, round(count / self.block) * self.block)
-                raise ValueError(f"{what} is {count} and a block has {self.block} frames: use whole blocks, such as {nearest}")
+        for what, number in (("frames", self.frames), ("known", self.known)):
+            if number < 0 or number % self.block:
+                nearest = max(self.block, round(number / self.block) * self.block)
+                raise ValueError(f"{what} is {number} and a block has {self.block} frames: use whole blocks, such as {nearest}")
         if self.frames and self.known >= self.frames:
             raise ValueError(f"{self.known} of {self.frames} frames are given: nothing is left to make")
+        for before, (start, _) in pairwise(((0, range(0)), *self.shots)):
+            if start % self.block or start <= before[0]:
+                raise ValueError(
+                    f"prompts begin at frames {before[0]} and {start}: they follow each other, each at a block's first frame"
+                )
 
     @property
     def rows_total(self) -> int:
         """Model calls in all; 0 for no end."""
-        if not self.frames:
-            return 0
-        return self._given + self._opening + ((self.frames - self.known) // self.block - 1) * self._each
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> int:
+        return sum(1 for _ in self._calls()) if self.frames else 0
+
+    @property
+    def widest(self) -> int:
+        """Most frames in a call."""
+        return max([self.block, *(len(again) for _, again in self.shots)])
 
     def is_known(self, ids: Tensor) -> Tensor:
         """Which frames are given: ``ids``: ``n``. Returns ``n``, bool."""
         return (ids >= 0) & (ids < self.known)
 
     def in_flight(self) -> int:
-        """Frames of a call."""
+        """Frames that a call moves."""
         return self.block
 
     def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:  # noqa: ARG002  of all plans
@@ -81,39 +97,45 @@ class BlockLevels:
             raise ValueError(
                 f"sink_frames is {sink_frames}: a causal model's sink frames are in its cache; set those there, and these to 0"
             )
-        return self._rows(start)
+        return map(self._row, islice(self._calls(), start, None))
 
-    def _rows(self, number: int) -> Iterator[Row]:
-        while not self.rows_total or number < self.rows_total:
-            block, before, after = self._at(number)
-            ids = torch.arange(block * self.block, (block + 1) * self.block)
-            yield Row(ids, torch.full_like(ids, before), torch.full_like(ids, after), keep=int(ids[0]))
-            number += 1
+    def _row(self, call: "Call") -> Row:
+        ids = torch.arange(call.ids.start, call.ids.stop)
+        levels = (torch.full_like(ids, level) for level in (call.before, call.after))
+        return Row(ids, *levels, keep=max(0, call.keep), shot=call.shot)
 
-    def _at(self, number: int) -> tuple[int, int, int]:
-        """The block of a call, and its levels before and after."""
-        if number < self._given:
-            return number, 0, 0
-        number -= self._given
-        if number < self._opening:
-            block, levels = 0, self.first or self.levels
-        else:
-            block, number = divmod(number - self._opening, self._each)
-            block, levels = block + 1, self.levels
-        path = (*levels, 0, 0)
-        return self._given + block, path[number], path[number + 1]
+    def _calls(self) -> Iterator["Call"]:
+        shots = dict(self.shots)
+        longest, shot = max((len(again) for again in shots.values()), default=0), 0
+        for first in count(0, self.block):
+            if self.frames and first >= self.frames:
+                return
+            keep = first - longest
+            if first in shots:
+                shot += 1
+                if shots[first]:
+                    yield Call(shots[first], 0, 0, keep, shot)
+            ids = range(first, first + self.block)
+            levels = () if first < self.known else self.first if self.first and first == self.known else self.levels
+            for before, after in pairwise((*levels, 0, 0)):
+                yield Call(ids, before, after, keep, shot)
 
-    @property
-    def _given(self) -> int:
-        return self.known // self.block
 
-    @property
-    def _opening(self) -> int:
-        return len(self.first or self.levels) + 1
+class Call(NamedTuple):
+    """A call of the model: all of its frames go from one level to one other.
 
-    @property
-    def _each(self) -> int:
-        return len(self.levels) + 1
+    Attributes:
+        ids: its frames.
+        before, after: their levels.
+        keep: see ``Row``.
+        shot: number of the prompt.
+    """
+
+    ids: range
+    before: int
+    after: int
+    keep: int
+    shot: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +155,7 @@ class CausalTake(Rollout):
 
     def shown(self, frames: int, trained: int) -> int:  # noqa: ARG002  what hosts ask of an algorithm
         """Most frames in a call."""
-        return self.plan.block
+        return self.plan.widest
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Run it; the known frames of the job's latent come first.

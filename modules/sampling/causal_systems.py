@@ -4,6 +4,7 @@ Times are those that the authors' networks were told, in thousandths of the nois
 ``1000 f(u)`` with ``f(u) = 5u / (1 + 4u)``. To add a system, add its row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..fields.setting import check, documented, setting
-from ..temporal.kv_cache import CacheSettings
+from ..temporal.kv_cache import SWITCHES, CacheSettings
 from .causal import BlockLevels
 
 FOUR = (1000.0, 937.5, 1000 * 5 / 6, 625.0)
@@ -56,11 +57,18 @@ class CausalSystem:
         """The noise level of each level, 0 first. Returns ``l``."""
         return torch.tensor([0.0, *(time / 1000 for time in self._all_times)])
 
-    def plan(self, frames: int = 0, known: int = 0) -> BlockLevels:
-        """The plan of a take of so many latent frames, of which the first ``known`` are given; 0 frames for no end."""
+    def plan(self, frames: int = 0, known: int = 0, prompts: Sequence[int] = ()) -> BlockLevels:
+        """The plan of a take.
+
+        Args:
+            frames: latent frames; 0 for no end.
+            known: how many of them, the first ones, are given.
+            prompts: the first frame of each further prompt, the first of a block, rising.
+        """
         numbers = {time: place for place, time in enumerate(self._all_times, 1)}
         levels, first = (tuple(numbers[time] for time in times) for times in (self.times, self.first))
-        return BlockLevels(levels, self.block, len(numbers), frames, first, known)
+        shots = tuple((start, self.cache.shown_again(start)) for start in prompts)
+        return BlockLevels(levels, self.block, len(numbers), frames, first, known, shots)
 
 
 SELF = "Self-Forcing (Wan 2.1 1.3B), Apache-2.0"
@@ -86,7 +94,9 @@ SYSTEMS: dict[str, CausalSystem] = {
         source="NVlabs/LongLive",
         weights="LongLive 1.0 infinity (Wan 2.1 1.3B with its LoRA), see its repository",
     ),
-    "Infinity-RoPE": CausalSystem(3, FOUR, CacheSettings(6, 1, "window"), source="yesiltepe-hidir/infinity-rope", weights=SELF),
+    "Infinity-RoPE": CausalSystem(
+        3, FOUR, CacheSettings(6, 1, "window", "flush"), source="yesiltepe-hidir/infinity-rope", weights=SELF
+    ),
 }
 AS_SYSTEM = "as the system"
 
@@ -130,6 +140,20 @@ class CausalSettings:
         },
         advanced=True,
     )
+    switch: str = setting(
+        AS_SYSTEM,
+        "The switch says what happens to what is cached when another prompt begins.",
+        menu={AS_SYSTEM: "What the system does.", **SWITCHES},
+        aliases=("recache",),
+    )
+    fps: float = setting(
+        16.0,
+        "The frame rate is that of the pictures, by which times of prompts are counted; Wan 2.1 makes 16 a second, Wan 2.2 5B 24.",
+        least=1.0,
+        most=240.0,
+        step=1.0,
+        advanced=True,
+    )
     context_noise: float = setting(
         0.0,
         "The context noise is the noise level that the network is told finished blocks have; nothing is added to them.",
@@ -153,5 +177,6 @@ class CausalSettings:
             self.room or system.cache.room,
             system.cache.sinks if self.sink_frames < 0 else self.sink_frames,
             system.cache.positions if self.positions == AS_SYSTEM else self.positions,
+            system.cache.switch if self.switch == AS_SYSTEM else self.switch,
         )
         return replace(system, cache=cache)

@@ -34,6 +34,7 @@ class View:
         seed: of the noise that they are shown with.
         names: one for each variant, for modules that remember what they saw of it in earlier calls.
         noises: where noise for showing frames comes from; a sampler's keeps what it drew for the next call.
+        shot: number of the prompt that the call reads, where a take has several.
     """
 
     x: Tensor
@@ -49,6 +50,7 @@ class View:
     seed: int = 0
     names: tuple[int, ...] = (0,)
     noises: KeptNoise = field(default_factory=KeptNoise, compare=False, repr=False)
+    shot: int = 0
 
     @classmethod
     def plain(cls, x: Tensor, sigma: Tensor) -> "View":

@@ -26,6 +26,7 @@ class Row:
         times: ``n``, when the temporal modules are told each frame is; None for ``ids``.
         given: ``n``, bool, frames that are known from the beginning; None for none.
         keep: frames from this one on may be shown again, by this row's successors; those before it are done with, sink frames aside.
+        shot: number of the prompt that the call reads, where a take has several.
     """
 
     ids: Tensor
@@ -34,6 +35,7 @@ class Row:
     times: Tensor | None = None
     given: Tensor | None = None
     keep: int = 0
+    shot: int = 0
 
 
 class Plan(Protocol):

@@ -149,6 +149,7 @@ class Stepper:
             context_noise=self.context_noise,
             seed=self.job.seed,
             noises=self.noises,
+            shot=row.shot,
         )
 
     def _fresh(self, x: Tensor, row: Row) -> Tensor:

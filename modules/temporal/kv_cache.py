@@ -67,6 +67,16 @@ POSITIONS: dict[str, Callable[[Sequence[int], int], list[float]]] = {
 }
 
 
+FLUSHED = 2  # newest frames that a flush keeps, see Infinity-RoPE's repository
+SWITCHES = {
+    "recache": "The newest cached frames are shown once more with the new prompt, all in one call; sink frames stay (LongLive).",
+    "renew": "The same, and the first of them become the new sink frames, so that nothing of the old prompt stays (LongLive without"
+    " global sinks).",
+    "flush": f"The cache forgets all but its first frame and the newest {FLUSHED} (Infinity-RoPE).",
+    "none": "Only the blocks that follow read the new prompt.",
+}
+
+
 @dataclass(frozen=True)
 class CacheSettings:
     """What a causal model was trained to see of the past.
@@ -75,19 +85,30 @@ class CacheSettings:
         room: frames that are cached at most, those of the present call among them; 0 for all.
         sinks: first frames that never leave.
         positions: a name in ``POSITIONS``.
+        switch: a name in ``SWITCHES``: what happens to what is cached when another prompt begins.
     """
 
     room: int = 21
     sinks: int = 0
     positions: str = "absolute"
+    switch: str = "recache"
 
     def __post_init__(self) -> None:
         if self.positions not in POSITIONS:
             raise ValueError(f"positions are {self.positions!r}: choose one of {', '.join(POSITIONS)}")
+        if self.switch not in SWITCHES:
+            raise ValueError(f"switch is {self.switch!r}: choose one of {', '.join(SWITCHES)}")
         if self.room < 0 or self.sinks < 0:
             raise ValueError(f"room is {self.room} and sinks are {self.sinks}: frames of a cache, 0 or more")
         if self.room and self.sinks >= self.room:
             raise ValueError(f"{self.sinks} sink frames fill a cache with room for {self.room}: leave room for other frames")
+
+    def shown_again(self, start: int) -> range:
+        """The frames that are shown once more when a prompt begins at frame ``start``; none where what is cached is not made anew."""
+        if self.switch not in ("recache", "renew"):
+            return range(start, start)
+        sinks = self.sinks if self.switch == "recache" else 0
+        return range(max(sinks, start - self.room + sinks) if self.room else sinks, start)
 
 
 class KeyValueCache:
@@ -105,6 +126,7 @@ class KeyValueCache:
         self.frames: list[int] = []  # that are cached, sinks first, then the oldest first
         self.slots: dict[int, int] = {}  # frame -> place in memory; the places taken are always the first ones
         self.places: dict[int, int] = {}  # frame -> the time in its call that its keys were embedded at
+        self.shots: dict[int, int] = {}  # frame -> the prompt that it was last shown with
         self.keys: dict[int, Tensor] = {}  # layer -> b r s n d
         self.values: dict[int, Tensor] = {}
         self.now: range = range(0)
@@ -113,19 +135,26 @@ class KeyValueCache:
     def __deepcopy__(self, memo: object) -> "KeyValueCache":
         return self  # a host may copy the options that it travels in
 
-    def begin(self, now: range) -> None:
+    def begin(self, now: range, shot: int = 0) -> None:
         """A call of the frames ``now``: the oldest behind the sinks leave, if these are new and there is no room for them.
+
+        Args:
+            now: frames that were cached before, or follow them.
+            shot: number of their prompt; with the first call of another one than the newest frame's, the cache is switched.
 
         Raises:
             ValueError: they can never fit, or frames before them are missing.
         """
+        if self.frames and self.shots[self.frames[-1]] != shot:
+            self._switch()
         room, sinks = self.settings.room, self.settings.sinks
-        if room and len(now) > room - min(sinks, now.start):
+        staying = sum(frame not in now for frame in self.frames[:sinks])
+        if room and len(now) > room - staying:
             raise ValueError(
                 f"a call of {len(now)} frames does not fit a cache with room for {room}, of which {sinks} are sinks: use smaller"
                 " blocks or more room"
             )
-        if now.start > self.following:
+        if now.start > self.following and (self.frames or not shot):
             raise ValueError(f"frame {now.start} was asked for and {self.following} comes next: frames follow each other")
         new = [frame for frame in now if frame not in self.slots]
         over = len(self.frames) + len(new) - room if room else 0
@@ -137,7 +166,15 @@ class KeyValueCache:
             self.frames.append(frame)
             self.slots[frame] = slot
         self.places |= {frame: place for place, frame in enumerate(now)}
+        self.shots |= dict.fromkeys(now, shot)
         self.now = now
+
+    def _switch(self) -> None:
+        """What becomes of the cache when another prompt begins; calls that show frames once more are the plan's."""
+        if self.settings.switch == "renew":
+            self.keep([])
+        elif self.settings.switch == "flush":
+            self.keep([self.frames[0], *self.frames[-FLUSHED:]])
 
     @property
     def following(self) -> int:
@@ -192,17 +229,17 @@ class KeyValueCache:
         for frame, slot in self.slots.items():
             for kind, memory in (("keys", self.keys), ("values", self.values)):
                 for layer, tensor in memory.items():
-                    kept[f"{frame}/{self.places[frame]}/{layer}/{kind}"] = tensor[:, slot]
+                    kept[f"{frame}/{self.places[frame]}/{self.shots[frame]}/{layer}/{kind}"] = tensor[:, slot]
         return kept
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with what ``tensors`` gave."""
         named = {tuple(name.split("/")): tensor for name, tensor in tensors.items()}
-        places = {int(frame): int(place) for frame, place, _, _ in named}
-        self.frames = sorted(places)
+        self.places = {int(frame): int(place) for frame, place, *_ in named}
+        self.shots = {int(frame): int(shot) for frame, _, shot, *_ in named}
+        self.frames = sorted(self.places)
         self.slots = {frame: slot for slot, frame in enumerate(self.frames)}
-        self.places = places
-        for (frame, _, layer, kind), tensor in named.items():
+        for (frame, _, _, layer, kind), tensor in named.items():
             memory = self.keys if kind == "keys" else self.values
             if int(layer) not in memory:
                 shape = (len(tensor), self.settings.room or len(self.frames), *tensor.shape[1:])
@@ -212,7 +249,7 @@ class KeyValueCache:
     def _drop(self, frame: int) -> int:
         """Forget a frame; its place in memory."""
         self.frames.remove(frame)
-        self.places.pop(frame)
+        self.places.pop(frame), self.shots.pop(frame)
         self.evicted += 1
         return self.slots.pop(frame)
 

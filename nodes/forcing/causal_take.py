@@ -6,10 +6,12 @@ from typing import Any
 import torch
 
 from ... import host
+from ...modules.control.timed_prompts import TimedPrompt, joined, starts
 from ...modules.sampling.causal import CausalTake
 from ...modules.sampling.causal_systems import CausalSettings
 from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
+from .causal_inputs import PromptsType
 
 io = host.io
 CATEGORY = "LongTake/forcing"
@@ -31,7 +33,7 @@ class LongTakeCausalTake(LongTakeNode):
                 io.Model.Input(
                     "model", tooltip="The causal model, from Load Diffusion Model; it needs no mark in its file and no shift."
                 ),
-                io.Conditioning.Input("positive", tooltip="What the take shows."),
+                io.Conditioning.Input("positive", tooltip="The positive conditioning is what the take shows, or begins with."),
                 io.Latent.Input(
                     "latent",
                     tooltip="An empty video latent says how large the frames are and how many there will be: whole blocks, 3 latent"
@@ -55,13 +57,20 @@ class LongTakeCausalTake(LongTakeNode):
                     tooltip="The guidance scale. These models were distilled with it, so 1, which is off, is usual and twice as fast.",
                 ),
                 io.Conditioning.Input(
-                    "negative", optional=True, tooltip="What CFG moves away from; it is needed when cfg is not 1."
+                    "negative",
+                    optional=True,
+                    tooltip="The negative conditioning is what CFG moves away from; it is needed where cfg is not 1.",
                 ),
                 io.Latent.Input(
                     "start",
                     optional=True,
-                    tooltip="Latent frames that the take begins with, such as the end of another one: whole blocks. They come back"
-                    " unchanged.",
+                    tooltip="The start is latent frames that the take begins with, in whole blocks: a finished take that goes on, or what"
+                    " Causal Start makes of a picture or a clip. They come back unchanged.",
+                ),
+                PromptsType.Input(
+                    "prompts",
+                    optional=True,
+                    tooltip="The prompts are what the take shows later, each from its time on, from Prompt at a Time.",
                 ),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
@@ -77,6 +86,7 @@ class LongTakeCausalTake(LongTakeNode):
         cfg: float,
         negative: list | None = None,
         start: dict[str, Any] | None = None,
+        prompts: tuple[TimedPrompt, ...] | None = None,
         **given: Any,
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
@@ -84,18 +94,27 @@ class LongTakeCausalTake(LongTakeNode):
         settings = settings_of(CausalSettings, given)
         system = settings.chosen()
         clip, known = beginning(latent["samples"], None if start is None else start["samples"])
-        algorithm = CausalTake.of(system.plan(clip.shape[2], known), settings.context_noise)
+        later = prompts or ()
+        switched = starts(later, settings.fps, system.block, clip.shape[2])
+        algorithm = CausalTake.of(system.plan(clip.shape[2], known, switched), settings.context_noise)
+        directed = joined(positive, later)
         causal = host.apply_causal(model, system.cache)
         began = time.perf_counter()
         made = host.sample(
-            causal, positive, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=system.sigmas()
+            causal, directed, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=system.sigmas()
         )
         plan = algorithm.plan
         report = (
             f"seed {seed}, {plan.frames} latent frames in blocks of {plan.block}, {plan.rows_total} model calls, cache for"
-            f" {system.cache.room} frames with {system.cache.sinks} sink frames, {time.perf_counter() - began:.1f} s"
+            f" {system.cache.room} frames with {system.cache.sinks} sink frames{said(switched, system.cache.switch)},"
+            f" {time.perf_counter() - began:.1f} s"
         )
         return io.NodeOutput({"samples": made}, report, ui=host.ui.PreviewText(report))
+
+
+def said(switched: list[int], switch: str) -> str:
+    """Where prompts begin, for a report."""
+    return f", other prompts from frames {', '.join(map(str, switched))} ({switch})" if switched else ""
 
 
 def beginning(clip: torch.Tensor, start: torch.Tensor | None) -> tuple[torch.Tensor, int]:

@@ -42,9 +42,9 @@ def projected(x, layer):
     return [(normed @ layer[name]).unflatten(-1, (HEADS, HEAD)) for name in "qkv"]
 
 
-def fast(network, cache, x, first):
+def fast(network, cache, x, first, shot=0):
     """The network on one block: ``x``: ``f s c``, through the cache."""
-    cache.begin(range(first, first + len(x)))
+    cache.begin(range(first, first + len(x)), shot)
     for number, layer in enumerate(network):
         q, k, v = projected(x, layer)
         places = torch.arange(len(x))
@@ -61,18 +61,19 @@ class Slow:
         self.room, self.sinks, self.positions = room, sinks, positions
         self.seen, self.kept = [], {}
 
-    def __call__(self, network, x, first):
+    def __call__(self, network, x, first, silent=0):
+        """``silent``: how many frames, the first, are shown and leave nothing in the lists."""
         now = list(range(first, first + len(x)))
-        new = [frame for frame in now if frame not in self.seen]
+        new = [] if silent else [frame for frame in now if frame not in self.seen]
         while self.room and len(self.seen) + len(new) > self.room:
             del self.seen[self.sinks]
         self.seen += new
         at = dict(zip(self.seen, self.positions(self.seen, self.sinks), strict=True))
         for number, layer in enumerate(network):
             q, k, v = projected(x, layer)
-            self.kept |= {(number, frame): (k[place], v[place]) for place, frame in enumerate(now)}
+            self.kept |= {(number, frame): (k[place], v[place]) for place, frame in enumerate(now) if place >= silent}
             keys, values = (torch.stack([self.kept[number, frame][part] for frame in self.seen]) for part in (0, 1))
             every = torch.tensor([at[frame] for frame in self.seen])
-            seen = attention(embedded(q, torch.tensor([at[frame] for frame in now])), embedded(keys, every), values)
+            seen = attention(embedded(q, torch.tensor([at.get(frame, 0.0) for frame in now])), embedded(keys, every), values)
             x = x + seen.to(x).reshape(x.shape) @ layer["o"]
         return x

@@ -3,7 +3,10 @@
 import pytest
 import torch
 from pack import host
+from pack.modules.control.start_pictures import start_pictures
 from pack.modules.sampling.causal_systems import AS_SYSTEM, SYSTEMS, CausalSettings
+from pack.nodes.forcing.causal_inputs import LongTakeCausalStart as CausalStart
+from pack.nodes.forcing.causal_inputs import LongTakePromptAt as PromptAt
 from pack.nodes.forcing.causal_take import LongTakeCausalTake as CausalTake
 from tiny_wan import text, wan_model
 
@@ -46,6 +49,55 @@ def test_a_take_goes_on_from_given_frames():
     assert not torch.allclose(made[:, :, 3:], alone[:, :, 3:])
 
 
+@pytest.mark.comfy
+def test_prompts_are_shown_from_their_times_on_in_any_order():
+    model = wan_model()
+
+    def take(*times):
+        prompts = None
+        for seconds, number in times:
+            prompts = PromptAt.execute(text(number), seconds, prompts).result[0]
+        return CausalTake.execute(model, text(3), empty(9), seed=2, prompts=prompts).result
+
+    (one, said), (other, _), (plain, _) = take((0.6, 5), (1.2, 6)), take((1.2, 6), (0.6, 5)), take()
+    assert "other prompts from frames 3, 6 (recache)" in said
+    assert torch.equal(one["samples"], other["samples"])
+    assert torch.equal(one["samples"][:, :, :3], plain["samples"][:, :, :3])
+    assert all(not torch.allclose(one["samples"][:, :, a : a + 3], plain["samples"][:, :, a : a + 3]) for a in (3, 6))
+
+
+class Encoder:
+    """Stands for Wan's VAE: keeps what it is shown."""
+
+    def encode(self, pictures):
+        self.shown = pictures
+        return torch.zeros(1, 16, 1 + (len(pictures) - 1) // 4, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("given", "system", "shown", "latents"),
+    [
+        (1, "Self-Forcing", [0] * 9, 3),
+        (1, "Causal-Forcing, frames", [0], 1),
+        (40, "Self-Forcing", list(range(7, 40)), 9),
+        (9, "Self-Forcing", list(range(9)), 3),
+        (20, "Self-Forcing", list(range(11, 20)), 3),
+    ],
+)
+def test_pictures_fill_whole_blocks(given, system, shown, latents):
+    pictures = torch.arange(given).view(-1, 1, 1, 1).expand(given, 32, 48, 4) / 100
+    vae = Encoder()
+    start = CausalStart.execute(pictures, vae, system).result[0]["samples"]
+    assert (vae.shown[:, 0, 0, 0] * 100).round().tolist() == shown and start.shape[2] == latents and vae.shown.shape[-1] == 3
+
+
+def test_pictures_that_are_less_than_a_block_are_refused():
+    with pytest.raises(ValueError, match="8 pictures are less than a block, which is 9 pictures for 3 latent frames: give 9"):
+        start_pictures(torch.zeros(8, 4, 4, 3), 3)
+    with pytest.raises(ValueError, match="pictures are needed"):
+        start_pictures(torch.zeros(4, 4, 3), 3)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -58,6 +110,11 @@ def test_a_take_goes_on_from_given_frames():
         ({"room": 3, "sink_frames": 3}, "leave room for other frames"),
         ({"system": "Sora"}, "choose one of Self-Forcing"),
         ({"positions": "round"}, "choose one of as the system"),
+        ({"switch": "cut"}, "choose one of as the system, recache, renew, flush, none"),
+        ({"prompts": PromptAt.execute([], 9.0).result[0]}, "begins at 9 seconds and the take ends at 2.062"),
+        ({"prompts": PromptAt.execute([], 0.01).result[0]}, "begins in the same block of 3"),
+        ({"prompts": PromptAt.execute(["a", "b"], 1.0).result[0]}, "combined of 2 conditionings and the first prompt of 0"),
+        ({"fps": 0.0}, "it must lie between 1 and 240"),
         ({"context_noise": 2.0}, "it must lie between 0 and 1"),
     ],
 )

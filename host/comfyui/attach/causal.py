@@ -14,6 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ....modules.control.timed_prompts import SHOT
 from ....modules.sampling.causal import BlockLevels
 from ....modules.temporal.kv_cache import CacheSettings, KeyValueCache
 from ..options import CACHES, CLIPS, call_options, frame_numbers, with_options
@@ -132,7 +133,7 @@ class Causal:
         now = range(int(ids[0]), int(ids[0]) + len(ids))
         each = [caches.of(kind, name) for kind, name in conditions(given)]
         for cache in each:
-            cache.begin(now)
+            cache.begin(now, given.get(SHOT, 0))
 
         def change(layer: int, block: dict[str, Any]) -> dict[str, Any]:
             return with_self_attention(block, remembering(each, layer, len(now), network.num_heads))

@@ -10,6 +10,7 @@ from typing import Any
 from comfy.conds import CONDList, CONDNoiseShape, CONDRegular
 from torch import Tensor
 
+from ....modules.control.timed_prompts import SHOT
 from .controls import cycled
 
 Cond = dict[str, Any]
@@ -37,6 +38,23 @@ def of_frames(conds: Conds, ids: Tensor, axis: int, control: Callable[[Any], Any
         return control(value) if name == "control" and value is not None else value
 
     return [cond and [{name: item(name, value) for name, value in entry.items()} for entry in cond] for cond in conds]
+
+
+def of_shot(conds: Conds, shot: int) -> Conds:
+    """The conditions of one of several prompts, under the names of the first one's, since what is cached is the same take's.
+
+    Args:
+        conds: as ComfyUI's ``calc_cond_batch`` takes them; those of later prompts say ``SHOT``.
+        shot: number of the prompt.
+    """
+
+    def chosen(entries: list[Cond]) -> list[Cond]:
+        first, mine = ([entry for entry in entries if entry.get(SHOT, 0) == number] for number in (0, shot))
+        if len(first) == len(entries):
+            return entries
+        return [{**entry, "uuid": name["uuid"]} for name, entry in zip(first, mine, strict=True)]
+
+    return [entries and chosen(entries) for entries in conds]
 
 
 def gated(conds: Conds, sigma: Tensor) -> Conds:

@@ -18,8 +18,9 @@ from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ....modules.control.timed_prompts import SHOT
 from ..options import call_options, frame_numbers, with_options
-from .conds import Conds
+from .conds import Conds, of_shot
 from .telling import telling_options
 from .windows import PartHandler
 
@@ -144,7 +145,7 @@ class VideoHandler(PartHandler):
     ) -> list[Tensor]:
         """ComfyUI's signature: one clean guess per entry of ``conds``, each as ``x_in``: ``b c f h w``; ``timestep``: ``b f``."""
         options = model_options.get("transformer_options", {})
-        needed = self.conds(conds, frame_numbers(options, x_in.shape[2], axis=2), timestep)
+        needed = self.conds(of_shot(conds, options.get(SHOT, 0)), frame_numbers(options, x_in.shape[2], axis=2), timestep)
         told = {**options, LEVELS: timestep, "wrappers": _wrapped(options.get("wrappers", {}))}
         return calc_cond_batch(model, needed, x_in, noisiest(timestep), {**model_options, "transformer_options": told})
 

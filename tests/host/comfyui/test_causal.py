@@ -31,12 +31,14 @@ def causal_model(system, seed=0):
     return apply_causal(model, system.cache)
 
 
-def taken(model, system, *, cfg=1.0, frames=BLOCK * BLOCKS, latent=None, known=0, context=0.0):
+def taken(model, system, *, cfg=1.0, frames=BLOCK * BLOCKS, latent=None, known=0, context=0.0, prompts=()):
     from pack import host
+    from pack.modules.control.timed_prompts import TimedPrompt, joined
 
     latent = torch.zeros(1, 16, frames, *SIZE) if latent is None else latent
-    algorithm = CausalTake.of(system.plan(latent.shape[2], known), context)
-    made = host.sample(model, text(3), text(4), cfg=cfg, latent=latent, algorithm=algorithm, seed=SEED, sigmas=system.sigmas())
+    algorithm = CausalTake.of(system.plan(latent.shape[2], known, list(prompts)), context)
+    positive = joined(text(3), [TimedPrompt(start, text(prompt)) for start, prompt in prompts.items()]) if prompts else text(3)
+    made = host.sample(model, positive, text(4), cfg=cfg, latent=latent, algorithm=algorithm, seed=SEED, sigmas=system.sigmas())
     return model.model.process_latent_in(made)
 
 
@@ -47,9 +49,10 @@ class Slow:
         self.network, self.cond, self.cache = model.model.diffusion_model, cond[0][0], cache
         self.seen, self.kept = [], {}
 
-    def __call__(self, x, sigma, first):
+    def __call__(self, x, sigma, first, silent=0):
+        """``silent``: how many frames, the first, are shown and leave nothing in the lists."""
         now = list(range(first, first + x.shape[2]))
-        new = [frame for frame in now if frame not in self.seen]
+        new = [] if silent else [frame for frame in now if frame not in self.seen]
         while self.cache.room and len(self.seen) + len(new) > self.cache.room:
             del self.seen[self.cache.sinks]
         self.seen += new
@@ -60,7 +63,7 @@ class Slow:
             if number % 2:
                 return function(q, k, v, *args, **kwargs)
             layer, tokens = number // 2, k.shape[1] // len(now)
-            for place, frame in enumerate(now):
+            for place, frame in list(enumerate(now))[silent:]:
                 self.kept[layer, frame] = [t[:, place * tokens : (place + 1) * tokens] for t in (k, v)]
             keys, values = (torch.cat([self.kept[layer, frame][part] for frame in self.seen], 1) for part in (0, 1))
             return function(q, keys, values, *args, **kwargs)
@@ -75,17 +78,29 @@ class Slow:
             del self.network.rope_encode
 
 
-def by_lists(model, system, *, cfg=1.0, frames=BLOCK * BLOCKS, given=None, context=0.0, cache=None):
+def by_lists(model, system, *, cfg=1.0, frames=BLOCK * BLOCKS, given=None, context=0.0, cache=None, prompts=None):
+    """``prompts``: frame -> number of the text from there on; the negative one's cache is switched with the other."""
     one, other = (Slow(model, text(number), cache or system.cache) for number in (3, 4))
 
-    def guess(x, sigma, first):
-        positive = one(x, sigma, first)
-        return positive if cfg == 1 else other(x, sigma, first).lerp(positive, cfg)
+    def guess(x, sigma, first, silent=0):
+        positive = one(x, sigma, first, silent)
+        return positive if cfg == 1 else other(x, sigma, first, silent).lerp(positive, cfg)
+
+    def switch(first):
+        one.cond = text(prompts[first])[0][0]
+        how, count = one.cache.switch, min(one.cache.room, first)
+        for each in (one, other):
+            each.seen = {"flush": [*each.seen[:1], *each.seen[-2:]], "renew": []}.get(how, each.seen)
+        if how in ("recache", "renew"):
+            past = torch.cat(blocks, 2)[:, :, first - count : first]
+            guess(past, context, first - count, one.cache.sinks if how == "recache" else 0)
 
     blocks = [] if given is None else list(given.split(BLOCK, 2))
     for place, block in enumerate(blocks):
         guess(block, context, place * BLOCK)
     for first in range(BLOCK * len(blocks), frames, BLOCK):
+        if first in (prompts or {}):
+            switch(first)
         ids = list(range(first, first + BLOCK))
         x = frame_noise((1, 16, *SIZE), SEED, ids)
         levels = {time: number for number, time in enumerate(sorted({*system.times, *system.first}), 1)}
@@ -117,6 +132,27 @@ def test_a_take_is_that_of_explicit_lists(system, cfg):
     if system.cache.room:
         wrong = CacheSettings(system.cache.room + 2, system.cache.sinks)
         assert far(by_lists(model, system, cfg=cfg, cache=wrong), true) > 1e-2, "the comparison sees nothing"
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("switch", ["recache", "renew", "flush", "none"])
+def test_prompts_switch_as_over_lists(switch, cfg):
+    system = CausalSystem(BLOCK, TWO, CacheSettings(6, 1, switch=switch))
+    model, prompts = causal_model(system), {4: 5, 8: 6}
+    made, true = taken(model, system, cfg=cfg, prompts=prompts), by_lists(model, system, cfg=cfg, prompts=prompts)
+    assert far(made, true) < 2e-5 * float(true.abs().max()) + 1e-5
+    never, other = by_lists(model, system, cfg=cfg), CacheSettings(6, 1, switch="none" if switch == "renew" else "renew")
+    assert far(true[:, :, :4], never[:, :, :4]) == 0 and far(true, never) > 1e-2
+    assert far(by_lists(model, system, cfg=cfg, prompts=prompts, cache=other), true) > 1e-3, "the comparison sees nothing"
+
+
+def test_a_finished_take_goes_on_as_if_it_had_not_ended():
+    model = causal_model(SINKS)
+    whole = taken(model, SINKS, frames=12)
+    start = torch.cat([model.model.process_latent_out(whole[:, :, :8]), torch.zeros(1, 16, 4, *SIZE)], 2)
+    assert far(taken(model, SINKS, latent=start, known=8), whole) < 1e-4
+    last = torch.cat([model.model.process_latent_out(whole[:, :, 4:8]), torch.zeros(1, 16, 4, *SIZE)], 2)
+    assert far(taken(model, SINKS, latent=last, known=4)[:, :, 4:], whole[:, :, 8:]) > 1e-2, "a part of it is another take"
 
 
 def test_conditions_in_two_calls_are_those_in_one(monkeypatch):
@@ -157,7 +193,7 @@ def test_memory_is_flat_and_each_sampling_begins_anew(monkeypatch):
 
     model, sizes = causal_model(SINKS), []
     begin = causal.KeyValueCache.begin
-    monkeypatch.setattr(causal.KeyValueCache, "begin", lambda self, now: (sizes.append(self.size()), begin(self, now))[1])
+    monkeypatch.setattr(causal.KeyValueCache, "begin", lambda self, *now: (sizes.append(self.size()), begin(self, *now))[1])
     first = taken(model, SINKS, frames=24)
     assert len(set(sizes[1:])) == 1 and sizes[0] == 0
     assert torch.equal(first, taken(model, SINKS, frames=24))

@@ -1,67 +1,16 @@
 """Blocks through the cache against the published loop over explicit lists of frames."""
 
+from itertools import islice
+
 import pytest
 import torch
-from pack.modules.noise.seeded import frame_noise
+from causal_loops import ours, published
 from pack.modules.sampling.causal import BlockLevels
 from pack.modules.sampling.causal_systems import SYSTEMS, CausalSystem
-from pack.modules.sampling.context_noise import ContextNoise
-from pack.modules.sampling.job import Job
-from pack.modules.sampling.rollout import Rollout, collected, rollout
-from pack.modules.sampling.stepping import level_noise
-from pack.modules.temporal.kv_cache import POSITIONS, CacheSettings, KeyValueCache
-from slow_causal import TOKENS, WIDTH, Slow, fast, weights
+from pack.modules.temporal.kv_cache import CacheSettings
+from slow_causal import TOKENS, WIDTH
 
-SIGMAS = torch.tensor([0.0, 0.625, 0.8333, 0.9375, 1.0])
-SEED = 5
 LONGLIVE = CacheSettings(12, 3)
-
-
-def told(x, sigma):
-    """Tokens of a flow network's input, which knows its time."""
-    return x + torch.sin(3.0 * sigma.view(-1, 1, 1) + torch.arange(WIDTH) / 7)
-
-
-def ours(plan, settings, clip, context=0.0):
-    network, cache = weights(), KeyValueCache(settings)
-    calls = []
-
-    def denoise(view):
-        calls.append((view.ids.tolist(), view.sigma[0].item()))
-        return view.x - view.sigma.view(-1, 1, 1) * fast(network, cache, told(view.x, view.sigma), int(view.ids[0]))
-
-    how = Rollout(plan, window=plan.block, order="renoise", context_noise=ContextNoise(context, "label"))
-    steps = collected(rollout(Job(denoise, clip, SIGMAS, seed=SEED, coordinates="flow"), how), clip)
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        return end.value, calls
-
-
-def published(block, settings, frames, levels=(4, 3, 2, 1), first=(), given=None, context=0.0):
-    """Self-Forcing's inference, as it is described, with this pack's noise."""
-    network, slow = weights(), Slow(settings.room, settings.sinks, POSITIONS[settings.positions])
-
-    def guess(x, sigma, p):
-        sigmas = torch.full((len(x),), sigma)
-        return x - sigma * slow(network, told(x, sigmas), p)
-
-    made = [] if given is None else list(given.split(block))
-    for number, part in enumerate(made):
-        guess(part, context, number * block)
-    for p in range(sum(map(len, made)), frames, block):
-        ids = list(range(p, p + block))
-        x = frame_noise((TOKENS, WIDTH), SEED, ids)
-        path = first if first and len(made) == (0 if given is None else len(given) // block) else levels
-        for level, following in zip(path, (*path[1:], 0), strict=True):
-            clean = guess(x, float(SIGMAS[level]), p)
-            if following:
-                sigma = SIGMAS[following]
-                x = (1 - sigma) * clean + sigma * level_noise(x, SEED, ids, [level] * block)
-        made.append(clean)
-        guess(clean, context, p)
-    return torch.cat(made)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +59,7 @@ def test_calls_per_frame_are_constant_without_an_end():
     assert plan.rows_total == 0
     row = next(plan.rows(3, start=3 + 5 * 2000))
     assert (row.ids.tolist(), row.before[0], row.after[0]) == ([6003, 6004, 6005], 4, 3)
-    numbers = [tuple(plan._at(number)) for number in range(13)]
+    numbers = [(int(row.ids[0]) // 3, int(row.before[0]), int(row.after[0])) for row in islice(plan.rows(3), 13)]
     each = [(4, 3), (3, 2), (2, 1), (1, 0), (0, 0)]
     assert numbers == [(0, 4, 3), (0, 3, 0), (0, 0, 0), *[(block, *pair) for block in (1, 2) for pair in each]]
 

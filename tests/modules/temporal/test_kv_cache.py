@@ -99,7 +99,7 @@ def test_positions_are_exact_in_half_precision_however_far(frame):
         cache = KeyValueCache(CacheSettings(9))
         cache.frames = list(range(start, start + 6))
         cache.slots = {f: f - start for f in cache.frames}
-        cache.places = {f: f % BLOCK for f in cache.frames}
+        cache.places, cache.shots = {f: f % BLOCK for f in cache.frames}, dict.fromkeys(cache.frames, 0)
         cache.begin(range(start + 6, start + 9))
         shifts.append(cache.shifts())
     assert torch.equal(*shifts)
