@@ -78,11 +78,7 @@ class TensorCache:
             return known
         self.misses += 1
         made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
-        strange = [name for name, value in made.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-        if strange:
-            raise ValueError(
-                f"the {strange[0]} came out with numbers that are not finite: run the model that makes them in float32"
-            )
+        check_finite(made)
         save_sealed(self._path(key), ABOUT, [self.maker, key], made)
         return made
 
@@ -106,11 +102,23 @@ class TensorCache:
         try:
             entry = load_sealed(path, ABOUT, "cache entry")
             if entry.about == [self.maker, key]:
+                check_finite(entry.tensors)
                 return entry.tensors
         except ValueError:
-            pass  # made anew, as one that says it is another's
+            pass  # made anew, as one that says it is another's, or whose numbers are none
         self.damaged += 1
         return None
+
+
+def check_finite(made: Tensors) -> None:
+    """Refuse what training would go wrong with, steps later and with another reason.
+
+    Raises:
+        ValueError: there are numbers that are not finite.
+    """
+    strange = [name for name, value in made.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if strange:
+        raise ValueError(f"the {strange[0]} came out with numbers that are not finite: run the model that makes them in float32")
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,9 @@ class EncodedClips:
     def text(self, caption: str) -> Tensors:
         """A caption through the text encoder; the empty one too, for steps without words."""
         if self.texts is None:
-            return self.encode_text(caption)
+            encoded = self.encode_text(caption)
+            check_finite(encoded)
+            return encoded
         return self.texts.get(caption, lambda: self.encode_text(caption))
 
     def fill(self) -> Iterator[tuple[int, int]]:
@@ -231,6 +241,8 @@ class EncodedClips:
         def make() -> Tensors:
             clip = self.dataset.read(take)
             measured = {"motion": torch.tensor(clip.motion)} if self.motion else {}
-            return {"latents": self.encode_video(clip.pixels), **measured}
+            encoded = {"latents": self.encode_video(clip.pixels), **measured}
+            check_finite(encoded)
+            return encoded
 
         return make() if self.videos is None else self.videos.get(self.dataset.key(take), make)

@@ -1,6 +1,7 @@
 """Checkpoints of a training run: states (``disk/state.py``) that say which run they are of."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,20 @@ import torch
 from torch import Tensor
 
 from ..disk.atomic import leftovers
-from ..disk.state import load_state, mend, save_state
+from ..disk.state import Sealed, load_state, mend, save_state
 
+log = logging.getLogger("longtake")
 MARK = "longtake_run"
+# what the description of a checkpoint holds, and of which types
+FACTS: dict[str, tuple[type, ...]] = {
+    "task": (dict,),
+    "settings": (dict,),
+    "done": (int,),
+    "slowed": (int, float),
+    "scaler": (dict,),
+    "watch": (dict,),
+}
+ANOTHER = "give this run another name, or set restart, which keeps the old checkpoint beside it"
 
 
 def write(path: Path, about: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
@@ -34,19 +46,41 @@ def tidy(path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What ``write`` wrote.
+def read(path: Path) -> Sealed:
+    """What ``write`` wrote, or where that is damaged the checkpoint before; its description is as ``FACTS`` says.
 
     Raises:
         ValueError: the file is broken, or something else.
     """
     state = load_state(path, MARK, "training checkpoint")
     about = state.about
-    if not isinstance(about, dict) or "settings" not in about:
-        raise ValueError(f"{path.name} is no training checkpoint: give another name, or the checkpoint of this run")
+    wrong = next((name for name, kinds in FACTS.items() if not isinstance(about, dict) or type(about.get(name)) not in kinds), None)
+    if wrong is not None:
+        raise ValueError(f"{path.name} is no training checkpoint of this version: its {wrong} is not there; {ANOTHER}")
     if state.note:
+        log.warning(state.note)
         mend(path)
-    return about, state.tensors
+    return state
+
+
+def check(state: Sealed, wanted: Mapping[str, Tensor], name: str) -> None:
+    """Refuse a checkpoint from which not every weight could be taken as it was.
+
+    Args:
+        state: that was read.
+        wanted: what it must hold, tensors of the types and shapes that are needed; it may hold more.
+        name: of its file.
+
+    Raises:
+        ValueError: something is missing, of another shape or not finite, or its steps cannot be.
+    """
+    state.check_shapes(wanted, name)
+    strange = next((key for key in wanted if not torch.isfinite(state.tensors[key]).all()), None)
+    if strange is not None:
+        raise ValueError(f"{name} holds {strange} with numbers that are not finite, so nothing can go on from it; {ANOTHER}")
+    done, losses = state.about["done"], state.tensors.get("losses", torch.zeros(0))
+    if losses.dtype != torch.float64 or list(losses.shape) != [done] or not 0 < state.about["slowed"] <= 1:
+        raise ValueError(f"{name} says that {done} steps are done and holds {len(losses)} losses; {ANOTHER}")
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -116,6 +116,7 @@ class Run:
         self.done = 0
         self.losses: list[float] = []
         self.slowed = 1.0  # factor on the learning rate that a monitor has set
+        self.changes: list[dict[str, Any]] = []  # settings that became others on the way: from which step on, before and now
         if path is not None and rank() == 0:
             checkpoint.tidy(path)
         if path is not None and has_state(path):
@@ -165,6 +166,12 @@ class Run:
         if self.path is not None and rank() == 0:
             checkpoint.write(self.path, about(self), state(self))
 
+    def remedy(self, rate: float) -> str:
+        """What to do about a run that went wrong at a learning rate."""
+        if self.path is None or not has_state(self.path):
+            return f"no checkpoint was written yet: start again with a learning rate below {rate:g}"
+        return f"the last checkpoint stands: queue the run again with a learning rate below {rate:g}, with which it goes on from there"
+
     def _step(self, rate: float) -> tuple[float, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -173,12 +180,8 @@ class Run:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip_norm)
         if not math.isfinite(loss) or (not torch.isfinite(norm) and not self.scaler.is_enabled()):
-            kept = (
-                "the last checkpoint stands" if self.path is not None and self.path.exists() else "no checkpoint was written yet"
-            )
             raise Diverged(
-                f"training diverged at step {self.done + 1}: the loss is {loss} and the gradient's norm {float(norm)}; {kept}, resume"
-                f" with a learning rate below {rate:g}"
+                f"training diverged at step {self.done + 1}: the loss is {loss} and the gradient's norm {float(norm)}; {self.remedy(rate)}"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint
+from .settings import MOMENTS
 from .task import Keeping
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def about(run: "Run") -> dict[str, Any]:
         "slowed": run.slowed,
         "scaler": run.scaler.state_dict(),
         "watch": {} if run.watch is None else {"facts": run.watch.facts(), "state": run.watch.state()},
+        "changes": run.changes,
     }
 
 
@@ -40,13 +42,14 @@ def state(run: "Run") -> dict[str, Tensor]:
 
 
 def restore(run: "Run", path: Path) -> None:
-    """Bring a run to where a checkpoint was written.
+    """Bring a run to where a checkpoint was written; settings that may change in the middle of a run are those of ``run`` from there on.
 
     Raises:
-        ValueError: the checkpoint belongs to another run, or is broken.
+        ValueError: the checkpoint belongs to another run, is broken, or is further on than this run shall go.
     """
-    facts, tensors = checkpoint.read(path)
-    watched = facts.get("watch", {})
+    kept = checkpoint.read(path)
+    facts, tensors = kept.about, kept.tensors
+    watched = facts["watch"]
     differing = [
         *checkpoint.differences(facts["task"], run.task.description()),
         *run.settings.differing(facts["settings"]),
@@ -57,19 +60,56 @@ def restore(run: "Run", path: Path) -> None:
             f"{path.name} belongs to another run ({', '.join(differing)} differ): give this run another name, set restart, or give it the"
             " settings that it had"
         )
+    done = facts["done"]
+    if done > run.settings.steps:
+        raise ValueError(
+            f"{path.name} is at step {done} and this run shall have {run.settings.steps} steps: set steps to {done} or more, or give this"
+            " run another name"
+        )
+    averaged = bool(run.average) and bool(facts["settings"].get("ema"))
+    checkpoint.check(kept, wanted(run, tensors, averaged=averaged), path.name)
     with torch.no_grad():
         for name, parameter in run.parameters.items():
             parameter.copy_(tensors[f"now/{name}"])
             if run.average:
-                run.average[name].copy_(tensors[f"average/{name}"])
+                run.average[name].copy_(tensors[f"average/{name}" if averaged else f"now/{name}"])
     _restore_moments(run, tensors)
-    run.scaler.load_state_dict(facts["scaler"]) if facts.get("scaler") else None
     if isinstance(run.task, Keeping):
         run.task.restore(checkpoint.below("task/", tensors))
-    if run.watch is not None and watched:
-        run.watch.restore(watched["state"])
+    try:
+        run.scaler.load_state_dict(facts["scaler"]) if facts["scaler"] and run.scaler.is_enabled() else None
+        run.watch.restore(watched["state"]) if run.watch is not None and watched else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} says of its watch or scaler what no run says ({error!r}); {checkpoint.ANOTHER}") from error
     run.losses = tensors["losses"].tolist()
-    run.done, run.slowed = facts["done"], facts.get("slowed", 1.0)
+    run.done, run.slowed = done, facts["slowed"]
+    run.changes = [*facts.get("changes", []), *_change(run, facts["settings"])]
+
+
+def _change(run: "Run", before: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a run does otherwise from here on: an entry for ``Run.changes``, or none where all is as before."""
+    changed = run.settings.changed(before)
+    rate = run.settings.rate(run.done) * run.slowed
+    return [{"step": run.done, "settings": changed, "rate": rate}] if changed and run.done < run.settings.steps else []
+
+
+def wanted(run: "Run", held: Mapping[str, Tensor], *, averaged: bool) -> dict[str, Tensor]:
+    """Tensors of the types and shapes that a checkpoint of this run must hold, by name.
+
+    Args:
+        run: any, whatever its weights are.
+        held: what the checkpoint holds: a parameter that no gradient has reached yet has no moments.
+        averaged: whether there are averaged weights.
+    """
+    names = MOMENTS.get(run.settings.optimizer, {})
+    found: dict[str, Tensor] = {}
+    for name, parameter in run.parameters.items():
+        found[f"now/{name}"] = parameter
+        if averaged:
+            found[f"average/{name}"] = parameter
+        if checkpoint.below(f"optimizer/{name}/", held):
+            found |= {f"optimizer/{name}/{part}": like(parameter) for part, like in names.items()}
+    return found
 
 
 def _restore_moments(run: "Run", tensors: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ is the unbroken one, the lowered learning rate of a watched run included.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,6 +203,7 @@ class Session:
             last = run.losses[-max(1, len(run.losses) // 10) :]
             over = "in the last step" if len(last) == 1 else f"over the last {len(last)} steps"
             lines.append(f"loss {run.losses[0]:.4g} at first, {sum(last) / len(last):.4g} {over}")
+        lines += [change_text(change) for change in run.changes]
         lines.append(self.task.data())
         if self.watch is not None:
             lines += [item.sentence for item in self.watch.found[-10:]] or ["attentions: nothing to worry about"]
@@ -235,6 +236,16 @@ class Session:
         height = max(1, round(self.sheet.shape[0] * curve.shape[1] / self.sheet.shape[1]))
         wide = F.interpolate(self.sheet.movedim(-1, 0)[None], size=(height, curve.shape[1]), mode="nearest")[0]
         return torch.cat([curve, wide.movedim(0, -1)])
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """An entry of ``engine.Run.changes`` as people say it.
+
+    >>> change_text({"step": 300, "settings": {"learning_rate": [1e-4, 5e-5]}, "rate": 2.5e-5})
+    'from step 300 on: learning_rate 5e-05 instead of 0.0001; the rate goes on at 2.5e-05'
+    """
+    told = ", ".join(f"{name} {now} instead of {before}" for name, (before, now) in change["settings"].items())
+    return f"from step {change['step']} on: {told}; the rate goes on at {change['rate']:.3g}"
 
 
 def in_words(seconds: float) -> str:

@@ -2,11 +2,12 @@
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def cosine(done: float) -> float:
@@ -91,6 +92,11 @@ def lion(parameters: list[Any], settings: "RunSettings") -> torch.optim.Optimize
 OPTIMIZERS: dict[str, Callable[[list[Any], "RunSettings"], torch.optim.Optimizer]] = {
     f.__name__: f for f in (adamw, adamw8bit, lion)
 }
+# what each keeps of a parameter, where that has a shape that is known without it
+MOMENTS: dict[str, dict[str, Callable[[Tensor], Tensor]]] = {
+    "adamw": {"step": lambda _: torch.zeros(()), "exp_avg": torch.zeros_like, "exp_avg_sq": torch.zeros_like},
+    "lion": {"exp_avg": torch.zeros_like},
+}
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 10**9),
     "batch": (1, 65536),
@@ -104,6 +110,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "ema": (0, 0.999999),
     "seed": (0, 2**64 - 1),
 }
+LASTING = ("seed", "optimizer")  # those with which a run begins and ends
+WITHOUT_EFFECT = ("micro_batch", "sharded")  # but on memory and time
 
 
 @dataclass(frozen=True)
@@ -157,10 +165,11 @@ class RunSettings:
         """Learning rate of step ``step``, counted from 0."""
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup)) * DECAYS[self.decay](step / self.steps)
 
-    def differing(self, other: dict[str, object]) -> list[str]:
-        """Names of settings that another run, as a dict, has otherwise and that change the weights, as most do."""
-        return [
-            f.name
-            for f in fields(self)
-            if f.name not in ("micro_batch", "sharded") and other.get(f.name) != getattr(self, f.name)
-        ]
+    def differing(self, other: Mapping[str, object]) -> list[str]:
+        """Names of settings that another run, as a table, has otherwise and without which a run is not the same run."""
+        return [name for name in LASTING if other.get(name) != getattr(self, name)]
+
+    def changed(self, before: Mapping[str, object]) -> dict[str, list[object]]:
+        """What a run that goes on does otherwise: (before, now) by name, of settings that the weights hang on."""
+        others = [f.name for f in fields(self) if f.name not in (*LASTING, *WITHOUT_EFFECT)]
+        return {name: [before.get(name), getattr(self, name)] for name in others if before.get(name) != getattr(self, name)}

@@ -296,8 +296,8 @@ def test_what_does_not_fit_is_refused(video, still, clips, places):
     with pytest.raises(ValueError, match="a level of 48 channels"):
         new_module(odd, 0, 4)
     teach(still, clips)
-    for change in ({"steps": 3}, {"seed": 1}, {"options": replace(QUICK, loss="chain")}):
-        with pytest.raises(ValueError, match="belongs to another run"):
+    for change in ({"steps": 1}, {"seed": 1}, {"options": replace(QUICK, loss="chain")}):
+        with pytest.raises(ValueError, match="belongs to another run|is at step 2 and this run shall have 1 steps"):
             teach(still, clips, **change)
     with pytest.raises(ValueError, match="belongs to another run"):
         teach(still, shapes_of(SIZE, 5))
