@@ -1,5 +1,6 @@
 """What makes latents, embeddings and features of clips for a trainer: ComfyUI's VAE, CLIP and CLIP vision."""
 
+import logging
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ from torch import Tensor
 from ...modules.data.cache import Tensors, weights_key
 from ...modules.temporal.gradients import normal
 from ...modules.train.base import Encoder
-from ...modules.train.encoded import CONTEXT, LABELS, by_labels
+from ...modules.train.encoded import CONTEXT, LABELS, NO_BLANK, NOTHING, by_labels
 from .attach.image_prompt import given, see
 from .attach.video import video_info
+
+log = logging.getLogger("longtake")
+MOST_TOKENS = 3 * 77  # of a caption: three of CLIP's pieces, as trainers of Stable Diffusion have it
 
 
 def clip_encoder(vae: Any) -> Encoder:
@@ -63,11 +67,17 @@ def image_encoder(clip_vision: Any, kind: str) -> tuple[Encoder, Tensor]:
     return Encoder(encode, key), normal(nothing)[0].float().cpu()
 
 
-def text_encoder(model: ModelPatcher, clip: Any = None, conditioning: Any = None) -> Encoder:
+def text_encoder(model: ModelPatcher, clip: Any = None, conditioning: Any = None, *, blank: bool = True) -> Encoder:
     """What a MODEL takes of captions, by its own words, by a CLIP, or the same conditioning for all.
 
+    Args:
+        model: any.
+        clip: reads captions, and the empty one, which is what sampling takes for no text.
+        conditioning: stands for every caption.
+        blank: whether it is needed what no text is: to drop captions, or to guide samples.
+
     Raises:
-        ValueError: neither is given and the model takes text, or what is given is of another size.
+        ValueError: what is needed is not given, or of another size.
     """
     info = video_info(model)
     if info is not None and info.labels:
@@ -75,30 +85,41 @@ def text_encoder(model: ModelPatcher, clip: Any = None, conditioning: Any = None
     takes = model.model.model_config.unet_config.get("context_dim")
     if takes is None and not model.model.adm_channels:
         return Encoder(lambda caption: {}, "nothing")
-    if conditioning is not None:
-        return _constant(model, conditioning)
-    if clip is None:
+    if clip is None and conditioning is None:
         raise ValueError(
             "this model takes text and there is none: connect the checkpoint's CLIP for the captions, or one conditioning for all clips"
         )
-    patches = f"{clip.patcher.patches_uuid}" if clip.patcher.patches else ""
-    key = f"{weights_key(clip.cond_stage_model.state_dict())} {clip.layer_idx} {patches}"
+    if clip is None and blank:
+        raise ValueError(NO_BLANK)
+    read = None if clip is None else _read_by(model, clip)
+    return read if read is not None and conditioning is None else _constant(model, conditioning, read)
 
-    def encode(caption: str) -> Tensors:
+
+def _read_by(model: ModelPatcher, clip: Any) -> Encoder:
+    """A CLIP as a trainer uses it: brackets in captions are brackets, where in prompts they are weights."""
+    patches = f"{clip.patcher.patches_uuid}" if clip.patcher.patches else ""
+    key = f"{weights_key(clip.cond_stage_model.state_dict())} {clip.layer_idx} {patches} {MOST_TOKENS}"
+
+    def encode(caption: str | None) -> Tensors:
         with torch.inference_mode():
-            tokens, pooled = clip.encode_from_tokens(clip.tokenize(caption), return_pooled=True)
-        return _fitting(model, normal(tokens), normal(pooled))
+            tokens, pooled = clip.encode_from_tokens(clip.tokenize(caption or "", disable_weights=True), return_pooled=True)
+        if tokens.shape[1] > MOST_TOKENS:
+            log.warning("a caption has %d tokens, of which the first %d count: %s", tokens.shape[1], MOST_TOKENS, caption)
+        return _fitting(model, normal(tokens)[:, :MOST_TOKENS], normal(pooled))
 
     return Encoder(encode, key)
 
 
-def _constant(model: ModelPatcher, conditioning: Any) -> Encoder:
+def _constant(model: ModelPatcher, conditioning: Any, read: Encoder | None) -> Encoder:
+    """One conditioning for all captions, and for the empty one what ``read`` makes of it, where that is needed."""
     if len(conditioning) != 1:
         raise ValueError(f"the conditioning holds {len(conditioning)} conditions: a trainer takes exactly 1, for all clips")
     tokens, facts = conditioning[0]
     same = _fitting(model, normal(tokens), normal(facts.get("pooled_output")))
-    nothing = {name: torch.zeros_like(value) for name, value in same.items()}
-    return Encoder(lambda caption: same if caption else nothing, f"conditioning {weights_key(same)}")
+    key = f"conditioning {weights_key(same)}"
+    if read is None:
+        return Encoder(lambda caption: same, key)
+    return Encoder(lambda caption: read.encode(caption) if caption is NOTHING else same, f"{key} {read.key}")
 
 
 def _fitting(model: ModelPatcher, tokens: Tensor, pooled: Tensor | None) -> Tensors:

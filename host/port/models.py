@@ -126,8 +126,16 @@ class Training(Protocol):
         """
         ...
 
-    def text_encoder(self, model: Model, clip: Any = None, conditioning: Conditioning | None = None) -> Encoder:
+    def text_encoder(
+        self, model: Model, clip: Any = None, conditioning: Conditioning | None = None, *, blank: bool = True
+    ) -> Encoder:
         """What a MODEL takes of captions: by its own words, by a CLIP, or the same conditioning for all.
+
+        Args:
+            model: any.
+            clip: reads captions, and the empty one, which is what sampling takes for no text.
+            conditioning: stands for every caption.
+            blank: whether it is needed what no text is: to drop captions, or to guide samples.
 
         Raises:
             ValueError: neither is given and the model takes text, or what is given is of another size.

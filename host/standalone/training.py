@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...modules.checkpoints.sparsectrl import SparseControlFile
+from ...modules.data.cache import weights_key
 from ...modules.nets.gradient_checkpointing import Forward, as_now, recomputed, shadowed
 from ...modules.noise.levels import NOISE_SCHEDULES, NoiseSchedule
 from ...modules.temporal.gradients import blocks_of
@@ -17,7 +18,7 @@ from ...modules.temporal.motion import MotionModel
 from ...modules.temporal.slots import empty, widths
 from ...modules.train.base import Base, Encoder, only_in_slots, refuse_hints
 from ...modules.train.denoising import Added, Network
-from ...modules.train.encoded import CONTEXT, by_labels
+from ...modules.train.encoded import CONTEXT, NO_BLANK, by_labels
 from ...modules.train.native import frozen, native_network
 from .models import Model, Vae, device
 
@@ -95,8 +96,14 @@ def clip_encoder(vae: Any) -> Encoder:
     return Encoder(lambda pixels: vae.encode((pixels.movedim(1, -1) + 1) / 2), f"pixels {vae.patch}")
 
 
-def text_encoder(model: Model, clip: Any = None, conditioning: Any = None) -> Encoder:
+def text_encoder(model: Model, clip: Any = None, conditioning: Any = None, *, blank: bool = True) -> Encoder:
     """What a model takes of captions: its own words, or the same conditioning for all.
+
+    Args:
+        model: any.
+        clip: none can be given here.
+        conditioning: stands for every caption.
+        blank: whether an empty caption is needed beside it, which nothing here can read.
 
     Raises:
         ValueError: the model takes text, which only ComfyUI can encode.
@@ -110,12 +117,14 @@ def text_encoder(model: Model, clip: Any = None, conditioning: Any = None) -> En
         raise ValueError(
             "this model takes text, which only ComfyUI can encode: connect one conditioning for all clips, or train in ComfyUI"
         )
+    if blank:
+        raise ValueError(NO_BLANK)
     tokens = conditioning[0][0][0]
     if tokens.shape[-1] != info.unet.context_dim:
         raise ValueError(
             f"the conditioning has {tokens.shape[-1]} numbers per token and the model takes {info.unet.context_dim}: use one of this model"
         )
-    return Encoder(lambda caption: {CONTEXT: tokens if caption else torch.zeros_like(tokens)}, "conditioning")
+    return Encoder(lambda caption: {CONTEXT: tokens}, f"conditioning {weights_key({CONTEXT: tokens})}")
 
 
 def sparse_control(file: SparseControlFile) -> SparseControlFile:

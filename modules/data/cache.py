@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,7 +145,7 @@ class EncodedClips:
     Args:
         dataset: the clips.
         encode_video: from pixels ``f c h w`` in -1..1 to latents, which begin with ``f``.
-        encode_text: from a caption to tensors by name.
+        encode_text: from a caption, or None for no text at all, to tensors by name.
         folder: of the cache; None to encode everything whenever it is needed.
         video_key: tells the VAE and how it is used from any other, such as its ``weights_key``.
         text_key: tells the text encoder from any other.
@@ -158,7 +159,7 @@ class EncodedClips:
         self,
         dataset: ClipDataset,
         encode_video: Callable[[Tensor], Tensor],
-        encode_text: Callable[[str], Tensors],
+        encode_text: Callable[[Any], Tensors],
         *,
         folder: Path | None = None,
         video_key: str = "",
@@ -207,13 +208,13 @@ class EncodedClips:
             tuple(float(video["motion"]) for video in videos if "motion" in video),
         )
 
-    def text(self, caption: str) -> Tensors:
-        """A caption through the text encoder; the empty one too, for steps without words."""
+    def text(self, caption: str | None) -> Tensors:
+        """A caption through the text encoder; None for steps without words."""
         if self.texts is None:
             encoded = self.encode_text(caption)
             check_finite(encoded)
             return encoded
-        return self.texts.get(caption, lambda: self.encode_text(caption))
+        return self.texts.get(json.dumps(caption), lambda: self.encode_text(caption))
 
     def fill(self) -> Iterator[tuple[int, int]]:
         """Encode everything that is not in the cache, so that the VAE is not needed while training. Gives how much is done, of how much.

@@ -54,7 +54,9 @@ def read(path: Path) -> Sealed:
     """
     state = load_state(path, MARK, "training checkpoint")
     about = state.about
-    wrong = next((name for name, kinds in FACTS.items() if not isinstance(about, dict) or type(about.get(name)) not in kinds), None)
+    wrong = next(
+        (name for name, kinds in FACTS.items() if not isinstance(about, dict) or type(about.get(name)) not in kinds), None
+    )
     if wrong is not None:
         raise ValueError(f"{path.name} is no training checkpoint of this version: its {wrong} is not there; {ANOTHER}")
     if state.note:

@@ -12,7 +12,11 @@ from ..data.cache import EncodedClips, Tensors
 from .denoising import Batch, Source
 
 CONTEXT, LABELS = "context", "labels"
-NOTHING = ""  # the caption of steps without words
+NOTHING = None  # in the place of a caption: what steps without words are shown, be there a conditioning for all captions or not
+NO_BLANK = (
+    "one conditioning stands for all captions and nothing says what no text is: connect the checkpoint's CLIP as well, whose empty caption"
+    " sampling takes for it; or set dropout to 0 and sample_cfg to 1 in Training Options, where nothing is shown without text"
+)
 
 
 def source_of(
@@ -50,7 +54,7 @@ def conditioned(clips: Tensor, texts: Sequence[Tensors], nothing: Tensors) -> Ba
     extra: dict[str, Tensor] = {}
     context = labels = None
     if CONTEXT in nothing:
-        *tokens, blank = lengthened([*(text[CONTEXT] for text in texts), nothing[CONTEXT]])
+        *tokens, blank = lengthened([*(text[CONTEXT] for text in texts), nothing[CONTEXT]], nothing[CONTEXT])
         context, extra["no_context"] = torch.stack(tokens).float(), blank.float().expand(len(texts), -1, -1)
     if LABELS in nothing:
         labels = torch.stack([text[LABELS] for text in texts]).float()
@@ -58,24 +62,26 @@ def conditioned(clips: Tensor, texts: Sequence[Tensors], nothing: Tensors) -> Ba
     return Batch(clips, context=context, labels=labels, extra=extra)
 
 
-def by_labels(info: VideoModelInfo) -> Callable[[str], Tensors]:
+def by_labels(info: VideoModelInfo) -> Callable[[str | None], Tensors]:
     """What a model that knows labels takes of a caption: those of its words that it knows; all others are passed over."""
 
-    def encode(caption: str) -> Tensors:
-        known = [word for word in re.findall(r"\w+", caption.lower()) if word in info.labels]
+    def encode(caption: str | None) -> Tensors:
+        known = [word for word in re.findall(r"\w+", (caption or "").lower()) if word in info.labels]
         return {LABELS: info.label_vector(" ".join(known))}
 
     return encode
 
 
-def lengthened(tokens: Sequence[Tensor]) -> list[Tensor]:
-    """Prompts of different length at one length; whole repetitions leave an attention's result as it is.
+def lengthened(tokens: Sequence[Tensor], blank: Tensor) -> list[Tensor]:
+    """Captions of different length at the length of the longest.
 
     Args:
         tokens: ``k d`` each.
+        blank: ``l d``, the tokens of the empty caption, which stand behind shorter ones.
 
     Returns:
-        tokens: ``m d`` each, where ``m`` is their least common multiple.
+        tokens: ``m d`` each.
     """
-    length = math.lcm(*(len(item) for item in tokens))
-    return [item.repeat(length // len(item), 1) for item in tokens]
+    length = max(len(item) for item in tokens)
+    behind = blank.repeat(math.ceil(length / len(blank)), 1)
+    return [torch.cat([item, behind[: length - len(item)]]) for item in tokens]

@@ -19,6 +19,8 @@ from ..temporal.motion import MotionModel, functions_of
 from ..temporal.slots import fill
 from .denoising import Added, Batch, Network
 
+MIDDLE_BLOCK = "mid_block"
+
 
 def native_network(
     info: VideoModelInfo,
@@ -161,15 +163,17 @@ def named_parameters(**networks: nn.Module | None) -> dict[str, nn.Parameter]:
 def scoped(motion: MotionModel, train_blocks: Iterable[str]) -> MotionModel:
     """Let only some slots of a motion model train: those whose names begin with one of ``train_blocks``; all where it is empty. Returns it.
 
+    A middle that has no module, as in AnimateDiff v1 and v3, has nothing to train and may be named all the same.
+
     Raises:
-        ValueError: a word names no slot.
+        ValueError: a word names no slot, or none of them does.
     """
     words = tuple(train_blocks)
-    for word in words:
-        if not any(name.startswith(word) for name in motion.names):
-            raise ValueError(
-                f"train_blocks names {word!r}, where there is no motion module: choose among down_blocks, mid_block, up_blocks.1 and so on"
-            )
+    missing = [word for word in words if not any(name.startswith(word) for name in motion.names)]
+    wrong = next((word for word in missing if word != MIDDLE_BLOCK or missing == list(words)), None)
+    if wrong is not None:
+        there = sorted({".".join(name.split(".")[:2]).removesuffix(".motion_modules") for name in motion.names})
+        raise ValueError(f"train_blocks names {wrong!r}, where there is no motion module: choose among {', '.join(there)}")
     if words:
         for name in motion.names:
             motion.at(name).requires_grad_(name.startswith(words))

@@ -24,6 +24,13 @@ from .denoising import Batch
 
 MOST_LABELS = 64
 _WORD = re.compile(r"[\w'-]+")
+GRAMMAR = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the this that these those some its his her their it he she they is are was were be being been has have and or but with of in"
+        " on at to from by for as into over under near without while which who there",
+    )
+)
 
 
 class ClipsToTrainOn(Protocol):
@@ -168,7 +175,7 @@ class FromClips:
 
     def report(self) -> str:
         """See ``ClipsToTrainOn``."""
-        return self.clips.report()
+        return "\n".join([f"words that it knows: {', '.join(self.info.labels) or 'none'}", self.clips.report()])
 
 
 def _per_frame(labels: Tensor, frames: int, pictures: Tensor) -> Tensor:
@@ -177,15 +184,17 @@ def _per_frame(labels: Tensor, frames: int, pictures: Tensor) -> Tensor:
 
 
 def caption_words(captions: Iterable[str], most: int = MOST_LABELS) -> tuple[str, ...]:
-    """The words that tell captions apart, the most frequent first; those of every caption tell nothing.
+    """The words that tell captions apart, those that part them most evenly first; words of grammar and of every caption tell nothing.
 
-    >>> caption_words(["a red disk, bouncing", "a red ring, turning", "a blue disk, turning"])
+    A word in a share ``p`` of the captions tells ``p (1 - p)``: most at a half, next to nothing where all or one of many have it.
+
+    >>> caption_words(["a red disk, bouncing", "a red ring, turning", "the blue disk is turning"])
     ('disk', 'red', 'turning', 'blue', 'bouncing', 'ring')
     """
-    each = [set(_WORD.findall(caption.lower())) for caption in captions]
+    each = [set(_WORD.findall(caption.lower())) - GRAMMAR for caption in captions]
     counts = Counter(word for words in each for word in words)
-    useful = [word for word, count in counts.items() if count < len(each)]
-    return tuple(sorted(useful, key=lambda word: (-counts[word], word))[:most])
+    told = {word: count * (len(each) - count) for word, count in counts.items()}
+    return tuple(sorted((word for word in told if told[word]), key=lambda word: (-told[word], -counts[word], word))[:most])
 
 
 def words_of(caption: str, labels: Sequence[str]) -> Tensor:

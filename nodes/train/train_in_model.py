@@ -36,7 +36,8 @@ def encoded_clips(
     """The clips as latents and embeddings, all of them on disk where they can be; and what a checkpoint must agree with."""
     if options.crops_per_video and not clips.settings.variants:
         clips = clips.cut_anew(variants=options.crops_per_video)
-    pixels, words = host.clip_encoder(vae), host.text_encoder(model, clip, conditioning)
+    blank = options.dropout > 0 or options.sample_cfg != 1
+    pixels, words = host.clip_encoder(vae), host.text_encoder(model, clip, conditioning, blank=blank)
     encoded = EncodedClips(clips, pixels.encode, words.encode, folder=cache_of(clips), video_key=pixels.key, text_key=words.key)
     filled(encoded)
     return encoded, {"data": clips.fingerprint(), "vae": pixels.key, "text": words.key}

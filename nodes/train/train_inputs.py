@@ -47,7 +47,11 @@ def clip_input() -> Any:
 
 def conditioning_input() -> Any:
     """What stands for all captions."""
-    return io.Conditioning.Input("conditioning", optional=True, tooltip="One text for all clips, instead of their captions.")
+    return io.Conditioning.Input(
+        "conditioning",
+        optional=True,
+        tooltip="One text for all clips, instead of their captions. The CLIP is needed beside it, for clips that are shown without text.",
+    )
 
 
 def options_input() -> Any:

@@ -60,7 +60,14 @@ def places(tmp_path, monkeypatch):
 
 def teach(model, clips, **inputs):
     """The node, as the executor runs it."""
-    values = {"vae": Squares(), "clip_vision": SmallVision(), "conditioning": text(), "steps": 2, "learning_rate": 1e-2}
+    values = {
+        "vae": Squares(),
+        "clip_vision": SmallVision(),
+        "conditioning": text(),
+        "clip": Words(),
+        "steps": 2,
+        "learning_rate": 1e-2,
+    }
     with torch.inference_mode():
         return LongTakeTrainImagePrompt.execute(model=model, clips=clips, **{"options": QUICK, **values, **inputs}).args
 
@@ -207,7 +214,8 @@ class Hollow:
 
 
 BAD = {
-    "no text": ({"conditioning": None}, "connect the checkpoint's CLIP"),
+    "no text": ({"conditioning": None, "clip": None}, "connect the checkpoint's CLIP"),
+    "nothing for no text": ({"clip": None}, "connect the checkpoint's CLIP as well"),
     "no VAE": ({"vae": None}, "None was given for a VAE"),
     "no CLIP vision": ({"clip_vision": None}, "None was given for a CLIP vision model: connect Load CLIP Vision"),
     "another encoder": ({"clip_vision": Hollow()}, "has no image_embeds, which a plain image prompt looks at"),

@@ -61,7 +61,15 @@ def module(tmp_path_factory, comfyui):
 
 def teach(model, clips, **inputs):
     """The node, as the executor runs it."""
-    values = {"vae": Squares(), "conditioning": text(), "steps": 2, "learning_rate": 1e-2, "rank": 4, "options": QUICK}
+    values = {
+        "vae": Squares(),
+        "conditioning": text(),
+        "clip": Words(),
+        "steps": 2,
+        "learning_rate": 1e-2,
+        "rank": 4,
+        "options": QUICK,
+    }
     with torch.inference_mode():
         return LongTakeTrainMotion.execute(model=model, clips=clips, **values | inputs).args
 
@@ -206,9 +214,20 @@ def test_a_file_trains_on_from_where_it_was(model, module, clips, places, sigma_
 def test_captions_go_through_the_clip_once(model, clips, places):
     words = Words()
     teach(model, clips, what="domain_adapter", clip=words, conditioning=None)
-    assert sorted(words.asked) == sorted({*clips.captions, ""})
+    assert sorted(words.asked) == sorted([*set(clips.captions), ""])
     teach(model, clips, what="domain_adapter", clip=words, conditioning=None, name="again")
     assert len(words.asked) == len(clips.captions) + 1, "kept on disk"
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_one_text_stands_for_all_captions_and_no_text_is_what_the_clip_says(model, clips, places, captioned):
+    """As sampling has it, whether the clips have captions or not; before, zeros stood for both."""
+    said, words = text(), Words()
+    encode = host.text_encoder(model, words, said).encode
+    assert torch.equal(encode("a disk" if captioned else "")["context"], said[0][0][0])
+    assert torch.equal(encode(None)["context"], Words().encode_from_tokens("")[0][0]) and words.asked == [""]
+    plain = replace(QUICK, dropout=0.0)
+    assert "2 steps" in teach(model, clips, what="domain_adapter", clip=None, options=plain)[-1]
 
 
 def test_sdxl_gets_its_sizes_and_pooled_text(clips, places, comfyui):
@@ -236,7 +255,8 @@ def test_a_video_model_of_this_pack_is_one_too(clips, places, comfyui):
 
 
 BAD = {
-    "no text": ({"conditioning": None}, "connect the checkpoint's CLIP"),
+    "no text": ({"conditioning": None, "clip": None}, "connect the checkpoint's CLIP"),
+    "nothing for no text": ({"clip": None}, "connect the checkpoint's CLIP as well"),
     "no VAE": ({"vae": None}, "None was given for a VAE"),
     "another CLIP": ({"clip": Words(8), "conditioning": None}, "8 numbers per token and the model takes 16"),
     "no motion module": ({"what": "motion_lora"}, "connect Load Motion Module"),

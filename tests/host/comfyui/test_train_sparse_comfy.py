@@ -84,7 +84,7 @@ def state_of(model):
 
 def teach(model, clips, **inputs):
     """The node, as the executor runs it."""
-    values = {"vae": SizedSquares(), "conditioning": text(), "steps": 2, "learning_rate": 1e-2, "options": QUICK}
+    values = {"vae": SizedSquares(), "conditioning": text(), "clip": Words(), "steps": 2, "learning_rate": 1e-2, "options": QUICK}
     with torch.inference_mode():
         return LongTakeTrainSparseControl.execute(model=model, clips=clips, **values | inputs).args
 
@@ -269,7 +269,8 @@ def test_a_video_model_in_windows_is_led_as_without(places, comfyui):
 
 
 BAD = {
-    "no text": ({"conditioning": None}, "connect the checkpoint's CLIP"),
+    "no text": ({"conditioning": None, "clip": None}, "connect the checkpoint's CLIP"),
+    "nothing for no text": ({"clip": None}, "connect the checkpoint's CLIP as well"),
     "no VAE": ({"vae": None}, "None was given for a VAE"),
     "a name that is a path": ({"name": "../x"}, "cannot be a file name"),
     "no depth maps": ({"pictures": "depth"}, "depth maps are not made here: connect clips of them"),

@@ -1,4 +1,4 @@
-"""Runs that go on otherwise than they began, and checkpoints that are not what they say: each is taken right, or refused in one sentence."""
+"""Runs that go on otherwise than they began, and checkpoints that are not what they say: taken right, or refused in one sentence."""
 
 import json
 import re

@@ -220,13 +220,16 @@ def test_words_are_dropped_for_those_of_the_empty_caption():
         {"context": torch.full((3, 3), 2.0), "labels": torch.ones(4)},
     ]
     batch = conditioned(torch.zeros(2, 1, 1, 1, 1), texts, {"context": torch.full((1, 3), 9.0), "labels": torch.full((4,), 5.0)})
-    assert batch.context.shape == (2, 6, 3)
+    assert batch.context.tolist() == [[[1.0] * 3] * 2 + [[9.0] * 3], [[2.0] * 3] * 3], "behind the shorter one, the empty caption"
     dropped = without_conditions(batch, torch.tensor([True, False]))
-    assert dropped.context.unique().tolist() == [1.0, 9.0] and dropped.labels.tolist() == [[1.0] * 4, [5.0] * 4]
-    assert [item.tolist() for item in lengthened([torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0]])])] == [
-        [[1.0], [2.0]],
-        [[3.0], [3.0]],
-    ]
+    assert dropped.context[1].unique().tolist() == [9.0] and dropped.labels.tolist() == [[1.0] * 4, [5.0] * 4]
+
+
+def test_captions_of_five_and_seven_pieces_are_no_longer_than_seven():
+    """Whole repetitions had made 2,695 tokens of them."""
+    blank = torch.zeros(77, 1)
+    made = lengthened([torch.ones(5 * 77, 1), torch.ones(7 * 77, 1), blank], blank)
+    assert [(len(item), int(item.sum())) for item in made] == [(539, 385), (539, 539), (539, 0)]
 
 
 def test_a_model_of_labels_takes_the_words_it_knows(video):
