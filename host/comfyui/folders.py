@@ -18,6 +18,7 @@ KINDS: dict[str, tuple[str, str, tuple[Path, ...], tuple[str, ...]]] = {
     "feature_networks": ("longtake_metrics", "longtake_metrics", (), SCRIPTS),
     "controlnets": ("controlnet", "controlnet", (), ANY),
     "diffusion_models": ("diffusion_models", "diffusion_models", (), ANY),
+    "autoencoders": ("longtake_autoencoders", "longtake_autoencoders", (), SAFE),
     "image_prompts": ("ipadapter", "ipadapter", (), ANY),
 }
 

@@ -30,6 +30,7 @@ KINDS = {
     "feature_networks": Kind("feature network", "longtake_metrics", (".pt", ".torchscript")),
     "controlnets": Kind("ControlNet", "controlnet"),
     "diffusion_models": Kind("diffusion model", "diffusion_models"),
+    "autoencoders": Kind("autoencoder", "longtake_autoencoders", (".safetensors",)),
     "image_prompts": Kind("image prompt", "ipadapter"),
 }
 

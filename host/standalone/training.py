@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...modules.checkpoints.autoencoder import AutoencoderVae
 from ...modules.checkpoints.sparsectrl import SparseControlFile
 from ...modules.data.cache import weights_key
 from ...modules.nets.gradient_checkpointing import Forward, as_now, recomputed, shadowed
@@ -91,9 +92,10 @@ def clip_encoder(vae: Any) -> Encoder:
     Raises:
         ValueError: what is given is no VAE.
     """
-    if not isinstance(vae, Vae):
+    if not isinstance(vae, Vae | AutoencoderVae):
         raise ValueError(f"{vae!r} was given for a VAE: connect that of Load Video Model")
-    return Encoder(lambda pixels: vae.encode((pixels.movedim(1, -1) + 1) / 2), f"pixels {vae.patch}")
+    key = f"pixels {vae.patch}" if isinstance(vae, Vae) else weights_key(vae.first_stage_model.state_dict())
+    return Encoder(lambda pixels: vae.encode((pixels.movedim(1, -1) + 1) / 2), key)
 
 
 def text_encoder(model: Model, clip: Any = None, conditioning: Any = None, *, blank: bool = True) -> Encoder:

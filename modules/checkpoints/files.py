@@ -167,5 +167,7 @@ def kind(keys: Iterable[str], metadata: Mapping[str, str]) -> str | None:
     """
     if "longtake" in metadata:
         return "a LongTake video model, for Load Video Model"
+    if "longtake_autoencoder" in metadata:
+        return "an autoencoder, which Train Autoencoder made for Train Video Model"
     keys = list(keys)
     return next((words for words, signature in KINDS if signature.matches(keys)), None)

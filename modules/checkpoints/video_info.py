@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..nets.autoencoder import AutoencoderConfig
 from ..nets.unet import LATER as UNET_LATER
 from ..nets.unet import UNetConfig
 from ..noise.levels import NOISE_SCHEDULES, PREDICTIONS
@@ -16,10 +17,10 @@ from ..temporal.config import LATER, TemporalConfig
 from ..temporal.kinds import class_of
 from .schema import json_object, made, shown
 
-VERSION = (
-    3  # 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules, 2 nothing of what is NEWEST
-)
-NEWEST = {"hints": False, "latent_scale": 1.0}  # what version 3 knows
+# 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules, 2 nothing of what is here
+NEWEST: dict[int, dict[str, Any]] = {3: {"hints": False, "latent_scale": 1.0}, 4: {"autoencoder": None}}
+VERSION = max(NEWEST)
+VAE_SIDE = 8  # pixels of a latent of image models
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class VideoModelInfo:
     trained: Mapping[str, Any] = field(default_factory=dict)  # free: data, command, seed, steps
     hints: bool = False  # the U-Net takes a mask and the latents of keyframes beside the noisy ones, as inpainting checkpoints do
     latent_scale: float = 1.0  # what a VAE's latents are multiplied with before the model sees them
+    autoencoder: AutoencoderConfig | None = (
+        None  # what makes latents of pictures, in the same file; its latents are scaled already
+    )
 
     def __post_init__(self) -> None:
         for name, table in (("prediction", PREDICTIONS), ("noise_schedule", NOISE_SCHEDULES)):
@@ -50,6 +54,11 @@ class VideoModelInfo:
             )
         if not 0 < self.latent_scale < math.inf:
             raise ValueError(f"latent_scale is {self.latent_scale}: it must be a number above 0")
+        if self.autoencoder is not None and (self.patch or self.autoencoder.latent != self.latent_channels):
+            raise ValueError(
+                f"the autoencoder makes latents of {self.autoencoder.latent} channels and the model takes {self.latent_channels} in"
+                f" patches of {self.patch}: they must agree, and patch be 0"
+            )
         wanted = self.latent_channels + (self.latent_channels + 1 if self.hints else 0)
         if self.unet.in_channels != wanted:
             raise ValueError(
@@ -62,16 +71,22 @@ class VideoModelInfo:
         """Channels of a latent; the U-Net may take more beside it."""
         return self.unet.out_channels
 
+    @property
+    def side(self) -> int:
+        """Pixels to a side for each number of a latent's side."""
+        return self.patch or (self.autoencoder.ratio if self.autoencoder else VAE_SIDE)
+
     def json(self) -> str:
         """The description as text. A later version is written only where it takes one to read it."""
         unet, temporal = self.unet.facts(), self.temporal.facts()
         version = 2 if LATER.keys() & temporal.keys() or UNET_LATER.keys() & unet.keys() else 1
         facts = {**asdict(self), "unet": unet, "temporal": temporal}
-        for name, usual in NEWEST.items():
-            if facts[name] == usual:
-                facts.pop(name)
-            else:
-                version = VERSION
+        for later, fields in NEWEST.items():
+            for name, usual in fields.items():
+                if facts[name] == usual:
+                    facts.pop(name)
+                else:
+                    version = later
         return json.dumps({"version": version, **facts}, sort_keys=True)
 
     @classmethod

@@ -1,12 +1,13 @@
 """A video model as one file: U-Net, temporal modules, and what they mean.
 
 safetensors with the U-Net under ``model.diffusion_model.`` (as in any Stable Diffusion checkpoint), the temporal modules under
-``temporal.``, and one JSON text, ``longtake``, in the metadata: architecture, prediction type, noise schedule, labels, patch size,
-what it was trained on. The weights may be stored in half precision; they are read as float32.
+``temporal.``, the autoencoder of its latents, where it has one of its own, under ``autoencoder.``, and one JSON text, ``longtake``, in
+the metadata: architecture, prediction type, noise schedule, labels, patch size, what it was trained on. The weights may be stored in half
+precision; they are read as float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,11 +16,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..disk.tensor_file import save_tensors
+from ..nets.autoencoder import Autoencoder
 from ..nets.unet import UNet, UNetConfig
 from ..noise.levels import PREDICTIONS, NoiseSchedule
 from ..noise.seeded import broadcast
 from ..temporal.motion import MotionModel
 from ..temporal.slots import fill, widths
+from .autoencoder import AUTOENCODER, AutoencoderVae, built
 from .files import kind, read_state
 from .sound import check_weights
 from .video_info import VideoModelInfo
@@ -29,11 +32,12 @@ UNET, TEMPORAL = "model.diffusion_model.", "temporal."
 
 @dataclass(frozen=True)
 class VideoModel:
-    """A file's contents: the description, and two state dicts (float32)."""
+    """A file's contents: the description, and the networks' state dicts (float32); the last is empty where there is no autoencoder."""
 
     info: VideoModelInfo
     unet: Mapping[str, Tensor]
     temporal: Mapping[str, Tensor]
+    autoencoder: Mapping[str, Tensor] = field(default_factory=dict)
 
     def build(
         self, ops: Any = nn, attention: Callable[..., Tensor] = torch.nn.functional.scaled_dot_product_attention
@@ -45,11 +49,22 @@ class VideoModel:
         fill(unet, motion.slot_functions())
         return unet.eval().requires_grad_(False), motion.eval().requires_grad_(False)
 
+    def state(self) -> dict[str, Tensor]:
+        """The weights as a file has them."""
+        parts = {UNET: self.unet, TEMPORAL: self.temporal, AUTOENCODER: self.autoencoder}
+        return {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
+
+    def metadata(self) -> dict[str, str]:
+        """The description as a file has it."""
+        return {"longtake": self.info.json()}
+
     def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
         """Write the file under a temporary name, then rename it: there is never half a file under ``path``."""
-        state = {UNET + key: value for key, value in self.unet.items()}
-        state |= {TEMPORAL + key: value for key, value in self.temporal.items()}
-        save_tensors(path, state, {"longtake": self.info.json()}, dtype)
+        save_tensors(path, self.state(), self.metadata(), dtype)
+
+    def vae(self, device: torch.device | str = "cpu") -> AutoencoderVae | None:
+        """What makes pictures of its latents, there; None where the file has nothing of its own."""
+        return AutoencoderVae(built(self.info.autoencoder, self.autoencoder).to(device)) if self.info.autoencoder else None
 
 
 def new_networks(
@@ -77,15 +92,14 @@ def load_video_model(path: Path) -> VideoModel:
         raise ValueError(f"{path.name} is no LongTake video model: {said}; use one that Train Video Model made")
     info = VideoModelInfo.parse(metadata["longtake"])
     with torch.device("meta"):
-        networks = new_networks(info)
-    wanted = [
-        {prefix + key: tuple(value.shape) for key, value in network.state_dict().items()}
-        for prefix, network in zip((UNET, TEMPORAL), networks, strict=True)
-    ]
-    check_weights(state, wanted[0] | wanted[1], path.name)
-    parts = zip((UNET, TEMPORAL), wanted, strict=True)
-    unet, temporal = ({key.removeprefix(prefix): state[key].float() for key in part} for prefix, part in parts)
-    return VideoModel(info, unet, temporal)
+        networks: dict[str, nn.Module] = dict(zip((UNET, TEMPORAL), new_networks(info), strict=True))
+        if info.autoencoder:
+            networks[AUTOENCODER] = Autoencoder(info.autoencoder)
+    wanted = {
+        prefix: {key: tuple(value.shape) for key, value in network.state_dict().items()} for prefix, network in networks.items()
+    }
+    check_weights(state, {prefix + key: shape for prefix, part in wanted.items() for key, shape in part.items()}, path.name)
+    return VideoModel(info, *({key: state[prefix + key].float() for key in part} for prefix, part in wanted.items()))
 
 
 def clean_prediction(
@@ -186,7 +200,7 @@ def with_hints(video: VideoModel) -> VideoModel:
     channels = video.info.latent_channels
     first = video.unet["input_blocks.0.0.weight"]
     wide = torch.cat([first, first.new_zeros(len(first), channels + 1, *first.shape[2:])], dim=1)
-    return VideoModel(taking_hints(video.info), {**video.unet, "input_blocks.0.0.weight": wide}, video.temporal)
+    return replace(video, info=taking_hints(video.info), unet={**video.unet, "input_blocks.0.0.weight": wide})
 
 
 def slot_subset(info_unet: UNetConfig, leave_out: Sequence[str] = ()) -> tuple[str, ...]:

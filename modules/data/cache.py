@@ -128,6 +128,7 @@ class EncodedBatch:
 
     Attributes:
         latents: ``b ...``, as ``encode_video`` gives them.
+        marked: ``b f 1 h w`` in 0..1, pixels that training should look at most; None where that is not known of all clips.
         texts: what ``encode_text`` gives for each caption.
         takes: how each clip was cut.
         motion: of each clip, in pixels per frame; empty unless asked for.
@@ -137,6 +138,7 @@ class EncodedBatch:
     texts: tuple[Tensors, ...]
     takes: tuple[Take, ...]
     motion: tuple[float, ...]
+    marked: Tensor | None = None
 
 
 class EncodedClips:
@@ -206,6 +208,7 @@ class EncodedClips:
             tuple(self.text(take.caption) for take in takes),
             takes,
             tuple(float(video["motion"]) for video in videos if "motion" in video),
+            torch.stack([video["marked"] for video in videos]).float() if all("marked" in video for video in videos) else None,
         )
 
     def text(self, caption: str | None) -> Tensors:
@@ -241,8 +244,11 @@ class EncodedClips:
     def _video(self, take: Take) -> Tensors:
         def make() -> Tensors:
             clip = self.dataset.read(take)
-            measured = {"motion": torch.tensor(clip.motion)} if self.motion else {}
-            encoded = {"latents": self.encode_video(clip.pixels), **measured}
+            encoded = {"latents": self.encode_video(clip.pixels)}
+            if self.motion:
+                encoded["motion"] = torch.tensor(clip.motion)
+            if clip.marked is not None:
+                encoded["marked"] = (clip.marked > 0.5).to(torch.uint8)
             check_finite(encoded)
             return encoded
 

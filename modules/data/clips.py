@@ -149,12 +149,10 @@ class ClipDataset:
         Raises:
             Unreadable: the file is damaged, or no longer there.
         """
-        source = self.sources[take.source]
-        needed = sorted(set(take.indices))
-        pictures = zip(needed, source.pictures(needed), strict=True)
-        small = {index: resized(picture, take.box, take.size) for index, picture in pictures}
-        pixels = torch.stack([small[index] for index in take.indices]) * 2 - 1
-        return Clip(pixels.flip(-1) if take.flipped else pixels, source, take)
+        source, needed = self.sources[take.source], sorted(set(take.indices))
+        most = source.marked(needed)
+        marked = None if most is None else self._cut(take, needed, (each[..., None] for each in most))
+        return Clip(self._cut(take, needed, source.pictures(needed)) * 2 - 1, source, take, marked)
 
     def clip(self, source: int, step: int = 0, place: int = 0) -> Clip:
         """The clip that a place of a step's batch would get from a source.
@@ -258,6 +256,12 @@ class ClipDataset:
         return round(255 * (bisect_left(known, motion) + bisect_right(known, motion)) / (2 * len(known)))
 
     # Within
+
+    def _cut(self, take: Take, needed: list[int], pictures: Iterator[torch.Tensor]) -> torch.Tensor:
+        """The frames of a take from those that it needs, ``h w c`` each: ``f c p q``."""
+        small = {index: resized(picture, take.box, take.size) for index, picture in zip(needed, pictures, strict=True)}
+        cut = torch.stack([small[index] for index in take.indices])
+        return cut.flip(-1) if take.flipped else cut
 
     def _variant(self, step: int, place: int, turn: int = 0) -> int:
         drawn = frame_seed(self.settings.seed, step, f"variant {place}" + (f" {turn}" if turn else ""))

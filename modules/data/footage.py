@@ -58,6 +58,10 @@ class Footage(ABC):
             Unreadable: one of them cannot be had.
         """
 
+    def marked(self, indices: Sequence[int]) -> Iterator[Tensor] | None:  # noqa: ARG002  most footage does not know
+        """Which pixels of these frames training should look at most, ``h w`` each in 0..1; None where that is not known."""
+        return None
+
     @abstractmethod
     def digest(self) -> str:
         """A text that differs where the frames differ; of files, SHA-256 of what is in them, wherever they lie."""

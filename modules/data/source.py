@@ -82,6 +82,10 @@ class ClipSource:
         """
         return self.footage.pictures([self.first + index for index in indices])
 
+    def marked(self, indices: Sequence[int]) -> Iterator[Tensor] | None:
+        """Which pixels of these frames training should look at most, ``h w`` each in 0..1; None where that is not known."""
+        return self.footage.marked([self.first + index for index in indices])
+
     def frames(self, indices: Sequence[int]) -> Tensor:
         """The frames of these numbers, in any order, each as often as it is named. Returns ``f h w 3`` in 0..1.
 

@@ -41,11 +41,13 @@ class Clip:
         pixels: ``f c h w`` in -1..1.
         source: what it was cut from.
         take: how.
+        marked: ``f 1 h w`` in 0..1, which pixels training should look at most; None where that is not known.
     """
 
     pixels: Tensor
     source: ClipSource
     take: Take
+    marked: Tensor | None = None
 
     @property
     def caption(self) -> str:

@@ -38,7 +38,8 @@ class AutoencoderTask:
 
     def losses(self, step: int, places: range) -> Tensor:
         """The loss of each picture. Returns ``n``."""
-        pictures, weights = self.pictures(step, places, self.batch)
+        device = next(self.network.parameters()).device
+        pictures, weights = (part.to(device) for part in self.pictures(step, places, self.batch))
         mean, logvar = self.network.moments(pictures)
         noise = frame_noise(mean.shape[1:], frame_seed(self.seed, step, "latents"), places, "autoencoder").to(mean)
         made = self.network.unscaled(mean + noise * (logvar / 2).exp())

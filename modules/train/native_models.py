@@ -145,20 +145,22 @@ class Architecture:
             skip_scale=self.skip_scale,
         )
 
-    def for_clips(self, dataset: ClipDataset, channels: int = 0, scale: float = 1.0) -> VideoModelInfo:
+    def for_clips(self, dataset: ClipDataset, channels: int = 0, scale: float = 1.0, known: Sequence[str] = ()) -> VideoModelInfo:
         """A model of a data set's clips, with the words of its captions.
 
         Args:
             dataset: the clips.
             channels: of a VAE's latents; 0 for a model that works on pixels.
             scale: what latents are multiplied with.
+            known: words of the model that it is trained on from, which it keeps if the captions need no others.
         """
         size = dataset.sizes[0]
+        words = caption_words(dataset.captions)
         latents = {"patch": 0, "channels": channels} if channels else {}
         info = small_video_model(
             self.width,
             self.temporal,
-            labels=caption_words(dataset.captions),
+            labels=tuple(known) if set(words) <= set(known) else words,
             frames=dataset.settings.frames,
             size=(size.height, size.width),
             prediction=self.prediction,

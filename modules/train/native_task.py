@@ -219,7 +219,7 @@ class NativeTask(Reparametrised):
         if self.info.hints and not video.info.hints:
             video = with_hints(video)
         masked = replace(video.info, temporal=replace(video.info.temporal, mask=self.info.temporal.mask))  # no weight hangs on it
-        wrong = [name for name in ("unet", "temporal", "slots") if getattr(masked, name) != getattr(self.info, name)]
+        wrong = [name for name in ("unet", "temporal", "slots", "labels") if getattr(masked, name) != getattr(self.info, name)]
         if wrong:
             raise ValueError(f"{path.name} cannot start this run: its {' and '.join(wrong)} differ from the model to train")
         self.unet.load_state_dict(video.unet)

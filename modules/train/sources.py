@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from ..noise.seeded import frame_seed
 from .denoising import Batch
 
 MOST_LABELS = 64
+MARKED = 3.0  # what numbers of a latent count more that show what training should look at most
 _WORD = re.compile(r"[\w'-]+")
 GRAMMAR = frozenset(
     re.findall(
@@ -167,7 +169,10 @@ class FromClips:
             latents = torch.cat([latents, torch.stack([part.latents[:, 0] for part in drawn])], dim=1)
             theirs = torch.stack([torch.stack([text["labels"] for text in part.texts]) for part in drawn])
             labels = _per_frame(labels, given.latents.shape[1], theirs)
-        return Batch(latents.float() * self.info.latent_scale, self.images, labels=labels if self.info.labels else None)
+        extra = {} if given.marked is None or self.images else {"area": area_of(given.marked, latents)}
+        return Batch(
+            latents.float() * self.info.latent_scale, self.images, labels=labels if self.info.labels else None, extra=extra
+        )
 
     def facts(self) -> dict[str, Any]:
         """See ``ClipsToTrainOn``."""
@@ -176,6 +181,21 @@ class FromClips:
     def report(self) -> str:
         """See ``ClipsToTrainOn``."""
         return "\n".join([f"words that it knows: {', '.join(self.info.labels) or 'none'}", self.clips.report()])
+
+
+def area_of(marked: Tensor, latents: Tensor) -> Tensor:
+    """How much each number of clips counts.
+
+    Args:
+        marked: ``b f 1 h w`` in 0..1, pixels that count most.
+        latents: ``b f l p q``, of the same clips.
+
+    Returns:
+        area: ``b f 1 p q``, 1 on average over each clip.
+    """
+    touched = F.adaptive_max_pool2d(marked.flatten(0, 1), latents.shape[-2:]).unflatten(0, marked.shape[:2])
+    area = 1 + MARKED * touched
+    return area / area.mean(dim=(1, 2, 3, 4), keepdim=True)
 
 
 def _per_frame(labels: Tensor, frames: int, pictures: Tensor) -> Tensor:

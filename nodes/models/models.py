@@ -6,7 +6,7 @@ import torch
 
 from ... import host
 from ...modules.checkpoints.pseudo3d import FOLDER, load_pseudo3d
-from ...modules.checkpoints.video_model import NoVae, VideoModelInfo, load_video_model
+from ...modules.checkpoints.video_model import NoVae, VideoModel, VideoModelInfo, load_video_model
 from ...modules.fields.setting import Setting
 from ...modules.temporal.motion import check_window
 from ..fields import widget
@@ -77,7 +77,7 @@ class LongTakeLoadVideoModel(LongTakeNode):
             pseudo = load_pseudo3d(path)
             return io.NodeOutput(looking(host.pseudo3d_model(pseudo), attention_window), NoVae(pseudo.name))
         video = load_video_model(path)
-        return io.NodeOutput(looking(host.video_model(video), attention_window), host.vae(video.info))
+        return io.NodeOutput(looking(host.video_model(video), attention_window), vae_of(video))
 
 
 def looking(model: Any, window: int) -> Any:
@@ -85,6 +85,11 @@ def looking(model: Any, window: int) -> Any:
     for motion in host.motion_models(model):
         motion.looking(window)
     return model
+
+
+def vae_of(video: VideoModel) -> Any:
+    """The VAE of a video model file: its own autoencoder, or what folds pixels."""
+    return video.vae(host.device()) or host.vae(video.info)
 
 
 def pseudo3d_files() -> list[str]:
@@ -155,5 +160,4 @@ def empty_clip(info: VideoModelInfo, frames: int) -> torch.Tensor:
     """Zeros of the trained size, ``f c h w``."""
     if frames < 1:
         raise ValueError(f"frames is {frames}: a clip has at least 1")
-    side = info.patch or 8  # pixels of a VAE's latent
-    return torch.zeros(frames, info.latent_channels, info.size[0] // side, info.size[1] // side)
+    return torch.zeros(frames, info.latent_channels, info.size[0] // info.side, info.size[1] // info.side)

@@ -32,7 +32,7 @@ def shared(name: str, default: Any, tooltip: str, **further: Any) -> Any:
 
 def clips_input() -> Any:
     """Clips to learn from."""
-    return ClipsType.Input("clips", tooltip="From Clip Folder, Clips From Images or Shapes Clips.")
+    return ClipsType.Input("clips", tooltip="From Clip Folder, Clips From Images, Shapes Clips or Postcards Clips.")
 
 
 def vae_input() -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from ... import host
+from ...modules.checkpoints.autoencoder import AutoencoderVae
 from ...modules.checkpoints.video_model import load_video_model
 from ...modules.data.clips import ClipDataset
 from ...modules.train.native_models import Architecture
@@ -13,6 +14,7 @@ from ...modules.train.options import BasicSettings, Options
 from ...modules.train.tasks import TRAINABLES
 from ...modules.train.tasks.video_model import DEFAULTS, LEARNING_RATE, STEPS, PictureSide
 from ..fields import inputs_of, settings_of
+from ..models.models import vae_of
 from ..node import LongTakeNode
 from . import train_inputs as inputs
 from .train_in_model import decoded, files_of, outputs, trained
@@ -45,8 +47,8 @@ class LongTakeTrainVideoModel(LongTakeNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The VAE of an image model, on whose latents it is trained then, kept on disk; for clips larger than about 64"
-                    " pixels. Nothing connected: on pixels.",
+                    tooltip="The model is trained on the latents of this VAE, which are kept on disk: that of an image model, for clips"
+                    " larger than about 64 pixels, or that of Train Autoencoder. Nothing connected: on pixels.",
                 ),
                 inputs.options_input(),
             ],
@@ -63,7 +65,7 @@ class LongTakeTrainVideoModel(LongTakeNode):
         settings, files = chosen.run(basic), files_of(WHAT, basic.name)
         if basic.restart:
             files.restart()
-        side = None if vae is None else PictureSide(host.clip_encoder(vae), lambda latents: decoded(vae, latents))
+        side = None if vae is None else side_of(vae)
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -76,4 +78,11 @@ class LongTakeTrainVideoModel(LongTakeNode):
             )
             made = trained(task, files, chosen)
         video = load_video_model(made.path)
-        return outputs(made, host.video_model(video), host.vae(video.info) if vae is None else vae)
+        return outputs(made, host.video_model(video), vae_of(video) if vae is None else vae)
+
+
+def side_of(vae: Any) -> PictureSide:
+    """A VAE as a trainer takes it; this pack's own goes into the model's file."""
+    if isinstance(vae, AutoencoderVae):
+        return PictureSide.of(vae)
+    return PictureSide(host.clip_encoder(vae), lambda latents: decoded(vae, latents))

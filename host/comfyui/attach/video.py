@@ -38,7 +38,7 @@ class Format(comfy.latent_formats.LatentFormat):
     def __init__(self, info: VideoModelInfo):
         self.scale_factor = info.latent_scale
         self.latent_channels = info.latent_channels
-        self.spacial_downscale_ratio = info.patch or 8
+        self.spacial_downscale_ratio = info.side
 
 
 class Config(comfy.supported_models_base.BASE):

@@ -2,6 +2,7 @@
 
 from ..options import Options
 from . import (
+    autoencoder,
     domain_adapter,
     image_prompt,
     motion_lora,
@@ -20,6 +21,7 @@ TRAINABLES: dict[str, Row] = {
     "sparse_control": sparse_control.ROW,
     "image_prompt": image_prompt.ROW,
     "video_model": video_model.ROW,
+    "autoencoder": autoencoder.ROW,
 }
 
 

@@ -1,15 +1,19 @@
 """A native video model, from random weights or from a file: the same in the graph and from a terminal."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...checkpoints.video_model import TEMPORAL, UNET, VideoModel, VideoModelInfo, clean_prediction, unfold
+from ...checkpoints.autoencoder import AutoencoderVae
+from ...checkpoints.video_info import VAE_SIDE
+from ...checkpoints.video_model import VideoModel, VideoModelInfo, clean_prediction, load_video_model, unfold
+from ...data.cache import weights_key
 from ...data.clips import ClipDataset
+from ...nets.autoencoder import Autoencoder
 from ...noise.levels import NoiseSchedule
 from ...sampling.model_view import Denoise, View
 from ..base import Encoder
@@ -23,7 +27,6 @@ from ..sources import FromClips, FromShapes
 from ..trainable import OWN, State, Trainable, Weights
 from .row import Row
 
-VAE_SIDE = 8  # pixels of a latent of image models
 Pixels = Callable[[Tensor], Tensor]  # latents ``f c h w`` to pictures ``f h w c`` in 0..1
 
 # what the bundled model was trained with
@@ -40,10 +43,32 @@ class PictureSide:
     Attributes:
         encoder: pixels to latents.
         decode: latents ``f c h w`` to pictures ``f h w c`` in 0..1.
+        own: this pack's own autoencoder, which goes into the model's file; None for another's.
     """
 
     encoder: Encoder
     decode: Callable[[Tensor], Tensor]
+    own: Autoencoder | None = None
+
+    @classmethod
+    def of(cls, vae: AutoencoderVae) -> "PictureSide":
+        """This pack's own autoencoder."""
+        network = vae.first_stage_model
+        return cls(
+            Encoder(lambda pixels: vae.encode((pixels.movedim(1, -1) + 1) / 2), weights_key(network.state_dict())),
+            vae.decode,
+            network,
+        )
+
+    def model_of(self, dataset: ClipDataset, architecture: Architecture, known: Sequence[str]) -> VideoModelInfo:
+        """The model of a data set's latents; ``known`` are words of the model that it is trained on from.
+
+        Raises:
+            ValueError: its latents are not of an image model's size.
+        """
+        if self.own is None:
+            return architecture.for_clips(dataset, *self.measured(dataset), known)
+        return replace(architecture.for_clips(dataset, self.own.config.latent, known=known), autoencoder=self.own.config)
 
     def measured(self, dataset: ClipDataset) -> tuple[int, float]:
         """Channels of its latents, and what brings those of the first clip to a standard deviation of 1.
@@ -62,19 +87,21 @@ class PictureSide:
         return latents.shape[1], round(1 / max(1e-3, float(latents.float().std())), 5)
 
 
-def video_model(task: NativeTask, pixels: Pixels, device: torch.device | str = "cpu") -> Trainable:
+def video_model(
+    task: NativeTask, pixels: Pixels, device: torch.device | str = "cpu", autoencoder: Mapping[str, Tensor] | None = None
+) -> Trainable:
     """Train a native model whole.
 
     Args:
         task: what is trained.
         pixels: what makes pictures of its latents, for samples.
         device: where samples are made.
+        autoencoder: weights of the model's own one, which its file holds too; None where it has none.
     """
 
     def write(weights: Weights, _format: str, about: Mapping[str, Any]) -> State:
-        video = task.model(weights, about.get("steps", task.settings.steps))
-        state = {UNET + key: value for key, value in video.unet.items()}
-        return state | {TEMPORAL + key: value for key, value in video.temporal.items()}, {"longtake": video.info.json()}
+        video = replace(task.model(weights, about.get("steps", task.settings.steps)), autoencoder=autoencoder or {})
+        return video.state(), video.metadata()
 
     def sampled(weights: Weights) -> Tensor:
         latents = sample_of(task, task.model(weights, 0), device)
@@ -90,9 +117,8 @@ def sample_of(task: NativeTask, video: VideoModel, device: torch.device | str) -
     info, options = video.info, task.options
     hints = task.hints().to(device) if info.hints else None
     denoise = denoiser(video, options.sample_prompt, options.sample_cfg, device, hints)
-    side = info.patch or VAE_SIDE
     count = info.frames if hints is None else len(hints)
-    like = torch.zeros(count, info.latent_channels, info.size[0] // side, info.size[1] // side, device=device)
+    like = torch.zeros(count, info.latent_channels, info.size[0] // info.side, info.size[1] // info.side, device=device)
     schedule = METHODS[task.choices.method].samples
     noise = NoiseSchedule.named(info.noise_schedule)
     return sample_clip(denoise, like, noise, schedule=schedule, steps=options.sample_steps).cpu()
@@ -158,6 +184,7 @@ def make(
     Raises:
         ValueError: something that was chosen cannot be, alone or together.
     """
+    known = load_video_model(Path(choices.start)).info.labels if choices.start else ()
     if dataset is None:
         if vae is not None:
             raise ValueError(
@@ -170,17 +197,18 @@ def make(
             "wrong_outlines is for the procedural shapes, whose outlines are known: set it to 0, or leave out the clips"
         )
     elif vae is None:
-        info, pixels = architecture.for_clips(dataset), None
+        info, pixels = architecture.for_clips(dataset, known=known), None
         source = FromClips(dataset, info, settings.batch, choices.images)
     else:
-        info, decode = architecture.for_clips(dataset, *vae.measured(dataset)), vae.decode
+        info, decode = vae.model_of(dataset, architecture, known), vae.decode
         cache = folder / "cache" if dataset.settings.variants else None
         encoder = vae.encoder
         source = FromClips(dataset, info, settings.batch, choices.images, encode=encoder.encode, cache=cache, encoder=encoder.key)
         pixels = lambda latents: decode(latents / info.latent_scale)  # noqa: E731
     info.label_vector(options.sample_prompt)  # refuses words that the model does not know
     task = NativeTask(info, choices, options, settings, source, device)
-    return video_model(task, pixels or unfolded(info), device)
+    own = None if vae is None or vae.own is None else {key: value.cpu() for key, value in vae.own.state_dict().items()}
+    return video_model(task, pixels or unfolded(info), device, own)
 
 
 def unfolded(info: VideoModelInfo) -> Pixels:

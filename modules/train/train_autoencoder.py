@@ -1,0 +1,43 @@
+"""Train an autoencoder: ``python -m modules.train.train_autoencoder --out mine.safetensors`` from the pack's folder.
+
+Without ``--clips`` it trains on procedural postcards.
+"""
+
+import argparse
+from dataclasses import replace
+
+from ..data.postcard_scenes import SIDE
+from .command_line import add_settings, given_settings
+from .options import BasicSettings
+from .session import Session
+from .tasks.autoencoder import DEFAULTS, LEARNING_RATE, STEPS, AutoencoderChoices, make
+from .terminal import Lines, about_clips, about_run, clips_of, device_of, files_of, program, trained
+
+BASIC, CHOICES = BasicSettings(steps=STEPS, learning_rate=LEARNING_RATE), AutoencoderChoices()
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m modules.train.train_autoencoder", description=about)
+    about_run(parser, BASIC, DEFAULTS)
+    add_settings(parser.add_argument_group("autoencoder"), CHOICES)
+    about_clips(parser.add_argument_group("data"), "procedural postcards", (SIDE, SIDE))
+    return parser
+
+
+def prepared(given: argparse.Namespace) -> Session:
+    """The training that the command line asks for."""
+    options, files = given_settings(DEFAULTS, given), files_of(given)
+    settings = replace(options.run(given_settings(BASIC, given)), sharded=given.sharded)
+    task = make(options, settings, given_settings(CHOICES, given), dataset=clips_of(given), device=device_of(given))
+    return Session(task, files, options, Lines())
+
+
+def main() -> int:
+    """Train, print a line every 50 steps, write the file."""
+    return trained(options().parse_args(), prepared)
+
+
+if __name__ == "__main__":
+    program(main)
