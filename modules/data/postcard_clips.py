@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,9 +21,14 @@ from .timing import even
 FPS = 8.0
 
 
+@lru_cache(maxsize=64)  # the frames of a clip, which are asked for as pictures and as marks
+def _picture(card: Postcard, frame: float) -> Tensor:
+    return torch.tensor(card.draw(frame))
+
+
 def with_traveller(card: Postcard, frame: float) -> tuple[Tensor, Tensor]:
     """A picture of a postcard, ``h w 3`` in 0..1, and which of its pixels show the traveller, ``h w``, 0 or 1."""
-    whole, empty = (torch.tensor(card.draw(frame, traveller=traveller)) for traveller in (True, False))
+    whole, empty = _picture(card, frame), torch.tensor(card.draw(frame, traveller=False))
     return whole.float() / 255, (whole != empty).any(-1).float()
 
 
@@ -42,7 +48,7 @@ class PostcardFootage(Footage):
 
     def pictures(self, indices: Sequence[int]) -> Iterator[Tensor]:
         for index in indices:
-            yield torch.tensor(self.card.draw(index)).float() / 255
+            yield _picture(self.card, index).float() / 255
 
     def marked(self, indices: Sequence[int]) -> Iterator[Tensor]:
         for index in indices:
