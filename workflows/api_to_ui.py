@@ -1,8 +1,8 @@
 """Draw the workflows of ``workflows/api`` for ComfyUI's editor: ``python workflows/api_to_ui.py [--check]``.
 
 The files in ``workflows/api`` are written by hand; those in ``workflows``, which ComfyUI lists as templates, are made here. Nodes stand
-in columns, each right of what it needs; what stands under ``note`` in a node's ``_meta`` becomes a note. ``--check`` only says what is
-out of date.
+in groups (``layout.py``); what stands under ``note`` in a node's ``_meta`` becomes a note, and under it the files that are needed, which
+loaders name with their addresses for the editor's dialog. ``--check`` only says what is out of date.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from typing import Any
 FOLDER = Path(__file__).absolute().parent
 SEEDS = ("seed", "noise_seed")  # the editor gives these a control of their own, unless the schema says no
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-WIDTH, GAP_X, GAP_Y, ROW, HEAD = 330, 90, 60, 24, 60
+ROW, HEAD = 24, 60
+NOTE = 400  # width of the note, which stands left of everything
 PICTURE = 260  # room for what a node shows
 SHOWING = ("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveVideo", "LoadImage", "LoadVideo", "LongTakeShowPlan")
 CANVASES = {"LongTakeKeyframes": 192, "LongTakeNoiseLevels": 214}  # heights of web/*_widget.js, margins included
@@ -32,91 +33,21 @@ def load_run() -> ModuleType:
     return module
 
 
+RUN = load_run()
+layout, addresses, others = (
+    RUN.part("workflows.layout"),
+    RUN.part("workflows.addresses"),
+    RUN.part("workflows.comfyui_nodes").others,
+)
+files = RUN.part("host.run.workflows")
+
+
 def schemas() -> dict[str, Any]:
     """The schemas of this pack's nodes and the standalone host's core ones, by class."""
-    run = load_run()
-    core = run.part("host.standalone.core_nodes")
-    nodes = run.pack_nodes() | {node.__name__: node for node in (*core.NODES, *core.VIDEO_NODES)}
+    core = RUN.part("host.standalone.core_nodes")
+    nodes = RUN.pack_nodes() | {node.__name__: node for node in (*core.NODES, *core.VIDEO_NODES)}
     known = {name: node.GET_SCHEMA() for name, node in nodes.items()}
     return known | {schema.node_id: schema for schema in others(core.io)}
-
-
-# ComfyUI's own nodes that only ComfyUI can run: inputs as "name:TYPE" or "name:TYPE=value in a new node", outputs as "TYPE" or "name:TYPE".
-# TEXT is a large text box, VIDEO_FILE a menu that uploads.
-COMFYUIS = {
-    "BasicScheduler": ("model:MODEL scheduler:COMBO steps:INT=20 denoise:FLOAT=1.0", "SIGMAS"),
-    "Canny": ("image:IMAGE low_threshold:FLOAT=0.4 high_threshold:FLOAT=0.8", "IMAGE"),
-    "CFGGuider": ("model:MODEL positive:CONDITIONING negative:CONDITIONING cfg:FLOAT=8.0", "GUIDER"),
-    "CheckpointLoaderSimple": ("ckpt_name:COMBO", "MODEL CLIP VAE"),
-    "CLIPLoader": ("clip_name:COMBO type:COMBO", "CLIP"),
-    "CLIPTextEncode": ("text:TEXT clip:CLIP", "CONDITIONING"),
-    "CLIPVisionLoader": ("clip_name:COMBO", "CLIP_VISION"),
-    "ConditioningCombine": ("conditioning_1:CONDITIONING conditioning_2:CONDITIONING", "CONDITIONING"),
-    "ConditioningSetMask": ("conditioning:CONDITIONING mask:MASK strength:FLOAT=1.0 set_cond_area:COMBO", "CONDITIONING"),
-    "ControlNetApplyAdvanced": (
-        "positive:CONDITIONING negative:CONDITIONING control_net:CONTROL_NET image:IMAGE strength:FLOAT=1.0 start_percent:FLOAT=0.0"
-        " end_percent:FLOAT=1.0",
-        "positive:CONDITIONING negative:CONDITIONING",
-    ),
-    "ControlNetLoader": ("control_net_name:COMBO", "CONTROL_NET"),
-    "EmptyHunyuanLatentVideo": ("width:INT=848 height:INT=480 length:INT=25 batch_size:INT=1", "LATENT"),
-    "EmptyImage": ("width:INT=512 height:INT=512 batch_size:INT=1 color:INT=0", "IMAGE"),
-    "EmptyLatentImage": ("width:INT=512 height:INT=512 batch_size:INT=1", "LATENT"),
-    "FrameInterpolationModelLoader": ("model_name:COMBO", "INTERP_MODEL"),
-    "GetImageSize": ("image:IMAGE", "width:INT height:INT batch_size:INT"),
-    "GetVideoComponents": ("video:VIDEO", "images:IMAGE audio:AUDIO fps:FLOAT"),
-    "ImageBatch": ("image1:IMAGE image2:IMAGE", "IMAGE"),
-    "ImageFromBatch": ("image:IMAGE batch_index:INT=0 length:INT=1", "IMAGE"),
-    "ImageScale": ("image:IMAGE upscale_method:COMBO width:INT=512 height:INT=512 crop:COMBO", "IMAGE"),
-    "ImageToMask": ("image:IMAGE channel:COMBO", "MASK"),
-    "KSampler": (
-        "model:MODEL seed:INT=0 steps:INT=20 cfg:FLOAT=8.0 sampler_name:COMBO scheduler:COMBO positive:CONDITIONING negative:CONDITIONING"
-        " latent_image:LATENT denoise:FLOAT=1.0",
-        "LATENT",
-    ),
-    "LoadVideo": ("file:VIDEO_FILE", "VIDEO"),
-    "LoraLoaderModelOnly": ("model:MODEL lora_name:COMBO strength_model:FLOAT=1.0", "MODEL"),
-    "ModelSamplingSD3": ("model:MODEL shift:FLOAT=3.0", "MODEL"),
-    "RandomNoise": ("noise_seed:INT=0", "NOISE"),
-    "SamplerCustomAdvanced": (
-        "noise:NOISE guider:GUIDER sampler:SAMPLER sigmas:SIGMAS latent_image:LATENT",
-        "output:LATENT denoised_output:LATENT",
-    ),
-    "SaveLatent": ("samples:LATENT filename_prefix:STRING=latents/ComfyUI", ""),
-    "UNETLoader": ("unet_name:COMBO weight_dtype:COMBO", "MODEL"),
-    "VAELoader": ("vae_name:COMBO", "VAE"),
-}
-
-
-def others(io: Any) -> list[Any]:
-    """Schemas of ``COMFYUIS``, as far as a drawing needs them."""
-    return [
-        io.Schema(
-            node_id=name,
-            inputs=[input_of(io, *item.split(":")) for item in inputs.split()],
-            outputs=[output_of(io, *item.split(":")) for item in outputs.split()],
-        )
-        for name, (inputs, outputs) in COMFYUIS.items()
-    ]
-
-
-def input_of(io: Any, name: str, kind: str) -> Any:
-    """One input of ``COMFYUIS``: its name, and its type with the usual value."""
-    kind, _, value = kind.partition("=")
-    match kind:
-        case "INT" | "FLOAT":
-            return getattr(io, kind.title()).Input(name, default=json.loads(value))
-        case "TEXT":
-            return io.String.Input(name, multiline=True)
-        case "COMBO" | "VIDEO_FILE":
-            return io.Combo.Input(name, upload=io.UploadType.video if kind == "VIDEO_FILE" else None)
-    return io.Custom(kind).Input(name)
-
-
-def output_of(io: Any, *words: str) -> Any:
-    """One output of ``COMFYUIS``: its type, with or without a name before it."""
-    *name, kind = words
-    return io.Custom(kind).Output(display_name=name[0] if name else None)
 
 
 def widgets_of(item: Any, value: Any) -> list[Any]:
@@ -163,7 +94,8 @@ class Drawing:
 
     def json(self) -> dict[str, Any]:
         """The editor's format, version 0.4."""
-        places = self._places()
+        kinds = {id: kind_of(schema) for id, schema in self.schemas.items()}
+        places, groups = layout.placed(self.nodes, kinds, self._height, -NOTE if self.note else 0)
         drawn = [self._node(id, order, places[id]) for order, id in enumerate(self.nodes)]
         for node, id in zip(drawn, self.nodes, strict=True):
             for slot, output in enumerate(node["outputs"]):
@@ -175,33 +107,11 @@ class Drawing:
             "last_link_id": len(self.links),
             "nodes": drawn,
             "links": self.links,
-            "groups": [],
+            "groups": [group.json(number) for number, group in enumerate(groups, start=1)],
             "config": {},
             "extra": {},
             "version": 0.4,
         }
-
-    def _sources(self, id: str) -> list[str]:
-        return [value[0] for value in self.nodes[id]["inputs"].values() if isinstance(value, list)]
-
-    def _depths(self) -> dict[str, int]:
-        """Column of every node: one more than the deepest it needs."""
-        depths: dict[str, int] = {}
-
-        def depth(id: str) -> int:
-            if id not in depths:
-                depths[id] = 1 + max((depth(source) for source in self._sources(id)), default=-1)
-            return depths[id]
-
-        return {id: depth(id) for id in self.nodes}
-
-    def _places(self) -> dict[str, tuple[int, int]]:
-        tops: dict[int, int] = {}
-        places = {}
-        for id, column in self._depths().items():
-            places[id] = (column * (WIDTH + GAP_X), tops.get(column, 0))
-            tops[column] = places[id][1] + self._height(id) + GAP_Y
-        return places
 
     def _height(self, id: str) -> int:
         schema = self.schemas[id]
@@ -234,7 +144,7 @@ class Drawing:
             "type": node["class_type"],
             **({"title": title} if title else {}),
             "pos": list(place),
-            "size": [WIDTH, self._height(id)],
+            "size": [layout.WIDTH, self._height(id)],
             "flags": {},
             "order": order,
             "mode": 0,
@@ -243,7 +153,7 @@ class Drawing:
                 {"name": item.display_name or item.get_io_type(), "type": item.get_io_type(), "links": None, "slot_index": slot}
                 for slot, item in enumerate(schema.outputs)
             ],
-            "properties": {"Node name for S&R": node["class_type"]},
+            "properties": self._properties(id),
             "widgets_values": values,
         }
 
@@ -257,23 +167,51 @@ class Drawing:
         self.outgoing.setdefault((id, output), []).append(number)
         return number
 
+    def _properties(self, id: str) -> dict[str, Any]:
+        """What the editor knows of a node beside its values: where to get its pack and its models."""
+        kind = self.nodes[id]["class_type"]
+        pack = "longtake" if kind.startswith("LongTake") else "comfy-core"
+        models = [
+            {"name": name, "url": addresses.ADDRESSES[name], "directory": folder.removeprefix("models/")}
+            for folder, _, name in (file.rpartition("/") for file in files.files({id: self.nodes[id]}))
+            if name in addresses.ADDRESSES
+        ]
+        return {"Node name for S&R": kind, "cnr_id": pack, **({"models": models} if models else {})}
+
     def _note(self, order: int) -> dict[str, Any]:
-        height = HEAD + ROW * (len(self.note) // 42 + 2)
+        wanted = [file for file in files.files(self.nodes) if not files.bundled(file)]
+        lines = [f"- {linked(file)}" for file in wanted]
+        text = "\n\n".join([self.note, *(["**Files that it needs**", "\n".join(lines)] if lines else [])])
+        height = HEAD + ROW * (len(self.note) // 48 + self.note.count("\n") + 3 * len(lines) + 4)
         return {
             "id": order + 1,
-            "type": "Note",
-            "pos": [-WIDTH - GAP_X, 0],
-            "size": [WIDTH, height],
+            "type": "MarkdownNote",
+            "pos": [-2 * NOTE - layout.PAD, 0],
+            "size": [NOTE, height],
             "flags": {},
             "order": order,
             "mode": 0,
             "inputs": [],
             "outputs": [],
-            "properties": {"text": ""},
-            "widgets_values": [self.note],
+            "properties": {},
+            "widgets_values": [text],
             "color": "#432",
             "bgcolor": "#653",
         }
+
+
+def kind_of(schema: Any) -> Any:
+    """What a node is, for its place."""
+    takes, gives = (frozenset(item.get_io_type() for item in items) for items in (schema.inputs, schema.outputs))
+    random = any(item.id in (*SEEDS, "noise") for item in schema.inputs)
+    return layout.Kind(takes, gives, schema.is_output_node or not schema.outputs, random)
+
+
+def linked(file: str) -> str:
+    """A file's name with its address, and its folder."""
+    folder, _, name = file.rpartition("/")
+    address = addresses.ADDRESSES.get(name)
+    return f"[{name}]({address}) in `{folder}`" if address else f"{name} in `{folder}`"
 
 
 def text_of(workflow: Mapping[str, Any], known: Mapping[str, Any]) -> str:

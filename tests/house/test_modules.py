@@ -2,7 +2,7 @@
 
 import ast
 import doctest
-import importlib
+import importlib.util
 import pkgutil
 import sys
 from pathlib import Path
@@ -168,25 +168,26 @@ def steps(x):
 @pytest.mark.parametrize(
     ("call", "wrong"),
     [
-        ("wrong_result(torch.zeros(2, 3))", "wrong_result: the result is [2, 3], stated ``c f``"),
-        ("wrong_result(torch.zeros(3, 3))", None),
-        ("wrong_argument(torch.zeros(2, 3), 3)", "wrong_argument: x is [2, 3]"),
-        ("wrong_argument(x=torch.zeros(3, 3), frames=3)", None),
-        ("Thing().method(torch.zeros(2, 3))", "method: x is [2, 3]"),
-        ("list(steps(torch.zeros(2)))", "steps: x is [2]"),
-        ("list(steps(torch.zeros(2, 3)))", None),
+        (lambda watched: watched.wrong_result(torch.zeros(2, 3)), "wrong_result: the result is [2, 3], stated ``c f``"),
+        (lambda watched: watched.wrong_result(torch.zeros(3, 3)), None),
+        (lambda watched: watched.wrong_argument(torch.zeros(2, 3), 3), "wrong_argument: x is [2, 3]"),
+        (lambda watched: watched.wrong_argument(x=torch.zeros(3, 3), frames=3), None),
+        (lambda watched: watched.Thing().method(torch.zeros(2, 3)), "method: x is [2, 3]"),
+        (lambda watched: list(watched.steps(torch.zeros(2))), "steps: x is [2]"),
+        (lambda watched: list(watched.steps(torch.zeros(2, 3))), None),
     ],
 )
 def test_calls_are_checked(call, wrong, tmp_path):
     path = tmp_path / "watched.py"
     path.write_text(WATCHED, encoding="utf-8")
-    space: dict = {}
-    exec(compile(WATCHED, str(path), "exec"), space)
+    spec = importlib.util.spec_from_file_location("watched", path)
+    watched = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(watched)
     checker = ShapeChecker(tmp_path)
     try:
         with checker:
             try:
-                eval(call, space)
+                call(watched)
             except IndexError:
                 assert wrong
         message = None

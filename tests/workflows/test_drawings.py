@@ -1,5 +1,6 @@
 """Workflows drawn for ComfyUI's editor."""
 
+import json
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def read_back(drawn, known):
     links = {link[0]: [str(link[1]), link[2]] for link in drawn["links"]}
     workflow = {}
     for node in drawn["nodes"]:
-        if node["type"] == "Note":
+        if node["type"] == "MarkdownNote":
             continue
         values = iter(node["widgets_values"])
         linked = {socket["name"]: links[socket["link"]] for socket in node["inputs"] if socket["link"] is not None}
@@ -63,18 +64,89 @@ def test_drawings_say_the_same(drawing):
     noted = workflow | {"3": workflow["3"] | {"_meta": {"note": "read me"}}}
     drawn = drawing.Drawing(noted, known).json()
     assert read_back(drawn, known) == workflow
-    assert [node["widgets_values"] for node in drawn["nodes"] if node["type"] == "Note"] == [["read me"]]
+    note = "read me\n\n**Files that it needs**\n\n- cat.png in `input`\n- a.safetensors in `models/checkpoints`"
+    assert [node["widgets_values"] for node in drawn["nodes"] if node["type"] == "MarkdownNote"] == [[note]]
+
+
+SHIPPED = [path.stem for path in sorted((ROOT / "workflows").glob("*.json"))]
+
+
+def boxes_of(drawn):
+    """Left, top, right and bottom of every node, its title above it included."""
+    for node in drawn["nodes"]:
+        (left, top), (width, height) = node["pos"], node["size"]
+        yield left, top - 30, left + width, top + height
+
+
+def overlapping(drawn):
+    boxes = list(boxes_of(drawn))
+    return [
+        (one, other)
+        for i, one in enumerate(boxes)
+        for other in boxes[i + 1 :]
+        if one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    ]
 
 
 def test_drawn_nodes_do_not_overlap(drawing):
     known = io_schemas(drawing)
     previews = {str(i): {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}} for i in range(2, 6)}
-    drawn = drawing.Drawing({"1": NODES["1"], **previews}, known).json()["nodes"]
-    boxes = [(*node["pos"], node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1]) for node in drawn]
-    for i, (left, top, right, bottom) in enumerate(boxes):
-        for other in boxes[i + 1 :]:
-            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
-    assert all(box[0] > boxes[0][2] for box in boxes[1:])
+    drawn = drawing.Drawing({"1": NODES["1"], **previews}, known).json()
+    assert not overlapping(drawn)
+    drawn["nodes"][1]["pos"] = drawn["nodes"][0]["pos"]
+    assert overlapping(drawn)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_graph_fits_a_window_and_its_groups_hold_its_nodes(name):
+    drawn = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    boxes = list(boxes_of(drawn))
+    groups = [group["bounding"] for group in drawn["groups"]]
+    assert not overlapping(drawn)
+    assert max(box[2] for box in boxes) - min(box[0] for box in boxes) <= 2500
+    for node, (left, top, right, bottom) in zip(drawn["nodes"], boxes, strict=True):
+        held = [x <= left and y <= top and right <= x + w and bottom <= y + h for x, y, w, h in groups]
+        assert sum(held) == (node["type"] != "MarkdownNote"), node["type"]
+
+
+def test_the_stages_of_a_graph(drawing):
+    """Two samplings in a row: what lies between them is sampling, what shows the first one's result is result."""
+    kinds = {
+        "load": drawing.layout.Kind(frozenset(), frozenset({"MODEL"})),
+        "text": drawing.layout.Kind(frozenset({"CLIP"}), frozenset({"CONDITIONING"})),
+        "empty": drawing.layout.Kind(frozenset(), frozenset({"LATENT"})),
+        "one": drawing.layout.Kind(frozenset({"MODEL", "LATENT"}), frozenset({"LATENT"}), random=True),
+        "between": drawing.layout.Kind(frozenset({"LATENT"}), frozenset({"IMAGE"})),
+        "look": drawing.layout.Kind(frozenset({"IMAGE"}), frozenset(), saves=True),
+        "two": drawing.layout.Kind(frozenset({"MODEL", "IMAGE"}), frozenset({"LATENT"}), random=True),
+        "save": drawing.layout.Kind(frozenset({"LATENT"}), frozenset(), saves=True),
+    }
+    links = {
+        "one": ["load", "text", "empty"],
+        "between": ["one"],
+        "look": ["between"],
+        "two": ["load", "between"],
+        "save": ["two"],
+    }
+    workflow = {id: {"inputs": {str(i): [source, 0] for i, source in enumerate(links.get(id, []))}} for id in kinds}
+    found = drawing.layout.stages(workflow, kinds)
+    assert found == {
+        **{"load": "Models", "text": "What it shows", "empty": "Sampling", "one": "Sampling", "between": "Sampling"},
+        **{"look": "Result", "two": "Sampling", "save": "Result"},
+    }
+
+
+def test_every_file_that_is_wanted_has_an_address_and_no_other(drawing):
+    workflows = drawing.files
+    wanted = {file for name in workflows.names() for file in workflows.files(workflows.read(name)) if not workflows.bundled(file)}
+    models = {file.rpartition("/")[2] for file in wanted if file.startswith("models/")}
+    assert set(drawing.addresses.ADDRESSES) | drawing.addresses.MADE == models
+    assert all(address.startswith("https://") for address in drawing.addresses.ADDRESSES.values())
+    loader = {"1": {"class_type": "LongTakeLoadMotionModule", "inputs": {"motion_module": "v3_sd15_mm.ckpt"}}}
+    (node,) = drawing.Drawing(loader, drawing.schemas()).json()["nodes"]
+    address = "https://huggingface.co/guoyww/animatediff/resolve/main/v3_sd15_mm.ckpt"
+    assert node["properties"]["models"] == [{"name": "v3_sd15_mm.ckpt", "url": address, "directory": "animatediff_models"}]
+    assert node["properties"]["cnr_id"] == "longtake"
 
 
 def test_drawings_link_both_ways(drawing):

@@ -1,6 +1,7 @@
 """Schedules: three ways of writing the same, times, changes, terms, what is refused and where."""
 
 import json
+import math
 import random
 
 import pytest
@@ -164,8 +165,18 @@ def test_what_is_no_number_is_refused_with_its_place(text, words):
         read(text, numbers=True).values(frames(5))
 
 
-def test_arithmetic_is_pythons():
-    for text in ("1+2*3", "-2**2", "7%4", "(1<2)*3", "where(t>2, 1, 0)", "max(t, 1)", "abs(-pi)", "floor(2.7)/2"):
-        scope = {"t": 3.0, "where": lambda given, yes, no: yes if given else no}
-        exec("from math import *", scope)
-        assert evaluate(text, {"t": 3.0}) == pytest.approx(float(eval(text, scope)))
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1+2*3", 1 + 2 * 3),
+        ("-2**2", -(2**2)),
+        ("7%4", 7 % 4),
+        ("(1<2)*3", (1 < 2) * 3),
+        ("where(t>2, 1, 0)", 1),
+        ("max(t, 1)", 3),
+        ("abs(-pi)", math.pi),
+        ("floor(2.7)/2", math.floor(2.7) / 2),
+    ],
+)
+def test_arithmetic_is_pythons(text, value):
+    assert evaluate(text, {"t": 3.0}) == pytest.approx(value)
