@@ -73,6 +73,19 @@ def windows_of(model: ModelPatcher) -> tuple[str, WindowPlan] | None:
     return model.get_attachment(WINDOWS)
 
 
+def frames_in_call(handler: Any, frames: int) -> int:
+    """Most frames of a clip that a call holds behind a context handler, of this pack or of ComfyUI, or None.
+
+    It is a window, and where ComfyUI's has ``causal_window_fix`` on, the frame before it.
+    """
+    return int(min(frames, getattr(handler, "context_length", frames) + leads(handler)))
+
+
+def leads(handler: Any) -> bool:
+    """Whether a context handler shows the frame before each window, too."""
+    return bool(getattr(handler, "causal_window_fix", False))
+
+
 class MotionSampling:
     """What motion models know for the length of a sampling: its windows, the frames that go through a layer at once, which ones have run,
     and what recurrent modules remember.

@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...modules.temporal.frames import Frames
 from ...modules.temporal.memory import Call, MemoryPlan, choose, estimate
-from .attached import Attached, MotionSampling, attached_to, unet_of, windows_of
+from .attached import Attached, MotionSampling, attached_to, frames_in_call, unet_of, windows_of
 
 PLAN = "longtake_memory"  # in transformer_options: the plan of the sampling under way
 GUIDED = 2  # conditions per step where nothing is known of them: guidance has a positive and a negative one
@@ -40,7 +40,7 @@ def plan_for(model: ModelPatcher, shape: Sequence[int], conds: Conds | None = No
     free = int(free_bytes(model) * KEPT)
     motions = attached_to(model)
     frames, channels, height, width = shape
-    frames = int(min(frames, getattr(model.model_options.get("context_handler"), "context_length", math.inf)))
+    frames = frames_in_call(model.model_options.get("context_handler"), frames)
     call = Call(
         *(frames, height, width),
         conds=variants * _together(model, (variants * frames, channels, height, width), _count(conds), free),

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...modules.noise.levels import steps_before
+
 CLIP = "longtake_clip"  # in transformer options: a ``Clip``, what is sampled
 IDS = "longtake_frame_ids"  # in transformer options: ``f``, absolute frame numbers of what a sampler shows; absent for all of the clip
 SHOWN = "longtake_shown"  # in transformer options: ``f``, the same once windows are taken into account (``parts/telling.py``)
@@ -38,16 +40,18 @@ class Clip(NamedTuple):
         return cls(latent.shape[2 if latent.ndim == 5 else 0], latent.shape[-2], latent.shape[-1])
 
 
-def step_of(options: dict[str, Any], sigma: Tensor) -> int:
+def step_of(options: dict[str, Any], sigma: Tensor, sampling: Any = None) -> int:
     """Which step of the sampler's a call belongs to, by the noisiest frame's level: ``sigma``: ``n``.
 
-    Between two levels, as second-order samplers ask there, it is still the step before.
+    Between two levels, as second-order samplers ask there, it is still the step before. A sampler that takes over where another stopped
+    (start_at_step of KSamplerAdvanced) goes on counting, if it is told the model's ``sampling``.
     """
     sigmas = options.get("sample_sigmas")
     if sigmas is None or len(sigmas) < 2:
         return 0
     begun = sigmas[:-1].to(sigma.device) >= sigma.max() * (1 - SAME_LEVEL)
-    return max(0, int(begun.sum()) - 1)
+    before = 0 if sampling is None else steps_before(sigmas, sampling.sigma_max, sampling.timestep)
+    return before + max(0, int(begun.sum()) - 1)
 
 
 def call_options(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -38,15 +38,16 @@ class Clip:
         check_numbers(self.frames, len(self.own))
 
     @classmethod
-    def again(cls, like: Tensor, seed: int, iteration: int) -> "Clip":
+    def again(cls, like: Tensor, seed: int, iteration: int, frames: Sequence[int] | None = None) -> "Clip":
         """The same clip once more, with noise of its own.
 
         Args:
             like: ``f ...``.
             seed: the sampler's.
             iteration: which time this is, from 1.
+            frames: their absolute numbers; None: from 0.
         """
-        seed, frames = frame_seed(seed, iteration, "iteration"), tuple(range(len(like)))
+        seed, frames = frame_seed(seed, iteration, "iteration"), tuple(range(len(like)) if frames is None else frames)
         return cls(frame_noise(like.shape[1:], seed, frames, "own").to(like), seed, frames)
 
 

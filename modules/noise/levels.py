@@ -80,6 +80,31 @@ PREDICTIONS: dict[str, Prediction] = {
 }
 
 
+def steps_before(sigmas: Tensor, most: Tensor, timestep: Callable[[Tensor], Tensor]) -> int:
+    """How many steps a sampling has behind it that begins with these sigmas, where it began with the most noise.
+
+    Its steps were as even before as these are: in timesteps, as most schedulers make them, in the seventh root of sigma (Karras et al.,
+    arXiv:2206.00364, equation 5), its logarithm or its angle (kl_optimal), whichever these are most even in. Of others it is an estimate.
+
+    Args:
+        sigmas: ``s``, falling, 0 at the end or not.
+        most: ``()``, the model's largest sigma.
+        timestep: of sigmas, ``s``, the model's timesteps, ``s``.
+
+    >>> table = linear()
+    >>> steps_before(table[[578, 526, 473, 421]], table[-1], NoiseSchedule(table).timestep)
+    8
+    """
+    given = sigmas[sigmas > 0]
+    if len(given) < 2 or given[0] >= most * 0.999:
+        return 0
+    every = torch.cat([most.to(given).reshape(1), given])
+    places = [coordinate(every).double() for coordinate in (timestep, lambda s: s ** (1 / 7), torch.log, torch.atan)]
+    uneven = [float(place[1:].diff().std(unbiased=False) / -place[1:].diff().mean()) for place in places]
+    place = places[uneven.index(min(uneven))]
+    return int((place[0] - place[1]) / -place[1:].diff().mean() + 0.03)  # table places are rounded
+
+
 class NoiseSchedule:
     """A table of sigmas, one per timestep, and the way back.
 

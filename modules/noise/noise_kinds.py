@@ -23,7 +23,10 @@ Draw = Callable[[Order, str], Tensor]  # an order and a purpose -> noise, ``f ..
 
 
 def per_frame(clip: "Clip", layer: "Layer", order: Order, seed: int, purpose: str) -> Tensor:
-    """It depends on seed and frame number alone, so a frame has the same noise in clips of any length. Returns ``f ...``."""
+    """It depends on seed and frame number (batch_index of Latent From Batch) alone, so a frame has the same noise in clips of any length.
+
+    Returns ``f ...``.
+    """
     # one more window than is needed: an order may treat the end of a clip differently, and here a clip has no end
     taken = order(max(clip.frames) + 1 + layer.length)[list(clip.frames)]
     distinct, back = taken.unique(return_inverse=True)
@@ -50,6 +53,31 @@ def joint_noise(like: Tensor, seed: int) -> Tensor:
         noise: ``f ...``.
     """
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed % 2**64)).to(like)
+
+
+def frames_drawn(noise: Tensor, seed: int, most: int = 4096) -> tuple[int, ...] | None:
+    """Which frames of a longer clip ComfyUI drew noise for: a latent cut out of one says so (``batch_index``) to whoever draws, and to
+    nobody else.
+
+    Args:
+        noise: ``f ...``.
+        seed: that it was drawn with.
+        most: frames of the longest clip that is looked through.
+
+    Returns:
+        frames: absolute numbers, one for each; None where it is another's noise, or of another seed.
+    """
+    if torch.equal(noise, joint_noise(noise, seed)):
+        return tuple(range(len(noise)))
+    generator, found = torch.Generator().manual_seed(seed % 2**64), {}
+    given = noise.cpu()
+    for number in range(most):
+        drawn = torch.randn(1, *given.shape[1:], generator=generator).to(given)
+        for place in (given[:, 0, 0] == drawn[:, 0, 0]).flatten(1).all(1).nonzero().flatten().tolist():
+            found[place] = number
+        if len(found) == len(given):
+            return tuple(found[place] for place in range(len(given)))
+    return None
 
 
 SOURCES: dict[str, Callable[["Clip", "Layer", Order, int, str], Tensor]] = {f.__name__: f for f in (comfyui, per_frame)}

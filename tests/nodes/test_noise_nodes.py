@@ -146,6 +146,30 @@ class TestClipNoise:
         assert torch.equal(noise.generate_noise(clip), frame_noise((4, 8, 8), SEED, [7, 2, 7]))
         assert noise.seed == SEED
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_ksampler_knows_frames_that_were_cut_out_of_a_clip(self, model, kind):
+        import nodes
+
+        shaped, _ = clip_noised(model, kind=kind, source="per_frame")
+        whole = noises_seen(shaped, lambda which: ksample(which, latent=torch.zeros(9, 4, 8, 8)))[0]
+        part = nodes.LatentFromBatch().frombatch(latent(9), 3, 4)[0]
+
+        def run(which):
+            nodes.KSampler().sample(which, SEED, 1, 1.0, "euler", "normal", text(3), text(4), part)
+
+        assert torch.equal(noises_seen(shaped, run)[0], whole[3:7])
+
+    def test_noise_of_another_is_counted_from_0_and_said(self, model, caplog):
+        shaped, _ = clip_noised(model, kind="independent", source="per_frame")
+
+        class Other(type(random_noise())):
+            def generate_noise(self, input_latent):
+                return super().generate_noise(input_latent) * 0.5
+
+        seen = noises_seen(shaped, lambda which: sample(which, Other(SEED), latent(3, batch_index=[4, 5, 6])))[0]
+        assert torch.equal(seen, frame_noise((4, 8, 8), SEED, range(3)))
+        assert "counts from frame 0" in caplog.text
+
     def test_comfyuis_own_noise_keeps_its_batch_index(self, model):
         shaped, noise = clip_noised(model, noise=random_noise(), kind="independent", source="comfyui")
         clip = latent(3, batch_index=[2, 0, 5])
@@ -248,6 +272,18 @@ def close(made, wanted):
 
 @pytest.mark.comfy
 class TestFreeInit:
+    def test_new_noise_is_that_of_the_frames_numbers(self, model):
+        settings = FreeInit(iterations=2, filter="box")
+        numbered = free_init(model, iterations=2, filter="box")
+        part = latent(4, batch_index=[5, 6, 7, 8])
+        seen = noises_seen(numbered, lambda which: sample(which, random_noise(), part))[1]
+        fresh = Clip.again(torch.zeros(4, 4, 8, 8), SEED, 1, [5, 6, 7, 8]).own
+
+        def quick(noise):  # what the filter leaves of new noise
+            return settings.mixed(torch.zeros_like(noise).transpose(0, 1), noise.transpose(0, 1))
+
+        torch.testing.assert_close(quick(seen), quick(fresh), rtol=0, atol=1e-5)
+
     @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
     def test_one_iteration_is_no_change_bit_for_bit(self, model, sampler):
         once = free_init(model, iterations=1)

@@ -91,7 +91,7 @@ class CallInfo:
             names,
             variants,
             copies,
-            step_of(options, sigma),
+            step_of(options, sigma, getattr(model, "model_sampling", None)),
             (x.shape[-2], x.shape[-1]),
             clip,
             model,

@@ -18,7 +18,7 @@ from ....modules.temporal.chunks import Chunks, spatial_layers
 from ....modules.temporal.frames import Gain
 from ....modules.temporal.motion import MotionModel, functions_of
 from ....modules.temporal.slots import empty, fill, norms, swap
-from ..attached import KEY, Attached, InUNet, MotionSampling, attached_to, unet_of, windows_of
+from ..attached import KEY, Attached, InUNet, MotionSampling, attached_to, frames_in_call, leads, unet_of, windows_of
 from ..memory import PLAN, plan_for
 from ..options import ALONE, RECOMPUTE
 from ..parts.windows import FrameHandler
@@ -65,8 +65,9 @@ class Motion(Attachment):
         check_latent(sampling.latent, sampling.model.model.latent_format.latent_channels)
         for motion in motions:
             check_clip(motion, clip.frames, windowed=slides or temporal is not None)
-        if temporal is None if sampling.slides else slides:  # windows of the whole model: the sampler's, ours or ComfyUI's
-            check_frames(motions, min(shown, getattr(handler, "context_length", shown if sampling.slides else 0)))
+        whole = temporal is None if sampling.slides else slides and hasattr(handler, "context_length")
+        if whole:  # windows of the whole model: the sampler's, ours or ComfyUI's
+            check_frames(motions, frames_in_call(handler, shown), leads(handler))
         if sampling.slides:
             warn_of_mixing(motions)
         variants = (getattr(guider, "variants", 1) if sampling.slides else 1) * getattr(guider, "copies", 1)
@@ -179,10 +180,16 @@ def warn_of_mixing(motions: tuple[Attached, ...]) -> None:
             )
 
 
-def check_frames(motions: tuple[Attached, ...], count: int) -> None:
-    """Refuse more frames in one call than a motion model knows times for."""
+def check_frames(motions: tuple[Attached, ...], count: int, led: bool = False) -> None:
+    """Refuse more frames in one call than a motion model knows times for; ``led``: the first is the one before a window of ComfyUI's."""
     for motion in motions:
         most = motion.about.most
+        if most is not None and count == most + 1 and led:
+            raise ValueError(
+                f"{motion.about.name} was trained on clips of at most {most} frames, and ComfyUI's Context Windows with causal_window_fix"
+                f" show {count}, a window and the frame before it: switch causal_window_fix off there, or set its context_length to"
+                f" {most - 1}"
+            )
         if most is not None and count > most:
             raise ValueError(
                 f"{motion.about.name} was trained on clips of at most {most} frames and got {count}: use at most {most}"

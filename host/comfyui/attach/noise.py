@@ -5,6 +5,7 @@ around everything else (OUTER_SAMPLE), FreeInit around the sampler alone (SAMPLE
 coordinates, the model is loaded and the conditioning prepared: so it runs on clip noise whatever the order of the nodes.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +17,15 @@ from torch import Tensor
 
 from ....modules.noise.clip_noise import Clip, Layer, check_numbers, clip_noise, with_layer
 from ....modules.noise.freeinit import FreeInit, Start
+from ....modules.noise.noise_kinds import frames_drawn
 from ..progress import check_interrupt
 
 LAYERS = "longtake_clip_noise"
 FREEINIT = "longtake_freeinit"
-SHAPED = "_longtake_clip_noise"  # on a noise tensor that is clip noise already
+FRAMES = "longtake_noise_frames"  # in transformer options of a sampling: the absolute numbers of its frames
+SHAPED = "_longtake_clip_noise"  # on a noise tensor that is clip noise already: the numbers of its frames, or None
 
+log = logging.getLogger("longtake")
 Callback = Callable[[int, Tensor, Tensor, int], None]
 
 
@@ -47,7 +51,7 @@ class ClipNoise:
         if numbers is not None and not _is_video(given):
             check_numbers(numbers, len(given))  # ComfyUI's own noise would only fail on them
         noise = shaped(self._base().generate_noise(input_latent), self.layers, self.seed, numbers)
-        setattr(noise, SHAPED, True)  # a tensor may carry a mark; its class does not know of it
+        setattr(noise, SHAPED, numbers)  # a tensor may carry a mark; its class does not know of it
         return noise
 
     def _base(self) -> Any:
@@ -94,9 +98,26 @@ def with_clip_noise(
     **newer: Any,  # what later versions of ComfyUI add
 ) -> Tensor:
     """OUTER_SAMPLE: layers on the sampler's noise, unless it draws none or was given clip noise."""
+    guider, numbers = executor.class_obj, noise.__dict__.get(SHAPED)
+    model: ModelPatcher = guider.model_patcher
     if SHAPED not in noise.__dict__ and torch.count_nonzero(noise) > 0:
-        noise = shaped(noise, layers_of(executor.class_obj.model_patcher), seed or 0)
+        layers = layers_of(model)
+        asked = model.get_attachment(FREEINIT) is not None or any(layer.source == "per_frame" for layer in layers)
+        numbers = numbers_of(noise, seed or 0) if asked else None
+        noise = shaped(noise, layers, seed or 0, numbers)
+    if numbers is not None:
+        guider.model_options.setdefault("transformer_options", {})[FRAMES] = numbers
     return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **newer)
+
+
+def numbers_of(noise: Tensor, seed: int) -> tuple[int, ...] | None:
+    """The absolute numbers of the frames that a sampler drew noise for, ``noise``: ``f c h w``; None where nothing says so."""
+    if _is_video(noise):
+        return None
+    numbers = frames_drawn(noise, seed)
+    if numbers is None:
+        log.warning("the sampler's noise is not ComfyUI's own of its seed, so noise by frame number counts from frame 0")
+    return numbers
 
 
 def shaped(noise: Tensor, layers: tuple[Layer, ...], seed: int, frames: Any = None) -> Tensor:
@@ -150,17 +171,19 @@ def repeatedly(
     settings: FreeInit = guider.model_patcher.get_attachment(FREEINIT)
 
     def run(iteration: int, current: Tensor) -> Tensor:
-        told = _counted(callback, iteration, settings.iterations)
-        return executor(guider, sigmas, {**extra_args}, told, current, latent_image, denoise_mask, disable_pbar)
+        counted = _counted(callback, iteration, settings.iterations)
+        return executor(guider, sigmas, {**extra_args}, counted, current, latent_image, denoise_mask, disable_pbar)
 
     if settings.iterations == 1:
         return run(0, noise)
     _check_sampling(noise, sigmas)
-    start = _start(executor.class_obj, guider, sigmas, noise.ndim)
+    start, seed = _start(executor.class_obj, guider, sigmas, noise.ndim), extra_args.get("seed") or 0
+    told = extra_args.get("model_options", {}).get("transformer_options", {})
+    numbers = told[FRAMES] if FRAMES in told else numbers_of(noise, seed)
     result = run(0, noise)
     for iteration in range(1, settings.iterations):
         check_interrupt()
-        fresh = _fresh(guider, noise, extra_args.get("seed") or 0, iteration)
+        fresh = _fresh(guider, noise, seed, iteration, numbers)
         slow = start.diffused(result, latent_image, noise)
         result = run(iteration, _along_time(settings.mixed, slow, fresh))
     return result
@@ -191,11 +214,11 @@ def _start(sampler: Any, guider: Any, sigmas: Tensor, ndim: int) -> Start:
     )
 
 
-def _fresh(guider: Any, noise: Tensor, seed: int, iteration: int) -> Tensor:
+def _fresh(guider: Any, noise: Tensor, seed: int, iteration: int, numbers: tuple[int, ...] | None) -> Tensor:
     """New noise for an iteration, of the same kind as the first. ``noise``: ``f c h w`` or ``b c f h w``. Returns its shape."""
     video = _is_video(noise)
     like = rearrange(noise, "b c f h w -> f b c h w") if video else noise
-    made = clip_noise(Clip.again(like, seed, iteration), layers_of(guider.model_patcher))
+    made = clip_noise(Clip.again(like, seed, iteration, numbers), layers_of(guider.model_patcher))
     return rearrange(made, "f b c h w -> b c f h w") if video else made
 
 

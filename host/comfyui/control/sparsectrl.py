@@ -177,7 +177,7 @@ class SparseCtrl(comfy.controlnet.ControlBase):
             return None
         file, motion = self.encoder.file, self.encoder.patcher.model.motion
         plan, windows = None, None
-        step = step_of(options, sigma)
+        step = step_of(options, sigma, self.base.model_sampling)
         if len(ids) > file.max_frames:
             plan = _plan(options)
             if plan is None:

@@ -122,7 +122,11 @@ class FrameHandler(PartHandler):
         options = model_options.get("transformer_options", {})
         variants = options.get(CLIPS, 1)
         count = len(x_in) // variants
-        windows = None if self.plan is None else self.plan.windows(count, step_of(options, timestep))
+        windows = (
+            None
+            if self.plan is None
+            else self.plan.windows(count, step_of(options, timestep, getattr(model, "model_sampling", None)))
+        )
         if variants > 1 and (windows is not None or options.get(ALONE)):
             return self._one_by_one(calc_cond_batch, model, conds, x_in, timestep, model_options)
         if windows is None:
