@@ -21,7 +21,9 @@ def options() -> argparse.ArgumentParser:
     about = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m modules.train.train_autoencoder", description=about)
     about_run(parser, BASIC, DEFAULTS)
-    add_settings(parser.add_argument_group("autoencoder"), CHOICES)
+    shape = parser.add_argument_group("autoencoder")
+    add_settings(shape, CHOICES)
+    shape.add_argument("--start", default="", help="autoencoder file to start from instead of random weights")
     about_clips(parser.add_argument_group("data"), "procedural postcards", (SIDE, SIDE))
     return parser
 
@@ -30,7 +32,9 @@ def prepared(given: argparse.Namespace) -> Session:
     """The training that the command line asks for."""
     options, files = given_settings(DEFAULTS, given), files_of(given)
     settings = replace(options.run(given_settings(BASIC, given)), sharded=given.sharded)
-    task = make(options, settings, given_settings(CHOICES, given), dataset=clips_of(given), device=device_of(given))
+    task = make(
+        options, settings, given_settings(CHOICES, given, start=given.start), dataset=clips_of(given), device=device_of(given)
+    )
     return Session(task, files, options, Lines())
 
 

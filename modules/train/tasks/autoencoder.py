@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...checkpoints.autoencoder import ABOUT, AUTOENCODER, about_autoencoder, built
+from ...checkpoints.autoencoder import ABOUT, AUTOENCODER, about_autoencoder, built, load_autoencoder
 from ...data.clips import ClipDataset
 from ...data.postcard_clips import with_traveller
 from ...data.postcards import drawn
@@ -34,12 +35,18 @@ MOMENTS = 4096  # frames of a postcard that pictures are taken of
 @documented
 @dataclass(frozen=True)
 class AutoencoderChoices:
-    """The autoencoder's shape."""
+    """The autoencoder's shape.
+
+    Attributes:
+        start: an autoencoder file whose weights the run starts from; empty for random weights.
+    """
 
     latent: int = setting(16, "A latent has so many channels, each an eighth of a picture's height and width.", least=1, most=256)
     width: int = setting(
         48, "The width is the number of channels at half a picture's size; deeper ones have more.", least=8, most=1024, step=8
     )
+
+    start: str = ""
 
     def __post_init__(self) -> None:
         check(self)
@@ -106,6 +113,23 @@ def autoencoder(task: AutoencoderTask, settings: RunSettings) -> Trainable:
     return Trainable("autoencoder", task, settings, write, (OWN,), sampled=sampled)
 
 
+def started(choices: AutoencoderChoices, seed: int) -> Autoencoder:
+    """The network that a run begins with.
+
+    Raises:
+        ValueError: the file to start from is another's.
+    """
+    network = new_autoencoder(choices.config(), seed)
+    if choices.start:
+        before = load_autoencoder(Path(choices.start))
+        if replace(before.config, scale=1.0) != network.config:
+            raise ValueError(
+                f"{choices.start} cannot start this run: it is of another shape, {before.config}; give its latent and width"
+            )
+        network.load_state_dict(before.state_dict())
+    return network
+
+
 def make(
     options: Options,  # noqa: ARG001  rows of one table share a signature
     settings: RunSettings,
@@ -122,11 +146,15 @@ def make(
         choices: its shape.
         dataset: clips whose frames it learns; None for postcards.
         device: where to train.
+
+    Raises:
+        ValueError: the file to start from is another's.
     """
-    config = choices.config()
     pictures = of_postcards(settings.seed) if dataset is None else of_clips(dataset)
-    about = {"clips": "postcards" if dataset is None else dataset.fingerprint()}
-    network = new_autoencoder(config, settings.seed).to(device)
+    about = {"clips": "postcards" if dataset is None else dataset.fingerprint()} | (
+        {"start": choices.start} if choices.start else {}
+    )
+    network = started(choices, settings.seed).to(device)
     task = AutoencoderTask(network, pictures, settings.batch, settings.seed, about)
     return autoencoder(task, settings)
 

@@ -53,6 +53,16 @@ def test_the_file_has_latents_that_spread_by_one(trained):
     assert session.sample().shape == (16, 64, 128, 3), "true pictures beside what becomes of them"
 
 
+def test_a_run_goes_on_from_a_file(trained):
+    network = load_autoencoder(trained[1])
+    onwards = autoencoder.make(autoencoder.DEFAULTS, FAST, replace(SMALL, start=str(trained[1])))
+    for name, value in onwards.task.parameters().items():
+        assert torch.equal(network.state_dict()[name], value)
+    assert onwards.task.network.config.scale == 1, "the scale is that of what was trained, and measured at its end"
+    with pytest.raises(ValueError, match="cannot start this run: it is of another shape"):
+        autoencoder.make(autoencoder.DEFAULTS, FAST, AutoencoderChoices(latent=4, width=16, start=str(trained[1])))
+
+
 def test_a_take_is_decoded_a_few_frames_at_a_time(trained):
     vae = AutoencoderVae(load_autoencoder(trained[1]))
     seen, network = [], vae.first_stage_model
