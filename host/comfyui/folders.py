@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[str, str, tuple[Path, ...], tuple[str, ...]]] = {
     "feature_networks": ("longtake_metrics", "longtake_metrics", (), SCRIPTS),
     "controlnets": ("controlnet", "controlnet", (), ANY),
     "diffusion_models": ("diffusion_models", "diffusion_models", (), ANY),
-    "autoencoders": ("longtake_autoencoders", "longtake_autoencoders", (), SAFE),
+    "autoencoders": ("longtake_autoencoders", "longtake_autoencoders", (PACK / "models" / "longtake_autoencoders",), SAFE),
     "image_prompts": ("ipadapter", "ipadapter", (), ANY),
 }
 
@@ -36,7 +36,9 @@ register()
 def files(kind: str) -> list[str]:
     """Names of all files of a kind, for a menu."""
     key, _, _, endings = KINDS[kind]
-    return [name for name in folder_paths.get_filename_list(key) if name.lower().endswith(endings)]
+    below = {row[1] for row in KINDS.values() if row[2]}  # folders of other kinds that the pack's own folder has
+    names = folder_paths.get_filename_list(key)
+    return [name for name in names if name.lower().endswith(endings) and Path(name).parts[0] not in below]
 
 
 def file(kind: str, name: str) -> Path:

@@ -5,6 +5,7 @@ import torch
 from pack import host
 from pack.modules.train.options import Options
 from pack.nodes.forcing.forcing import LongTakeRollout
+from pack.nodes.models.autoencoder import LongTakeLoadAutoencoder
 from pack.nodes.models.models import LongTakeEmptyClip, LongTakeLabelPrompt, LongTakeLoadVideoModel
 from pack.nodes.train.postcards_clips import LongTakePostcardsClips
 from pack.nodes.train.train_autoencoder import LongTakeTrainAutoencoder
@@ -49,6 +50,8 @@ def test_postcards_to_a_take(kept):
         assert empty.shape == (5, 4, 8, 8)
         take = LongTakeRollout.execute(model=model, positive=words, frames=5, steps=2).args[0]["samples"]
         assert loaded.decode(take).shape == (5, 64, 64, 3)
+        by_file = LongTakeLoadAutoencoder.execute(autoencoder="small.safetensors").args[0]
+        assert torch.equal(by_file.encode(pictures), latents)
         # the finished training is there at once, and gives the same
         again = LongTakeTrainAutoencoder.execute(latent=4, width=8, name="small", **given).args[0]
         assert torch.equal(again.encode(pictures), latents)
