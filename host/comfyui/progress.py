@@ -1,12 +1,21 @@
 """Progress bars, previews, and the Cancel button."""
 
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import comfy.model_management
 import comfy.utils
+import folder_paths
 import numpy as np
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+log = logging.getLogger("longtake")
+MOVING = (".mp4",)
 PREVIEW_SIDE = 512
 ROUND = 100  # where there is no end, the bar is full after so many and begins anew
 
@@ -41,6 +50,27 @@ class Progress:
         if 0 < self.total <= done:
             self.terminal.close()
         check_interrupt()
+
+
+def show_files(text: str, files: Sequence[Path]) -> None:
+    """Show at the node that runs what it has written, also where it does not come to its end: as ComfyUI shows what a node that ended has.
+
+    Args:
+        text: what has been done.
+        files: pictures or clips below the output folder.
+    """
+    log.info(text)
+    module = sys.modules.get("server")
+    server: Any = None if module is None else getattr(module.PromptServer, "instance", None)
+    if getattr(server, "last_node_id", None) is None:
+        return  # a workflow without a server, or a node called from Python
+    output = Path(folder_paths.get_output_directory()).resolve()
+    shown = [{"filename": file.name, "subfolder": file.parent.relative_to(output).as_posix(), "type": "output"} for file in files]
+    told: dict[str, Any] = {"images": shown, "text": [text]}
+    if any(file.suffix in MOVING for file in files):
+        told["animated"] = [True]
+    node = {"node": server.last_node_id, "display_node": server.last_node_id, "prompt_id": server.last_prompt_id}
+    server.send_sync("executed", {**node, "output": told}, server.client_id)
 
 
 def picture(pixels: Tensor) -> Image.Image:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ...modules.control.keyframes import Keyframes
     from ...modules.control.prompt_settings import PromptSettings
     from ...modules.control.sparse_pictures import SparseSettings
+    from ...modules.disk.recorder import Recording
     from ...modules.noise.clip_noise import Layer
     from ...modules.noise.freeinit import FreeInit
     from ...modules.sampling.job import Algorithm
@@ -224,8 +225,8 @@ class ImageModels(Protocol):
         """The MODEL of a pseudo-3-D file's contents; the latents of a batch are the frames of a clip."""
         ...
 
-    def forcing_sampler(self, algorithm: Algorithm) -> Any:
-        """The SAMPLER of an algorithm: its sigmas, noise and latent come from SamplerCustomAdvanced."""
+    def forcing_sampler(self, algorithm: Algorithm, recording: Recording | None = None) -> Any:
+        """The SAMPLER of an algorithm, with finished frames to disk if wanted: sigmas, noise and latent come from SamplerCustomAdvanced."""
         ...
 
     def guider(self, model: Model, positive: Conditioning, negative: Conditioning | None, cfg: float, guide: Guide = ...) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +46,15 @@ class Run(Protocol):
 
     def check_interrupt(self) -> None:
         """Raise ``Interrupted`` if the user cancelled."""
+        ...
+
+    def show_files(self, text: str, files: Sequence[Path]) -> None:
+        """Show at the node that runs what it has written, also where it does not come to its end.
+
+        Args:
+            text: what has been done.
+            files: pictures or clips below the output folder.
+        """
         ...
 
     def device(self) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from .kinds import Conditioning, Model
@@ -10,8 +9,9 @@ from .kinds import Conditioning, Model
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...modules.disk.recorder import Recording
     from ...modules.noise.levels import NoiseSchedule
-    from ...modules.sampling.job import Algorithm, Step
+    from ...modules.sampling.job import Algorithm
     from ...modules.sampling.model_view import Guide
 
 
@@ -38,6 +38,10 @@ class Sampling(Protocol):
         """The sigma of every noise level of so many steps, 0 first, rising. Returns ``l``."""
         ...
 
+    def identity(self, value: object) -> str:
+        """What tells a model, a VAE, conditions and anything else from others: a short text, the same in another process."""
+        ...
+
     def sample(
         self,
         model: Model,
@@ -50,7 +54,7 @@ class Sampling(Protocol):
         seed: int,
         sigmas: Tensor,
         guide: Guide = ...,
-        watch: Callable[[Step], Tensor | None] | None = None,
+        recording: Recording | None = None,
     ) -> Tensor:
         """Run a sampler.
 
@@ -64,11 +68,10 @@ class Sampling(Protocol):
             seed: the user's.
             sigmas: ``l``, sigma of each level, 0 first.
             guide: what is done around the model; nothing by default.
-            watch: is told of every step, with the finished frames as a VAE takes them, and may give a picture to show,
-                ``h w c`` in 0..1.
+            recording: where finished frames go as they come; None for nowhere.
 
         Returns:
-            clip: as ``latent``, on the CPU or where the host keeps results.
+            clip: as ``latent``, on the CPU or where the host keeps results; its last frames where it is recorded.
 
         Raises:
             ValueError: the conditions do not fit the model.

@@ -21,9 +21,9 @@ from .models import (
     video_model,
 )
 from .motion_lora import apply_motion_lora
-from .sampling import sample
+from .sampling import identity, sample
 from .schema import ComfyExtension
-from .session import Interrupted, Progress, check_interrupt, input_directory, output_directory, temp_directory
+from .session import Interrupted, Progress, check_interrupt, input_directory, output_directory, show_files, temp_directory
 from .training import clip_encoder, sparse_control, text_encoder, trainable
 
 name = "standalone"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from ...modules.checkpoints.video_model import clean_prediction
 from ...modules.control.hints import beside
+from ...modules.disk.fingerprint import fingerprint
+from ...modules.disk.recorder import Recorder, Recording
 from ...modules.guidance.history import on_model
 from ...modules.guidance.steering import asked_by, fitted
 from ...modules.sampling.job import Algorithm, Job, Step
@@ -20,6 +23,11 @@ from .models import Model, device
 from .session import Progress, check_interrupt
 
 Conditioning = Sequence[Sequence[Any]]
+
+
+def identity(value: object) -> str:
+    """What tells a model, a VAE, conditions and anything else from others: a short text, the same in another process."""
+    return fingerprint(value)
 
 
 def sample(
@@ -33,7 +41,7 @@ def sample(
     seed: int,
     sigmas: Tensor,
     guide: Guide = plain,
-    watch: Callable[[Step], Tensor | None] | None = None,
+    recording: Recording | None = None,
 ) -> Tensor:
     """Run a sampler on a model.
 
@@ -47,10 +55,10 @@ def sample(
         seed: the user's.
         sigmas: ``l``, sigma of each level, 0 first.
         guide: what is done around the model.
-        watch: is told of every step, and may give a picture to show, ``h w c`` in 0..1.
+        recording: where finished frames go as they come; None for nowhere.
 
     Returns:
-        clip: ``f c h w``.
+        clip: ``f c h w``; its last frames where it is recorded.
 
     Raises:
         ValueError: the conditions do not fit the model.
@@ -75,14 +83,19 @@ def sample(
         job = Job(
             call, start, sigmas.to(start), seed=seed, guide=around, memory=memories, recalls=recalls, sees_ahead=space.sees_ahead
         )
-        steps = algorithm(job)
-        try:
-            return _driven(steps, watch).to(latent.device)
-        finally:
-            steps.close()
+        if recording is None:
+            return _driven(algorithm(job), lambda step: None).to(latent.device)
+        told = {"model": model, "cfg": cfg, "positive": positive, "negative": negative if cfg != 1 else None}
+        with Recorder(recording, algorithm, job, {name: identity(value) for name, value in told.items()}) as recorder:
+            return _driven(recorder.steps(), recorder.watch).to(latent.device)
 
 
-def _driven(steps: Generator[Step, None, Tensor], watch: Callable[[Step], Tensor | None] | None) -> Tensor:
+def _driven(steps: Generator[Step, None, Tensor], show: Callable[[Step], Tensor | None]) -> Tensor:
+    with closing(steps):
+        return _shown(steps, show)
+
+
+def _shown(steps: Generator[Step, None, Tensor], show: Callable[[Step], Tensor | None]) -> Tensor:
     progress: Progress | None = None
     check_interrupt()
     while True:
@@ -91,7 +104,7 @@ def _driven(steps: Generator[Step, None, Tensor], watch: Callable[[Step], Tensor
         except StopIteration as end:
             return end.value
         progress = progress or Progress(step.total)
-        progress.update(step.row, None if watch is None else watch(step))
+        progress.update(step.row, show(step))
 
 
 def condition(

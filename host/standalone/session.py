@@ -3,9 +3,10 @@
 A node called straight from Python is in a session too: one with ``./output``, ``./input`` and a progress bar.
 """
 
+import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..run.bar import Bar, Report
 
+log = logging.getLogger("longtake")
 Interrupted = KeyboardInterrupt  # so that Ctrl-C and ``Session.cancel`` are the same thing to every node
 
 
@@ -80,6 +82,11 @@ _current: ContextVar[Session] = ContextVar("longtake_session", default=_default)
 def current() -> Session:
     """The session that the caller is in."""
     return _current.get()
+
+
+def show_files(text: str, files: Sequence[Path]) -> None:  # noqa: ARG001  there is nowhere to show them
+    """Say what a node has written, also where it does not come to its end."""
+    log.info(text)
 
 
 class Progress:

@@ -8,7 +8,7 @@ import errno
 import glob
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,8 @@ REMEDIES = {
     errno.EACCES: OTHER_FOLDER,
     errno.EPERM: OTHER_FOLDER,
     errno.EROFS: OTHER_FOLDER,
+    errno.ENOLCK: OTHER_FOLDER,
+    errno.ENOTSUP: OTHER_FOLDER,
 }
 NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # what file systems answer that keep names without being asked
 
@@ -71,7 +73,7 @@ def whole_files() -> Iterator[Callable[[Path], Path]]:
         return drafts[path]
 
     try:
-        with _translated(drafts):
+        with translated(drafts):
             yield draft
             for partial in drafts.values():
                 file_to_disk(partial)
@@ -91,7 +93,7 @@ def append(path: Path, text: str) -> None:
     Raises:
         NotWritten: see ``replacing``.
     """
-    with _translated([path]):
+    with translated([path]):
         make_folder(path.parent)
         with path.open("a", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -135,7 +137,12 @@ def folder_to_disk(folder: Path) -> None:
 
 
 @contextmanager
-def _translated(paths: "dict[Path, Path] | list[Path]") -> Iterator[None]:
+def translated(paths: Collection[Path]) -> Iterator[None]:
+    """Make one sentence of what the system says while ``paths`` are written.
+
+    Raises:
+        NotWritten: instead of an ``OSError``.
+    """
     try:
         yield
     except OSError as error:

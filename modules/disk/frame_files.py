@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .atomic import whole_files
+from .aside import set_aside
+from .atomic import ENDING, whole_files
 from .file_names import check_name
 from .state import state_before
 
-FORMATS = ("png", "webp", "mp4")
 Mp4 = Callable[[Tensor, float], bytes]  # frames ``f h w c`` in 0..1 and their rate -> a whole file
 
 
@@ -46,15 +46,29 @@ class FrameFiles:
 
     @property
     def state(self) -> Path:
-        """The file that the take goes on from."""
+        """What the take goes on from."""
         return self.folder / f"{self.prefix}.state.safetensors"
+
+    @property
+    def open_state(self) -> Path:
+        """What the take goes on from when it is made longer: the last state that knows nothing of its end."""
+        return self.folder / f"{self.prefix}.open.safetensors"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever makes the take."""
+        return self.folder / f".{self.prefix}.lock"
 
     def path(self, frame: int) -> Path:
         """The file of a frame, or of the batch that begins with it."""
         return self.folder / f"{self.prefix}_{frame:05}.{self.format}"
 
     def write(self, first: int, pictures: Tensor) -> None:
-        """Write frames from number ``first`` on: ``pictures``: ``f h w c`` in 0..1."""
+        """Write frames from number ``first`` on, together: ``pictures``: ``f h w c`` in 0..1.
+
+        Raises:
+            NotWritten: none of them could be.
+        """
         with whole_files() as draft:
             if self.format == "mp4":
                 assert self.mp4 is not None
@@ -63,26 +77,27 @@ class FrameFiles:
             for number, picture in enumerate(pictures, start=first):
                 draft(self.path(number)).write_bytes(encoded(picture, self.format))
 
-    def missing(self, written: int, batch: int) -> int | None:
-        """The first of the frames below ``written`` that has no file; None if all have."""
-        there = {path.name for path in self.all()}
-        each = batch if self.format == "mp4" else 1
-        return next((frame for frame in range(0, written, each) if self.path(frame).name not in there), None)
+    def lost(self, written: int, batch: int) -> list[int]:
+        """Which frames below ``written`` have no file that is whole, by the numbers that their files are named by."""
+        return [
+            frame for frame in range(0, written, batch if self.format == "mp4" else 1) if not whole(self.path(frame), self.format)
+        ]
 
     def all(self) -> list[Path]:
-        """All frames of a take with this name, of any format."""
+        """All files of a take with this name: frames of any format, and then states."""
         name = re.compile(re.escape(self.prefix) + r"_\d{5,}\.(" + "|".join(FORMATS) + ")")
-        return [path for path in self._there() if name.fullmatch(path.name)]
+        states = [state_before(self.state), self.open_state, state_before(self.open_state), self.state]
+        return [path for path in self._there() if name.fullmatch(path.name)] + [path for path in states if path.exists()]
 
-    def clear(self) -> None:
-        """Remove an earlier take with this name."""
-        for path in (*self.all(), self.state, state_before(self.state)):
-            path.unlink(missing_ok=True)
+    def set_aside(self) -> Path | None:
+        """Move an earlier take with this name to a folder of its own, from which it can be gone on with. Gives the folder."""
+        return set_aside(self.all(), self.prefix)
 
     def sweep(self) -> None:
-        """Remove what a killed run left half-written."""
+        """Remove what a killed run left half-written; whoever calls this holds the lock."""
+        name = rf"\.{re.escape(self.prefix)}(_\d{{5,}}\.\w+|\.(state|open)\.safetensors)\.[^.]+{re.escape(ENDING)}"
         for path in self._there():
-            if path.name.startswith(f".{self.prefix}") and path.suffix == ".partial":
+            if re.fullmatch(name, path.name):
                 path.unlink(missing_ok=True)
 
     def _there(self) -> list[Path]:
@@ -98,3 +113,31 @@ def encoded(picture: Tensor, format: str) -> bytes:
     else:
         Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=80)
     return buffer.getvalue()
+
+
+def _ends_png(content: bytes) -> bool:
+    return content.startswith(b"\x89PNG") and content.endswith(b"IEND\xaeB`\x82")
+
+
+def _ends_webp(content: bytes) -> bool:
+    return content.startswith(b"RIFF") and int.from_bytes(content[4:8], "little") + 8 == len(content)
+
+
+def _ends_mp4(content: bytes) -> bool:
+    """Whether its boxes fill the file, and the one without which nothing plays is among them."""
+    place, names = 0, []
+    while 0 <= place <= len(content) - 8:
+        names.append(content[place + 4 : place + 8])
+        place += max(8, int.from_bytes(content[place : place + 4], "big"))
+    return place == len(content) and b"moov" in names
+
+
+FORMATS: dict[str, Callable[[bytes], bool]] = {"png": _ends_png, "webp": _ends_webp, "mp4": _ends_mp4}  # whether a file is whole
+
+
+def whole(path: Path, format: str) -> bool:
+    """Whether there is such a file, and all of it: not what a disk that failed has left."""
+    try:
+        return FORMATS[format](path.read_bytes())
+    except FileNotFoundError:
+        return False

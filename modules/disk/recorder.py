@@ -1,153 +1,269 @@
 """A take on its way to the disk: finished frames are decoded in batches, written, and what the take goes on from is kept beside them.
 
-Batches always begin at the same frame numbers, so a take that was interrupted decodes the same frames together as one that was not. A
-frame is on disk before the state says so, and the state is there before the first frame: whenever a run is killed, the next one goes on.
+One recorder serves every sampler that finishes frames before its end. Batches always begin at the same frame numbers, so a take that was
+interrupted decodes the same frames together as one that was not. A frame is on the disk before the state says so: whenever a run is
+killed, or the computer with it, the next one goes on and makes the same frames.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..sampling.endless import Endless
-from ..sampling.job import State, Step
+from ..sampling.job import Algorithm, Job, Recordable, Step
 from .atomic import NotWritten
+from .fingerprint import fingerprint
 from .frame_files import FrameFiles
-from .state import has_state
-from .take_file import Saved, differences, load
+from .lock import owned
+from .state import has_state, mend
+from .take_facts import differences, facts_of, facts_of_job
+from .take_file import Saved, load
 
 Decode = Callable[[Tensor], Tensor]  # latents ``f ...`` -> pictures ``f h w c`` in 0..1
-ANEW = "choose another folder or prefix, or turn resume off to begin anew, which removes that take"
+AGAIN = "choose another folder or prefix, or turn resume off, which sets that take aside and begins again"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where finished frames go, and how.
+
+    Attributes:
+        files: of the take.
+        decode: a VAE.
+        vae: what tells it from others.
+        batch: frames that are decoded together.
+        every: frames after which the state is written.
+        resume: whether to go on with a take of the same name; else it is set aside.
+        preview: whether frames are shown as they come.
+        told: called at the end, however it came: after Cancel and errors, too.
+    """
+
+    files: FrameFiles
+    decode: Decode
+    vae: str = ""
+    batch: int = 16
+    every: int = 64
+    resume: bool = True
+    preview: bool = True
+    told: Callable[["Recorder"], None] = lambda recorder: None
 
 
 class Recorder:
-    """Takes the steps of an endless take and writes its frames; used as a context, it leaves a state to go on from.
+    """Makes a take and writes its frames; used as a context, it holds the take's lock and leaves a state to go on from.
 
     Args:
-        take: the sampler; with ``resume`` the recorder's own goes on from where the take of this name is.
-        files: where frames go.
-        decode: a VAE.
-        run: the settings of the take, numbers and texts by name; they must be those it was begun with. ``frames``, where it ends, may
-            change as long as that makes no difference to what is done.
-        known: ``k ...``, the frames that the take begins with, as the VAE takes them.
-        batch: frames that are decoded together.
-        every: frames after which the state is written.
-        resume: whether to go on with a take of the same name; else it is removed.
+        recording: where and how.
+        sampler: that makes the take.
+        job: what it is given.
+        told: what else the frames hang on, such as the model: texts by name, as ``fingerprint`` makes them.
 
     Raises:
-        ValueError: there is another take of this name, or its files are not all there.
+        ValueError: the sampler finishes nothing before its end, or its frames cannot be decoded on their own; on entering, where there is
+            another take of this name, or somebody else is making it.
     """
 
-    def __init__(
-        self,
-        take: Endless,
-        files: FrameFiles,
-        decode: Decode,
-        run: dict[str, Any],
-        known: Tensor,
-        *,
-        batch: int = 16,
-        every: int = 64,
-        resume: bool = True,
-    ):
-        for name, value in (("decode_batch", batch), ("save_every", every)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1")
-        self.take, self.files, self.decode, self.batch, self.every = take, files, decode, batch, every
-        self.state = Saved(State(0, torch.arange(0), known[:0]), known, len(known), 0, run)
-        self.kept: Saved | None = None  # the state that is on disk
-        files.sweep()
-        if resume:
-            self._go_on()
-        else:
-            files.clear()
-        self.known, self.begun_at = len(known), self.state.finished
+    def __init__(self, recording: Recording, sampler: Algorithm, job: Job, told: dict[str, Any]):
+        if not isinstance(sampler, Recordable):
+            raise ValueError(
+                f"{type(sampler).__name__} finishes all frames together, so none can go to disk before its end: do without a recording, or"
+                " use FIFO Sampler, Forcing Sampler, Rollout or Extend"
+            )
+        if job.latent.ndim != 4:
+            raise ValueError(
+                f"the frames have the shape {list(job.latent.shape[1:])} each, of a video model whose VAE turns several pictures into"
+                " one of them: they cannot be decoded in parts, so do without a recording and decode the whole clip"
+            )
+        self.recording, self.files, self.sampler, self.job = recording, recording.files, sampler, job
+        known = sampler.given_frames(job)
+        run = told | facts_of(sampler) | facts_of_job(job, known[0]) | {"known_frames": fingerprint(known), "vae": recording.vae}
+        run |= {"format": self.files.format, "decode_batch": recording.batch}
+        run |= {"fps": self.files.fps} if self.files.format == "mp4" else {}
+        ids, frames = (tensor.detach().cpu() for tensor in known)
+        self.beginning = Saved(None, ids, frames, 0, len(ids), run, sampler.extent(job))
+        self.now = self.beginning
+        self.kept: Saved | None = None  # what is on disk
+        self.lost: set[int] = set()  # batches that are made again before the take goes on
+        self.notes: list[str] = []
+        self.stack = ExitStack()
+
+    @property
+    def name(self) -> str:
+        """The take, in a sentence."""
+        return f"the take {self.files.prefix} in {self.files.folder}"
 
     def __enter__(self) -> "Recorder":
+        with self.stack:
+            self.stack.enter_context(owned(self.files.lock, self.name))
+            self.files.sweep()
+            if self.recording.resume:
+                self._go_on()
+            self.begun_at = self.now.finished
+            self.stack = self.stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave a state, unless it is the disk that failed."""
-        if self.kept is not None and self.kept is not self.state and not isinstance(error, NotWritten):
+        with self.stack, ExitStack() as last:
+            last.callback(self.recording.told, self)
+            if self.kept is not None and self.kept is not self.now and not self.lost and not isinstance(error, NotWritten):
+                self._save()
+
+    def steps(self) -> Generator[Step, None, Tensor]:
+        """The sampler's steps; each must be given to ``watch``. Returns ``f ...``, the last frames, as many as a batch."""
+        if self.lost:
+            go_on, self.now = self.now, self.beginning
+            try:
+                yield from self._until_nothing_is_lost()
+            finally:
+                self.now = go_on
+        total = self.now.extent.frames
+        if not total or self.now.finished < total:
+            yield from self._sampled()
+        if self.now.finished > self.now.written:
+            self._write(self._ready())
             self._save()
+        return self.now.held[-self.recording.batch :].to(self.job.latent)
+
+    def _until_nothing_is_lost(self) -> Generator[Step, None, None]:
+        steps = self._sampled()
+        for step in steps:
+            yield step
+            if not self.lost:
+                break
+        steps.close()
+
+    def _sampled(self) -> Generator[Step, None, Tensor]:
+        steps = self.sampler(replace(self.job, state=self.now.state, collect=False))
+        try:
+            return (yield from steps)
+        finally:
+            steps.close()
 
     def watch(self, step: Step) -> Tensor | None:
-        """Take a step of the sampler, its finished frames as the VAE takes them. Returns ``h w c`` in 0..1, the last frame written now."""
-        assert step.state is not None
-        new = self.state.recent[:0] if step.finished is None else step.finished.to(self.state.recent)
-        state = replace(
-            self.state,
-            now=step.state,
-            recent=torch.cat([self.state.recent, new]),
-            finished=self.state.finished + len(new),
-        )
-        if self.kept is None:  # so that a run never finds frames and no state
-            self.state = state
-            self._save()
+        """Take a step of the sampler. Returns ``h w c`` in 0..1, the last frame that was written now, or None."""
+        if step.state is None or step.finished is None or step.ids is None:
+            return None
+        ids, order = torch.cat([self.now.held_ids, step.ids.cpu()]).sort()
+        held = torch.cat([self.now.held, step.finished.detach().to(self.now.held)])[order]
+        self.now = replace(self.now, state=step.state, held_ids=ids, held=held, finished=self.now.finished + len(step.ids))
+        if self.kept is None:
+            if not len(step.ids):
+                return None
+            self._begin()  # there is a first frame: only now does anything old make room
         picture = None
-        while state.finished - state.written >= self.batch:
-            state, picture = self._write(state, self.batch)
-        keep = max(self.batch, state.finished - state.written)
-        self.state = replace(state, recent=state.recent[-keep:].clone())
-        if self.kept is None or state.finished - self.kept.finished >= self.every:
+        while self._ready() >= self.recording.batch:
+            picture = self._write(self.recording.batch)
+        if self.lost:
+            return None
+        if self.kept is None or self.now.finished - self.kept.finished >= self.recording.every:
             self._save()
-        return picture
-
-    def finish(self) -> Tensor:
-        """Write what is left of a take that has come to its end. Returns ``f h w c`` in 0..1, its last frames."""
-        left = self.state.finished - self.state.written
-        if left:
-            self.state, _ = self._write(self.state, left)
-            self._save()
-        return self.decode(self.state.recent[-self.batch :])
+        if self.now.row == self.now.extent.open_rows:
+            self.now.save(self.files.open_state)
+        return picture if self.recording.preview else None
 
     def text(self) -> str:
         """What has been done."""
-        on = f", gone on at frame {self.begun_at}" if self.begun_at > self.known else ""
-        return f"{self.state.written} frames in {self.files.folder}{on}"
+        on = f", gone on at frame {self.begun_at}" if self.begun_at > self.beginning.finished else ""
+        return "; ".join([f"{self.now.written} frames in {self.files.folder}{on}", *self.notes])
 
-    def _write(self, state: Saved, count: int) -> tuple[Saved, Tensor]:
-        """The state with ``count`` more frames on disk, and the last of them."""
-        low = len(state.recent) - (state.finished - state.written)
-        pictures = self.decode(state.recent[low : low + count])
-        with self._kept(f"frame {state.written}"):
-            self.files.write(state.written, pictures)
-        return replace(state, written=state.written + count), pictures[-1]
+    def last_files(self) -> list[Path]:
+        """The files of the last frames, as many as a batch."""
+        if self.files.format == "mp4":
+            return [self.files.path(first) for first in range(0, self.now.written, self.recording.batch)][-1:]
+        return [self.files.path(number) for number in range(self.now.written)[-self.recording.batch :]]
+
+    def _ready(self) -> int:
+        """How many frames can be written: those that follow what is written without a gap."""
+        waiting = self.now.held_ids[self.now.held_ids >= self.now.written]
+        return int((waiting == torch.arange(len(waiting)) + self.now.written).cumprod(0).sum())
+
+    def _write(self, count: int) -> Tensor | None:
+        """Put the next ``count`` frames on disk; those that are there, while others are made again, stay. Gives the last one."""
+        first, picture = self.now.written, None
+        if first in self.lost or not self.lost:
+            picture = self._write_frames(first, self.now.held[self.now.held_ids >= first][:count])
+        self.lost.discard(first)
+        written = first + count
+        kept = self.now.held_ids >= written - self.recording.batch
+        self.now = replace(self.now, written=written, held_ids=self.now.held_ids[kept], held=self.now.held[kept].clone())
+        return picture
+
+    def _write_frames(self, first: int, frames: Tensor) -> Tensor:
+        pictures = self.recording.decode(self.job.to_latent(frames.to(self.job.latent)))
+        self.files.write(first, pictures)
+        return pictures[-1]
+
+    def _begin(self) -> None:
+        aside = None if self.recording.resume else self.files.set_aside()
+        if aside is not None:
+            self.notes.append(f"the take that was there lies in {aside}")
+        self._save()
 
     def _save(self) -> None:
-        with self._kept("the state of the take"):
-            self.state.save(self.files.state)
-        self.kept = self.state
-
-    @contextmanager
-    def _kept(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except NotWritten as error:
-            raise NotWritten(f"{what}: {error}, with resume on", error.full) from error
+        self.now.save(self.files.state)
+        self.kept = self.now
 
     def _go_on(self) -> None:
-        name = f"the take {self.files.prefix} in {self.files.folder}"
-        if not has_state(self.files.state):
-            if self.files.all():
-                raise ValueError(f"{name} has frames and no state to go on from: {ANEW}")
+        """Begin where the take of this name is, if there is one and it is this one."""
+        found = self._found()
+        if not found:
             return
-        saved = load(self.files.state)
-        differing = [key for key in differences(saved.run, self.state.run) if key != "frames"]
-        if differing:
-            raise ValueError(f"{name} was made with other settings ({', '.join(differing)} differ): {ANEW}")
-        before = replace(self.take.plan, frames=saved.run["frames"])
-        take = replace(self.take, state=saved.now)
-        if not take.continues(before):
+        now = self.beginning
+        names = dict.fromkeys([*found[0].extent.differing(now.extent), *differences(found[0].run, now.run)])
+        if names:
+            raise ValueError(f"{self.name} was made with other settings ({', '.join(names)} differ): {AGAIN}")
+        fitting = [saved for saved in found if saved.row <= saved.extent.shared(now.extent)]
+        if not fitting:
+            ends = f"{found[0].extent.frames or 'no'} frames as its end"
             raise ValueError(
-                f"{name} was to have {saved.run['frames'] or 'no'} frames as its end, and is too far on for another end"
-                f" ({saved.finished} are finished): {ANEW}"
+                f"{self.name} was to have {ends}, and is too far on for another end ({found[0].finished} are finished): {AGAIN}"
             )
-        lost = self.files.missing(saved.written, self.batch)
-        if lost is not None:
-            raise ValueError(f"{name} lacks {self.files.path(lost).name}, which was there: put it back, or {ANEW}")
-        self.take = take
-        self.kept = self.state = replace(saved, run=self.state.run)
+        self.now = replace(fitting[0], run=now.run, extent=now.extent)
+        self.kept = self.now
+        if fitting[0] is not found[0]:
+            self.notes.append(f"made longer, for which its frames from {self.now.written} on are made again")
+        self._find_lost()
+
+    def _found(self) -> list[Saved]:
+        """The states that can be read, the last one first.
+
+        Raises:
+            ValueError: there are files of a take, and none of its states can be read.
+        """
+        found, wrong = [], []
+        for path in (self.files.state, self.files.open_state):
+            if has_state(path):
+                try:
+                    found.append(load(path))
+                except ValueError as error:
+                    wrong.append(str(error))
+                    continue
+                if found[-1].note:
+                    mend(path)
+        if not found and (wrong or self.files.all()):
+            reason = wrong[0] if wrong else "it has frames and no state to go on from"
+            raise ValueError(
+                f"{self.name} cannot go on, and what is there is left as it is: {reason}. Put a copy back, or {AGAIN}"
+            )
+        self.notes += [saved.note for saved in found if saved.note] + (wrong if found else [])
+        return found
+
+    def _find_lost(self) -> None:
+        """Find files that are not there or not whole: those whose frames are kept are written again now, the others are to be made."""
+        batch = self.recording.batch
+        lost = self.files.lost(self.now.written, batch)
+        if not lost:
+            return
+        more = f" and {len(lost) - 1} more" if lost[1:] else ""
+        self.notes.append(f"{self.files.path(lost[0]).name}{more} had gone or were not whole, and were made again")
+        for first in sorted({frame // batch * batch for frame in lost}):
+            wanted = torch.arange(first, min(first + batch, self.now.written))
+            mine = torch.isin(self.now.held_ids, wanted)
+            if int(mine.sum()) == len(wanted):
+                self._write_frames(first, self.now.held[mine])
+            else:
+                self.lost.add(first)

@@ -1,17 +1,20 @@
 """The state that an interrupted take goes on from."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..sampling.job import State
+from ..sampling.plan import Extent
 from .state import load_state, save_state
 
 KEY = "longtake_take"  # in the metadata
 MEMORY = "memory/"
+TENSORS = {"x", "ids", "held", "held_ids"}
+FACTS = {"row", "written", "finished", "run", "plan", "frames", "open_rows", "in_flight"}
 
 
 @dataclass(frozen=True)
@@ -19,40 +22,58 @@ class Saved:
     """What is in the file.
 
     Attributes:
-        now: where the take is.
-        recent: ``r ...``, the last finished frames, as a VAE takes them; those that are not on disk are among them.
-        finished: how many frames are finished.
-        written: how many of them are on disk.
-        run: the settings that the take was begun with.
+        state: where the sampler is; None before its first row.
+        held_ids: ``r``, int64, rising, finished frames that are kept: all that are not on disk, and the last ones that are.
+        held: ``r ...``, what they are, on the model's scale.
+        written: how many frames are on disk, from the first one on.
+        finished: how many are finished.
+        run: what the take was begun with.
+        extent: the plan that it was made by.
+        note: why this is not the last state; empty where it is.
     """
 
-    now: State
-    recent: Tensor
-    finished: int
+    state: State | None
+    held_ids: Tensor
+    held: Tensor
     written: int
+    finished: int
     run: dict[str, Any]
+    extent: Extent
+    note: str = ""
+
+    @property
+    def row(self) -> int:
+        """Rows that are done."""
+        return 0 if self.state is None else self.state.row
 
     def save(self, path: Path) -> None:
-        """Write it; what was there before stays until this is whole, and beside it then."""
-        tensors = {"x": self.now.x, "ids": self.now.ids, "recent": self.recent}
-        tensors |= {MEMORY + name: tensor for name, tensor in self.now.memory.items()}
-        about = {"row": self.now.row, "finished": self.finished, "written": self.written, "run": self.run}
+        """Write it; what was there before stays until this is whole, and beside it then.
+
+        Raises:
+            NotWritten: it cannot be written.
+        """
+        state = self.state or State(0, torch.arange(0), self.held[:0])
+        tensors = {"x": state.x, "ids": state.ids, "held": self.held, "held_ids": self.held_ids}
+        tensors |= {MEMORY + name: tensor for name, tensor in state.memory.items()}
+        about = {"row": state.row, "written": self.written, "finished": self.finished, "run": self.run}
+        about |= {"plan": self.extent.facts, "frames": self.extent.frames, "open_rows": self.extent.open_rows}
+        about |= {"in_flight": self.extent.in_flight}
         save_state(path, KEY, about, tensors)
 
 
 def load(path: Path) -> Saved:
-    """Read a state file.
+    """Read a state file, or the one before it.
 
     Raises:
-        ValueError: it is none.
+        ValueError: there is none that can be read.
     """
-    state = load_state(path, KEY, "state of a take")
-    about, tensors = state.about, state.tensors
+    file = load_state(path, KEY, "state of a take")
+    about, tensors = file.about, file.tensors
+    missing = sorted(TENSORS - tensors.keys()) + sorted(FACTS - about.keys())
+    if missing:
+        raise ValueError(f"{path.name} has no {missing[0]}: another version of this pack wrote it, which has to go on with it")
     memory = {name.removeprefix(MEMORY): tensor for name, tensor in tensors.items() if name.startswith(MEMORY)}
-    now = State(about["row"], tensors["ids"], tensors["x"], memory)
-    return Saved(now, tensors["recent"], about["finished"], about["written"], about["run"])
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The names of the settings in which two runs differ."""
-    return [name for name in now if now[name] != then.get(name)]
+    state = State(about["row"], tensors["ids"], tensors["x"], memory) if about["row"] else None
+    extent = Extent(about["plan"], about["frames"], about["open_rows"], about["in_flight"])
+    held = tensors["held_ids"], tensors["held"]
+    return Saved(state, *held, about["written"], about["finished"], about["run"], extent, file.note)

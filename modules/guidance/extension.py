@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..fields.setting import check, documented, setting
-from ..sampling.job import Job, Step, check_finite
+from ..sampling.job import Job, State, Step, check_finite
 from ..sampling.model_view import Guide
+from ..sampling.plan import Extent
 from ..sampling.vdm import VdmSampler
 from .history import Composed
 from .reconstruction import ReconstructionGuidance
@@ -111,6 +112,19 @@ class Extension:
             yield (frames - high, frames - low, made - low) if self.backwards else (low, high, made - low)
             made = high
 
+    def extent(self, job: Job) -> Extent:
+        """How far the take goes; its rows are the windows, of which those that do not lie at the end are the same in a longer take."""
+        sized, frames = replace(self, window=job.window(self.window)), len(job.latent)
+        facts = {"known": self.known, "window": sized.window, "overlap": self.overlap, "backwards": self.backwards}
+        full = [high - low == sized.window and known == self.overlap for low, high, known in sized.windows(frames)]
+        return Extent(facts, frames, 0 if self.backwards else sum(full))
+
+    def given_frames(self, job: Job) -> tuple[Tensor, Tensor]:
+        """The frames that are given. Returns their numbers, ``k``, and what they are, ``k ...``."""
+        ids = torch.arange(len(job.latent))
+        ids = ids[-self.known :] if self.backwards else ids[: self.known]
+        return ids, job.latent[ids.to(job.latent.device)]
+
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Make the take of a job. Returns ``f ...``."""
         frames = len(job.latent)
@@ -123,15 +137,23 @@ class Extension:
         return sized._taken(job, list(sized.windows(frames)))
 
     def _taken(self, job: Job, windows: list[tuple[int, int, int]]) -> Generator[Step, None, Tensor]:
-        clip, rows, done = job.latent.clone(), len(job.sigmas) - 1, 0
-        for low, high, count in windows:
+        clip, rows, state = job.latent.clone(), len(job.sigmas) - 1, job.state
+        if state is not None:
+            job.memory.restore({name: tensor.to(clip.device) for name, tensor in state.memory.items()})
+            clip[state.ids.to(clip.device)] = state.x.to(clip)
+        for number, (low, high, count) in enumerate(windows):
+            if state is not None and number < state.row:
+                continue
             ids = torch.arange(low, high)
             known = ids >= high - count if self.backwards else ids < low + count
             noise = None if job.noise is None else job.noise[low:high]
             part = replace(job, latent=clip[low:high], known=known, noise=noise, guide=about(job.guide, clip, ids, known))
             steps = self.sampler.sampled(part, ids, known)
-            clip[low:high] = yield from counted(steps, done, rows * len(windows))
-            done += rows
+            clip[low:high] = yield from counted(steps, rows * number, rows * len(windows))
+            if not job.collect:  # somebody takes finished frames as they come
+                new, place = ids[~known], (~known).to(clip.device)
+                state = State(number + 1, ids, clip[low:high].clone(), job.memory.tensors())
+                yield Step(rows * (number + 1), rows * len(windows), None, clip[low:high][place], new, state)
         return clip
 
 

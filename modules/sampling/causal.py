@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .context_noise import ContextNoise
 from .job import Job, Step
-from .plan import Row
+from .plan import Extent, Row
 from .rollout import Rollout, collected, rollout
 
 
@@ -76,6 +76,13 @@ class BlockLevels:
     def widest(self) -> int:
         """Most frames in a call."""
         return max([self.block, *(len(again) for _, again in self.shots)])
+
+    def extent(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Extent:  # noqa: ARG002  as of all plans
+        """As ``Plan.extent``: a block knows nothing of those behind it."""
+        levels = {"levels": str(self.levels), "first": str(self.first)}
+        return Extent(
+            {**levels, "block": self.block, "steps": self.steps, "known": self.known}, self.frames, self.rows_total or None
+        )
 
     def is_known(self, ids: Tensor) -> Tensor:
         """Which frames are given: ``ids``: ``n``. Returns ``n``, bool."""
@@ -165,4 +172,4 @@ class CausalTake(Rollout):
         """
         if len(job.latent) != self.plan.frames:
             raise ValueError(f"the latent has {len(job.latent)} frames and the plan is for {self.plan.frames}: make them equal")
-        return collected(rollout(job, self), job.latent)
+        return collected(job, rollout(job, self, job.state), job.latent)

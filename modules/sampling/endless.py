@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .job import Job, State, Step
-from .noise_levels import FAR, EndlessLevels
-from .rollout import Rollout, rollout
+from .job import Job, Step
+from .noise_levels import EndlessLevels
+from .rollout import Rollout, last_frames, rollout
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,9 @@ class Endless(Rollout):
 
     Attributes:
         plan: when each frame moves.
-        state: where the take is; None before it begins.
     """
 
     plan: EndlessLevels
-    state: State | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether the take has an end and has come to it."""
-        return bool(self.plan.frames) and self.state is not None and self.state.row >= self.plan.rows_total
-
-    def continues(self, before: EndlessLevels) -> bool:
-        """Whether all that has been done so far is what a plan that ends elsewhere would have done: ``before`` is that plan."""
-        window = self.window or FAR  # whatever the model's own length is
-        return self.state is None or self.plan.continues(before, self.state.row, window, self.sink_frames)
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Generate frames until the plan ends, or for as long as somebody asks.
@@ -50,8 +38,4 @@ class Endless(Rollout):
             raise ValueError(
                 f"the latent has {len(job.latent)} frames and {self.plan.known} are known: it needs one more, from which new frames begin"
             )
-        return _last_frames(rollout(job, self, self.state))
-
-
-def _last_frames(steps: Generator[Step, None, State]) -> Generator[Step, None, Tensor]:
-    return (yield from steps).x
+        return last_frames(rollout(job, self, job.state))

@@ -10,6 +10,7 @@ Differs from the authors' code: the last step goes to 0 exactly (theirs ends at 
 sigma 0.03); finished frames in a lookahead window really have the noise that the model is told of; noise depends on seed and frame alone.
 """
 
+from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,9 +22,11 @@ from .context_noise import ContextNoise
 from .coordinates import mixed
 from .job import Job, State, Step, check_finite, check_sigmas
 from .model_view import Denoise, View
-from .plan import Row
+from .plan import Extent, Row
 from .rollout import Rollout, collected, entry_noise, rollout
 from .stepping import check_order
+
+NO_END = 2**40  # passes of a queue without an end
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Queue:
     In pass ``m`` the frame ``f`` goes from level ``clip(steps + f - m, 0, steps)`` to the next one.
 
     Attributes:
-        frames: of the clip.
+        frames: of the clip; 0 for no end.
         partitions: windows that the queue holds side by side.
         window: frames in a call.
         lookahead: whether windows overlap by half.
@@ -78,13 +81,26 @@ class Queue:
     @property
     def passes(self) -> range:
         """The numbers of the passes. Those of a full queue before the clip's first frame are warm-up."""
-        return range(self.window - 1 if self.full else 0, self.steps + self.frames - 1)
+        return range(self.window - 1 if self.full else 0, self.steps + (self.frames or NO_END) - 1)
 
     @property
     def rows_total(self) -> int:
-        """Model calls of the whole clip: ``steps / stride`` per pass, fewer while the queue fills up."""
-        most = self.steps // self.stride
-        return sum(most if self.full else min(most, number // self.stride + 1) for number in self.passes)
+        """Model calls of the whole clip; 0 if it has no end."""
+        return self.rows_before(self.passes.stop) if self.frames else 0
+
+    def extent(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Extent:  # noqa: ARG002  as of all plans
+        """As ``Plan.extent``: the passes before one that shows a frame behind the end, which has no prompt of its own."""
+        facts = {"partitions": self.partitions, "window": self.window, "lookahead": self.lookahead, "full": self.full}
+        shown = self.shown(self.passes[0]).stop <= self.frames
+        return Extent(facts, self.frames, (self.rows_before(self.frames) if shown else 0) if self.frames else None)
+
+    def rows_before(self, number: int) -> int:
+        """Model calls of all passes before one: ``steps / stride`` each, fewer while the queue fills up."""
+        most, begun = self.steps // self.stride, max(0, number - self.passes.start)
+        if self.full:
+            return most * begun
+        filling = min(begun, self.steps)  # each stride of these adds a window
+        return sum(row // self.stride + 1 for row in range(filling)) + most * (begun - filling)
 
     def is_known(self, ids: Tensor) -> Tensor:
         """No frame is given: ``ids``: ``n``. Returns ``n``, bool."""
@@ -109,7 +125,9 @@ class Queue:
             raise ValueError(
                 f"window is {window} with {sink_frames} sink frames: a queue has windows of {self.window} frames and no sink frames"
             )
-        return islice((row for number in self.passes for row in self.one_pass(number)), start, None)
+        number = bisect_right(self.passes, start, key=lambda item: self.rows_before(item + 1))
+        passes = self.passes[number:]
+        return islice((row for item in passes for row in self.one_pass(item)), start - self.rows_before(passes.start), None)
 
     def one_pass(self, number: int) -> Iterator[Row]:
         """The rows of a pass, from the noisy end: so each window still sees the cleaner frames at the levels before the pass."""
@@ -153,6 +171,7 @@ class Fifo:
         lookahead: see ``Queue``.
         eta: see ``stepping.move``.
         base: samples of a LATENT, a clip of ``window`` frames to start from; None to fill the queue from noise.
+        frames: of the clip; None for as many as the latent has, 0 for no end.
     """
 
     partitions: int = 4
@@ -160,6 +179,7 @@ class Fifo:
     lookahead: bool = True
     eta: float = 1.0
     base: Tensor | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         check_order("euler", self.eta)
@@ -180,14 +200,27 @@ class Fifo:
 
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Run it. The latent's frames begin from what is there, under noise: zeros for nothing."""
-        frames = len(job.latent)
-        queue = self.queue(frames, job.window(self.window))
+        queue = self._queue(job)
         self._check(job, queue)
-        job = replace(job, denoise=within(job.denoise, frames), sigmas=job.sigmas.to(job.latent))
-        start = None if self.base is None else warm_up(job, queue, self._base(job, queue.window))
+        job = replace(job, denoise=within(job.denoise, queue.frames or NO_END), sigmas=job.sigmas.to(job.latent))
+        start = job.state
+        if start is None and self.base is not None:
+            start = warm_up(job, queue, self._base(job, queue.window))
         shown_with = ContextNoise(float(job.sigmas[1]))  # finished frames that windows look at, at the lowest level
         how = Rollout(queue, queue.window, self.eta, context_noise=shown_with)
-        return collected(rollout(job, how, start), torch.empty_like(job.latent))
+        return collected(job, rollout(job, how, start), torch.empty_like(job.latent))
+
+    def extent(self, job: Job) -> Extent:
+        """How far the sampling of a job goes."""
+        queue = self._queue(job)
+        return queue.extent(queue.window)
+
+    def given_frames(self, job: Job) -> tuple[Tensor, Tensor]:
+        """No frame is given. Returns ``k`` and ``k ...``, of none."""
+        return torch.arange(0), job.latent[:0]
+
+    def _queue(self, job: Job) -> Queue:
+        return self.queue(len(job.latent) if self.frames is None else self.frames, job.window(self.window))
 
     def _base(self, job: Job, window: int) -> Tensor:
         base = job.encode(self.base).to(job.latent) if self.base is not None else job.latent

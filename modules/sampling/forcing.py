@@ -80,14 +80,22 @@ class Forcing(Rollout):
         known = self.plan.known.to(clip.device).reshape(-1, *(1,) * (clip.ndim - 1))
         return torch.where(known, self.given(latent, encode).to(clip), clip)
 
+    def given_frames(self, job: Job) -> tuple[Tensor, Tensor]:
+        """As ``Rollout.given_frames``, wherever the frames come from. Returns ``k`` and ``k ...``."""
+        return super().given_frames(replace(job, latent=self._checked(job)))
+
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Run it."""
+        clip = self._checked(job)
+        return collected(job, rollout(replace(job, latent=clip), self, job.state), clip)
+
+    def _checked(self, job: Job) -> Tensor:
+        """The clip that is begun with. Returns ``f ...``."""
         check_lengths(job.latent, self.plan, job.sigmas)
         self._check_known(job)
         for sentence in self.remarks(job):
             log.warning(sentence)
-        clip = self.given(job.latent, job.encode)
-        return collected(rollout(replace(job, latent=clip), self), clip)
+        return self.given(job.latent, job.encode)
 
     def remarks(self, job: Job) -> list[str]:
         """What a user should know who expects known frames to lead those before them."""

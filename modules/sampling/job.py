@@ -6,6 +6,7 @@ previews and may stop there) and returns the clip.
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..temporal.carried_state import Nothing, Remembering
 from .coordinates import begun, mixed
 from .model_view import Denoise, Guide, plain
+from .plan import Extent
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class Job:
         memory: what the model remembers beside the frames of a window, for samplers that are interrupted and go on.
         recalls: whether it goes on from that, so that known frames which no window will show have to be shown to it first.
         sees_ahead: whether some frame sees later ones; else showing it frames behind those that move is of no use.
+        state: what to go on from; None to begin.
+        collect: whether the whole clip is wanted in the end; else its last frames, as somebody takes finished ones as they come.
+        to_latent: frames as ``latent`` has them, as the samples of a LATENT: the way back from ``encode``.
     """
 
     denoise: Denoise
@@ -88,6 +93,9 @@ class Job:
     memory: Remembering = field(default_factory=Nothing)
     recalls: bool = False
     sees_ahead: bool = True
+    state: State | None = None
+    collect: bool = True
+    to_latent: Callable[[Tensor], Tensor] = lambda frames: frames
 
     @property
     def ahead(self) -> bool:
@@ -108,6 +116,23 @@ class Job:
 
 
 Algorithm = Callable[[Job], Generator[Step, None, Tensor]]  # returns the clip, ``f ...``
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """A sampler that finishes frames before its end, an ``Algorithm``: it begins where the job says, and its steps have states."""
+
+    def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
+        """Run it. Returns ``f ...``, the clip or what the job wants of it."""
+        ...
+
+    def extent(self, job: Job) -> Extent:
+        """How far the sampling of a job goes."""
+        ...
+
+    def given_frames(self, job: Job) -> tuple[Tensor, Tensor]:
+        """The frames that are given. Returns their numbers, ``k``, and what they are, ``k ...``."""
+        ...
 
 
 def started(latent: Tensor, noise: Tensor, sigma: Tensor, coordinates: str, *, full: bool = True) -> Tensor:

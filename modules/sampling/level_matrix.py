@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .known_frames import known_frames
 from .noise_levels import NoiseLevels
-from .plan import ClipPlan
+from .plan import ClipPlan, Extent
 from .schedules import SCHEDULES, check_schedule
 
 CUSTOM = "custom"
@@ -58,6 +58,10 @@ class LevelMatrix(ClipPlan):
     def __post_init__(self) -> None:
         check_matrix(self.levels, self.steps)
         object.__setattr__(self, "known", (self.levels == 0).all(dim=0))
+
+    def extent(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Extent:  # noqa: ARG002  as of all plans
+        """As ``Plan.extent``: no row is that of a longer clip."""
+        return Extent({"noise_levels": str(self.levels.tolist()), "waiting": self.waiting}, self.frames)
 
     @property
     def rows_total(self) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .known_frames import known_frames, only_at_the_start
-from .plan import ClipPlan, Row, check_window, with_sink_frames
+from .plan import ClipPlan, Extent, Row, check_window, with_sink_frames
 from .schedules import ENDLESS, SCHEDULES, SHOWS_WAITING, between, check_schedule
 
 FAR = 10**6  # frames ahead at which a lag that is too small to get anywhere is noticed
@@ -70,6 +70,17 @@ class NoiseLevels(ClipPlan):
         offsets = torch.zeros(frames, dtype=torch.int64)
         offsets[~mask] = SCHEDULES[name](torch.arange(int((~mask).sum())), steps, lag, block)
         return cls(steps, offsets, mask, name in SHOWS_WAITING)
+
+    def extent(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Extent:
+        """As ``Plan.extent``: where frames finish in their order, the rows before the last one begins do not know of the clip's end."""
+        facts = {"steps": self.steps, "waiting": self.waiting, "known": self.known.tolist()}
+        facts |= {"offsets": self.offsets.masked_fill(self.known, 0).tolist()}
+        rows = torch.searchsorted(self.moments, self.offsets[~self.known][-1])
+        if ahead and self.waiting:
+            low = self.shown(window, sink_frames).low
+            rows = rows.minimum((low + window - sink_frames <= self.frames).cumprod(0).sum())
+        alike = self._rising and only_at_the_start(self.known)
+        return Extent(facts, self.frames, int(rows) if alike else 0, self.in_flight())
 
     @cached_property
     def moments(self) -> Tensor:
@@ -158,6 +169,18 @@ class EndlessLevels:
         """Rows of the whole take, each a model call; 0 if it has no end."""
         return self._offset(self.frames - self.known - 1) + self.steps if self.frames else 0
 
+    def extent(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Extent:
+        """As ``Plan.extent``: the rows before one that would begin or show a frame behind the end."""
+        facts = {"schedule": self.name, "steps": self.steps, "lag": self.lag, "block": self.block, "known": self.known}
+        if not self.frames:
+            return Extent(facts, 0, None, self.in_flight())
+        rows, room = self._offset(self.frames - self.known), window - sink_frames
+        if ahead and self.name in SHOWS_WAITING:
+            rows = bisect_right(
+                range(rows), self.frames - room, key=lambda row: self._low(self._begun_at(row - self.steps), room)
+            )
+        return Extent(facts, self.frames, rows, self.in_flight())
+
     @property
     def pace(self) -> float:
         """Model calls per frame, in the long run."""
@@ -176,15 +199,6 @@ class EndlessLevels:
     def _least(self) -> int:
         return self._begun_at(self.steps - 1)  # no later row moves more than the first ones do together
 
-    def begun(self, row: int) -> int:
-        """How many frames the rows up to this one have begun, known ones included."""
-        return self.known + self._begun_at(row)
-
-    def continues(self, other: "EndlessLevels", row: int, window: int, sink_frames: int = 0) -> bool:
-        """Whether the rows before ``row`` are the same as those of the same schedule that ends elsewhere, seen through a window."""
-        alike = self.in_flight() == other.in_flight() and self.begun(row - 1) == other.begun(row - 1)
-        return alike and (row == 0 or self._shown(row - 1, window, sink_frames) == other._shown(row - 1, window, sink_frames))
-
     def rows(self, window: int, sink_frames: int = 0, start: int = 0, *, ahead: bool = True) -> Iterator[Row]:
         """As ``Plan.rows``: those of a ``NoiseLevels`` for a clip as long as the take."""
         check_window(self.in_flight(), window, sink_frames)
@@ -199,12 +213,12 @@ class EndlessLevels:
             yield Row(ids, self._levels(ids, row), self._levels(ids, row + 1), times, self.is_known(ids), low)
             row += 1
 
-    def _shown(self, row: int, window: int, sink_frames: int) -> tuple[int, int]:
-        """The first frame that a row shows to models that see ahead, sink frames aside, and the one after the last."""
-        return self._span(self._begun_at(row), self._begun_at(row - self.steps), window - sink_frames, True)
+    def _low(self, done: int, room: int) -> int:
+        """The first frame that is shown, sink frames aside, when so many of those that are made are done."""
+        return max(0, self.known + done - (room - self.in_flight()))
 
     def _span(self, begun: int, done: int, room: int, ahead: bool) -> tuple[int, int]:
-        low, high = max(0, self.known + done - (room - self.in_flight())), self.known + begun
+        low, high = self._low(done, room), self.known + begun
         if ahead and self.name in SHOWS_WAITING:
             high = min(low + room, self.frames or low + room)
         return low, high

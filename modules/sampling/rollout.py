@@ -14,7 +14,7 @@ from torch import Tensor
 from ..noise.seeded import frame_noise
 from .context_noise import NO_NOISE, ContextNoise
 from .job import Job, State, Step, check_finite, check_sigmas, started
-from .plan import Plan, Row, unseen
+from .plan import Extent, Plan, Row, unseen
 from .stepping import Stepper, check_order
 
 
@@ -37,6 +37,16 @@ class Rollout:
     order: str = "euler"
     context_noise: ContextNoise = NO_NOISE
     sink_frames: int = 0
+
+    def extent(self, job: Job) -> Extent:
+        """How far the sampling of a job goes."""
+        return self.plan.extent(job.window(self.window), self.sink_frames, ahead=job.ahead)
+
+    def given_frames(self, job: Job) -> tuple[Tensor, Tensor]:
+        """The frames that are given. Returns their numbers, ``k``, and what they are, ``k ...``."""
+        ids = torch.arange(len(job.latent))
+        ids = ids[self.plan.is_known(ids)]
+        return ids, job.latent[ids.to(job.latent.device)]
 
     def __post_init__(self) -> None:
         check_order(self.order, self.eta)
@@ -63,7 +73,7 @@ def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Ste
     check_sigmas(job.sigmas, plan.steps)
     check_finite(job.latent)
     job = replace(job, sigmas=job.sigmas.to(job.latent))
-    state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job)
+    state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job, how)
     stepper = Stepper(job, how.eta, how.order, how.context_noise)
     following = int(state.ids[-1]) + 1 if len(state.ids) else 0
     for row in plan.rows(window, how.sink_frames, state.row, ahead=job.ahead):
@@ -79,8 +89,24 @@ def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Ste
     return state
 
 
-def collected(steps: Generator[Step, None, State], clip: Tensor) -> Generator[Step, None, Tensor]:
-    """The same steps, with finished frames put in their places of a clip: ``clip``: ``f ...``, known ones are there. Returns ``f ...``."""
+def last_frames(steps: Generator[Step, None, State]) -> Generator[Step, None, Tensor]:
+    """The same steps, and in the end the frames of the last window. Returns ``n ...``."""
+    return (yield from steps).x
+
+
+def collected(job: Job, steps: Generator[Step, None, State], clip: Tensor) -> Generator[Step, None, Tensor]:
+    """The same steps, and in the end what the job wants: the clip, or its last frames.
+
+    Args:
+        job: which says what is wanted.
+        steps: of a sampler.
+        clip: ``f ...``, in which finished frames are put in their places; known ones are there.
+
+    Returns:
+        clip: ``f ...``.
+    """
+    if not job.collect:
+        return (yield from last_frames(steps))
     clip = clip.clone()
     for step in steps:
         if step.finished is not None and step.ids is not None:
@@ -89,12 +115,19 @@ def collected(steps: Generator[Step, None, State], clip: Tensor) -> Generator[St
     return clip
 
 
-def _resumed(state: State, job: Job) -> State:
+def _resumed(state: State, job: Job, how: Rollout) -> State:
     if state.x.shape[1:] != job.latent.shape[1:]:
         raise ValueError(
             f"the take has frames of {list(state.x.shape[1:])} and this model's are of {list(job.latent.shape[1:])}: go on with the model"
             " that began it"
         )
+    done = how.plan.rows(job.window(how.window), how.sink_frames, state.row - 1, ahead=job.ahead) if state.row else iter(())
+    last = next(done, None)
+    if state.row and (last is None or not torch.isin(last.ids, state.ids).all() or len(state.ids) != len(state.x)):
+        raise ValueError(
+            f"the take cannot go on at row {state.row} with frames that this schedule has not there: begin another take"
+        )
+    check_finite(state.x)
     job.memory.restore({name: tensor.to(job.latent.device) for name, tensor in state.memory.items()})
     return replace(state, x=state.x.to(job.latent))
 

@@ -1,8 +1,10 @@
 """FIFO-Diffusion as a SAMPLER, for ComfyUI's SamplerCustomAdvanced."""
 
 from ... import host
+from ...modules.disk.recorder import Recording
 from ...modules.sampling.fifo import Fifo
 from ..node import LongTakeNode
+from .recording import recording_input
 
 io = host.io
 STARTS = ("ramp_up", "base_clip")
@@ -62,13 +64,32 @@ class LongTakeFifoSampler(LongTakeNode):
                     optional=True,
                     tooltip="For init base_clip: as many frames as the window, of the size of the latent.",
                 ),
+                recording_input(),
+                io.Int.Input(
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=100_000_000,
+                    optional=True,
+                    tooltip="With a recording, frames is the length of the take whatever that of the latent, which then says how large the"
+                    " frames are: an empty one of a single frame does, and memory does not grow with the take. 0 goes on until you cancel."
+                    " Without a recording it is not used: the latent says how many frames there are.",
+                ),
             ],
             outputs=[io.Sampler.Output()],
         )
 
     @classmethod
     def execute(
-        cls, partitions: int, window: int, lookahead: bool, eta: float, init: str, base_clip: dict | None = None
+        cls,
+        partitions: int,
+        window: int,
+        lookahead: bool,
+        eta: float,
+        init: str,
+        base_clip: dict | None = None,
+        recording: Recording | None = None,
+        frames: int = 0,
     ) -> "io.NodeOutput":
         if init not in STARTS:
             raise ValueError(f"init is {init!r}: choose one of {', '.join(STARTS)}")
@@ -76,4 +97,5 @@ class LongTakeFifoSampler(LongTakeNode):
             connected = "no base clip is connected" if base_clip is None else "a base clip is connected, which it does not use"
             raise ValueError(f"init is {init} and {connected}: connect one for base_clip and none for ramp_up")
         base = None if base_clip is None else base_clip["samples"]
-        return io.NodeOutput(host.forcing_sampler(Fifo(partitions, window, lookahead, eta, base)))
+        length = None if recording is None else frames
+        return io.NodeOutput(host.forcing_sampler(Fifo(partitions, window, lookahead, eta, base, length), recording))

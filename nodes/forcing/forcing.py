@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ... import host
+from ...modules.disk.recorder import Recording
 from ...modules.draw.level_picture import cost_of, draw_levels
 from ...modules.sampling.context_noise import ContextNoise
 from ...modules.sampling.forcing import Forcing, frame_axis, take
@@ -24,6 +25,7 @@ from .forcing_inputs import (
     stepping_inputs,
     window_input,
 )
+from .recording import recording_input
 
 io = host.io
 log = logging.getLogger("longtake")
@@ -151,6 +153,7 @@ class LongTakeRollout(LongTakeNode):
                     " does not matter.",
                 ),
                 noisy_frames_input(),
+                recording_input(),
             ],
             outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
         )
@@ -179,6 +182,7 @@ class LongTakeRollout(LongTakeNode):
         guidance: Guide | None = None,
         latent: dict | None = None,
         context_noise_frames: str = "all",
+        recording: Recording | None = None,
     ) -> "io.NodeOutput":
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
@@ -194,7 +198,16 @@ class LongTakeRollout(LongTakeNode):
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()
         clip = host.sample(
-            model, positive, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=sigmas, guide=guide
+            model,
+            positive,
+            negative,
+            cfg=cfg,
+            latent=clip,
+            algorithm=algorithm,
+            seed=seed,
+            sigmas=sigmas,
+            guide=guide,
+            recording=recording,
         )
         report = f"seed {seed}, {levels.frames} frames, {algorithm.model_calls} model calls, {time.perf_counter() - began:.1f} s"
         log.debug(report)

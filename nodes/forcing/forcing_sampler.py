@@ -1,12 +1,14 @@
 """The Diffusion Forcing sampler as a SAMPLER, for ComfyUI's SamplerCustomAdvanced."""
 
 from ... import host
+from ...modules.disk.recorder import Recording
 from ...modules.sampling.context_noise import ContextNoise
 from ...modules.sampling.forcing import Forcing
 from ...modules.sampling.plan import ClipPlan
 from ..node import LongTakeNode
 from .forcing import CATEGORY, NoiseLevelsType
 from .forcing_inputs import context_noise_inputs, eta_input, noisy_frames_input, stepping_inputs, window_input
+from .recording import recording_input
 
 io = host.io
 
@@ -36,6 +38,7 @@ class LongTakeForcingSampler(LongTakeNode):
                     " come back unchanged. Left out, the latent holds them, and its noise mask may say which.",
                 ),
                 noisy_frames_input(),
+                recording_input(),
             ],
             outputs=[io.Sampler.Output()],
         )
@@ -52,7 +55,9 @@ class LongTakeForcingSampler(LongTakeNode):
         context_noise_kind: str,
         known_frames: dict | None = None,
         context_noise_frames: str = "all",
+        recording: Recording | None = None,
     ) -> "io.NodeOutput":
         shown_with = ContextNoise(context_noise, context_noise_kind, context_noise_frames)
         known = None if known_frames is None else known_frames["samples"]
-        return io.NodeOutput(host.forcing_sampler(Forcing(noise_levels, window, eta, order, shown_with, sink_frames, known)))
+        sampler = Forcing(noise_levels, window, eta, order, shown_with, sink_frames, known)
+        return io.NodeOutput(host.forcing_sampler(sampler, recording))

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from ... import host
+from ...modules.disk.recorder import Recording
 from ...modules.guidance.extension import ExtendSettings, Extension, frames_of, lengthened
 from ...modules.guidance.history import compose
 from ...modules.guidance.reconstruction import ReconstructionGuidance
@@ -16,6 +17,7 @@ from ..guidance.guidance import guidance_input
 from ..models.models import labelled
 from ..node import LongTakeNode
 from ..prompting import check_negative, prompt_inputs
+from .recording import recording_input
 
 io = host.io
 CATEGORY = "LongTake/sampling"
@@ -66,6 +68,7 @@ class LongTakeExtend(LongTakeNode):
                 *inputs_of(VdmSampler, corrector_steps=1),
                 *inputs_of(Gradients),
                 guidance_input("guidance"),
+                recording_input(),
             ],
             outputs=[
                 io.Latent.Output(tooltip="It is the whole clip, old frames and new ones."),
@@ -84,6 +87,7 @@ class LongTakeExtend(LongTakeNode):
         positive: list | None = None,
         negative: list | None = None,
         guidance: Guide | None = None,
+        recording: Recording | None = None,
         **given: Any,
     ) -> "io.NodeOutput":
         check_negative(cfg, negative)
@@ -109,6 +113,7 @@ class LongTakeExtend(LongTakeNode):
             seed=seed,
             sigmas=host.level_sigmas(model, settings.steps),
             guide=compose([guidance, guide]),
+            recording=recording,
         )
-        report = f"seed {seed}, {frames_of(take)} frames, {settings.new_frames} of them new, {time.perf_counter() - began:.1f} s"
+        report = f"seed {seed}, {frames_of(latent)} frames, {settings.new_frames} of them new, {time.perf_counter() - began:.1f} s"
         return io.NodeOutput({"samples": take}, report, ui=host.ui.PreviewText(report))

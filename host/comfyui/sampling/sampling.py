@@ -5,11 +5,9 @@ with any GUIDER; one with a guide of this pack around the model is in ``guiding.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
-import comfy.sampler_helpers
 import comfy.samplers
 import latent_preview
 import torch
@@ -19,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....modules.checkpoints.video_model import unfold
+from ....modules.disk.recorder import Recording
 from ....modules.guidance.steering import Space
 from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.job import Algorithm, Job, Step
@@ -33,8 +32,9 @@ from ..progress import Progress
 from .gradients import mixing_of
 from .guiding import Conditioning, Guider, coordinates_of, guider
 from .per_frame import check_caches, check_conditions, with_frame_handler
+from .recording import recorder
 
-Watch = Callable[[Step], Tensor | None]  # is told of every step, and may give a picture to show
+Watch = Callable[[Step], Tensor | None]  # takes every step, and may give a picture to show
 
 
 def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
@@ -71,7 +71,7 @@ def sample(
     seed: int,
     sigmas: Tensor,
     guide: Guide = plain,
-    watch: Watch | None = None,
+    recording: Recording | None = None,
 ) -> Tensor:
     """Run a sampler.
 
@@ -85,13 +85,12 @@ def sample(
         seed: the user's.
         sigmas: ``l``, sigma of each level, 0 first.
         guide: what is done around the model.
-        watch: is told of every step, with the finished frames as a VAE takes them; it may use one, and give a picture to show,
-            ``h w c`` in 0..1.
+        recording: where finished frames go as they come; None for nowhere.
 
     Returns:
-        clip: as ``latent``, on the CPU or wherever this ComfyUI keeps results.
+        clip: as ``latent``, on the CPU or wherever this ComfyUI keeps results; its last frames where it is recorded.
     """
-    sampler = GeneratorSampler(algorithm, levels=sigmas, watch=watch)
+    sampler = GeneratorSampler(algorithm, sigmas, recording)
     ends = torch.tensor([float(sigmas[-1]), 0.0])  # for others' bookkeeping only: our levels are the algorithm's
     made = guider(model, positive, negative, cfg, guide)
     made.model_options = for_window(made.model_options, sampler.shown(model, latent), latent)
@@ -99,9 +98,9 @@ def sample(
     return clip.to(comfy.model_management.intermediate_device())
 
 
-def forcing_sampler(algorithm: Algorithm) -> "GeneratorSampler":
-    """The SAMPLER of an algorithm: its sigmas, noise and latent come from SamplerCustomAdvanced."""
-    return GeneratorSampler(algorithm)
+def forcing_sampler(algorithm: Algorithm, recording: Recording | None = None) -> "GeneratorSampler":
+    """The SAMPLER of an algorithm, with finished frames to disk if wanted: sigmas, noise and latent come from SamplerCustomAdvanced."""
+    return GeneratorSampler(algorithm, recording=recording)
 
 
 def for_window(options: dict[str, Any], frames: int, latent: Tensor) -> dict[str, Any]:
@@ -123,13 +122,13 @@ class GeneratorSampler(comfy.samplers.Sampler):
     Args:
         algorithm: the sampler.
         levels: ``l``, sigma of each level, 0 first; None to take what ComfyUI gives.
-        watch: see ``sample``; None to show the newest frame of each guess.
+        recording: see ``sample``; None to show the newest frame of each guess.
     """
 
     slides_windows = True
 
-    def __init__(self, algorithm: Algorithm, levels: Tensor | None = None, watch: Watch | None = None):
-        self.algorithm, self.levels, self.watch = algorithm, levels, watch
+    def __init__(self, algorithm: Algorithm, levels: Tensor | None = None, recording: Recording | None = None):
+        self.algorithm, self.levels, self.recording = algorithm, levels, recording
 
     def shown(self, model: ModelPatcher, latent: Tensor) -> int:
         """Most frames of a clip that the model will see in one call: ``latent``: ``r ...``."""
@@ -144,7 +143,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
             latent: ``r ...``, as ComfyUI was given it.
         """
         restore = getattr(self.algorithm, "restored", None)
-        if restore is None:
+        if restore is None or self.recording is not None:
             return clip
         layout = Layout.of(clip)
         return layout.hosts(restore(layout.frames_first(clip), layout.frames_first(latent), layout.frames_first))
@@ -186,12 +185,15 @@ class GeneratorSampler(comfy.samplers.Sampler):
             full=self.levels is not None or bool(self.max_denoise(model_wrap, sigmas)),
             trained=trained_frames(model),
             encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
+            to_latent=lambda frames: model_wrap.inner_model.process_latent_out(layout.hosts(frames).float()).cpu(),
             memory=remembered(given.get("transformer_options", {})),
             recalls=any(motion.model.recalls for motion in attached_to(model)),
             sees_ahead=Space(mixing=mixing_of(model)).sees_ahead,
         )
-        show = newest(_previewer(model)) if self.watch is None else watched(self.watch, model_wrap, noise.shape)
-        return layout.hosts(driven(self.algorithm(job), show))
+        if self.recording is None:
+            return layout.hosts(driven(self.algorithm(job), newest(_previewer(model))))
+        with recorder(self.recording, self.algorithm, job, model_wrap, noise.shape) as made:
+            return layout.hosts(driven(made.steps(), made.watch))
 
 
 def remembered(options: dict[str, Any]) -> Remembering:
@@ -208,29 +210,6 @@ def trained_frames(model: ModelPatcher) -> int:
 def newest(preview: Callable[[Tensor], Tensor | None]) -> Watch:
     """Show each step's guess."""
     return lambda step: None if step.clean is None else preview(step.clean)
-
-
-def watched(watch: Watch, guider: Any, shape: torch.Size) -> Watch:
-    """Let somebody watch who may need the memory that the model is in: afterwards it is there again.
-
-    Args:
-        watch: see ``sample``.
-        guider: ComfyUI's, in the middle of a sampling.
-        shape: of the latent.
-    """
-    models = [guider.model_patcher, *guider.loaded_models]
-
-    def show(step: Step) -> Tensor | None:
-        if step.finished is None or not len(step.finished):
-            return watch(step)
-        finished = Layout(shape).hosts(step.finished).float()
-        sizes = [model.loaded_size() for model in models]
-        picture = watch(replace(step, finished=guider.inner_model.process_latent_out(finished).cpu()))
-        if any(model.loaded_size() < size for model, size in zip(models, sizes, strict=True)):
-            comfy.sampler_helpers.prepare_sampling(guider.model_patcher, shape, guider.conds, guider.model_options)
-        return picture
-
-    return show
 
 
 def driven(steps: Any, show: Watch) -> Tensor:

@@ -1,10 +1,12 @@
 """Takes without an end: the same calls as of a clip, from any row on, with nothing that grows."""
 
 import sys
-from itertools import islice
+from itertools import islice, takewhile
 
 import pytest
 import torch
+from pack.modules.sampling.causal import BlockLevels
+from pack.modules.sampling.fifo import Queue
 from pack.modules.sampling.noise_levels import EndlessLevels, NoiseLevels
 from pack.modules.sampling.schedules import ENDLESS, SCHEDULES
 
@@ -97,21 +99,74 @@ def test_the_pace_is_the_cost_per_frame(lag, block, pace):
     assert EndlessLevels("pyramid", 12, lag, block).pace == pytest.approx(pace, rel=1e-5)
 
 
+def alike(one, other, window, sink_frames, ahead):
+    """How many rows of two plans are the same, from the first on."""
+    rows = zip(*(plan.rows(window, sink_frames, ahead=ahead) for plan in (one, other)), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: same(*pair), islice(rows, 400)))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("block", [1, 3])
-def test_an_end_may_move_while_no_call_has_felt_it(block):
-    """A take that was to be endless can be given an end, and a later one, as long as no frame beyond the sooner one has begun."""
-    short, long, endless = (EndlessLevels("pyramid", 6, 2, frames=frames, block=block) for frames in (20, 60, 0))
-    for row in (0, 1, *range(8, 42), short.rows_total):
-        for window, sink_frames in ((short.in_flight(), 0), (12, 0), (14, 2)):
-            first = list(islice(short.rows(window, sink_frames), row))
-            for other in (long, endless):
-                agrees = all(map(same, first, islice(other.rows(window, sink_frames), row)))
-                assert short.continues(other, row, window, sink_frames) == agrees
-                assert other.continues(short, row, window, sink_frames) == agrees
-    assert not EndlessLevels("pyramid", 6, 2, frames=2).continues(long, 0, 8), "so short a clip has other windows"
-    if block == 1:
-        assert short.continues(long, 38, 8)
-        assert not short.continues(long, 41, 8)
+@pytest.mark.parametrize("name", ENDLESS)
+def test_an_end_may_move_while_no_call_has_felt_it(name, block, ahead):
+    """A take that was to be endless can be given an end, and a later one, as long as no call has begun or shown a frame beyond it."""
+    short, long, endless = (EndlessLevels(name, 6, 2, frames=frames, block=block) for frames in (20, 60, 0))
+    for window, sink_frames in ((short.in_flight(), 0), (18, 0), (24, 2)):
+        for other in (long, endless):
+            shared = short.extent(window, sink_frames, ahead=ahead).shared(other.extent(window, sink_frames, ahead=ahead))
+            assert shared == alike(short, other, window, sink_frames, ahead)
+    brief, window = EndlessLevels(name, 6, 2, frames=2, block=block), long.in_flight()
+    if brief.in_flight() != window:
+        assert brief.extent(window).shared(long.extent(window)) == 0, "so short a clip has other windows"
+    assert short.extent(24).shared(short.extent(24)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "window"),
+    [
+        *((NoiseLevels.named(name, 20, 6, lag=2), NoiseLevels.named(name, 33, 6, lag=2), 33) for name in SCHEDULES),
+        *((NoiseLevels.named(name, 20, 6, lag=2), NoiseLevels.named(name, 33, 6, lag=2), 12) for name in ("pyramid", "fifo")),
+        (NoiseLevels.named("pyramid", 20, 6, known=[0, 1, 9]), NoiseLevels.named("pyramid", 33, 6, known=[0, 1, 9]), 18),
+        (NoiseLevels.named("pyramid", 20, 6, known=3), NoiseLevels.named("pyramid", 33, 6, known=3), 18),
+        (Queue(20, 2, 4), Queue(33, 2, 4), 4),
+        (Queue(20, 2, 4, False), Queue(0, 2, 4, False), 4),
+        (Queue(20, 2, 4, True, True), Queue(33, 2, 4, True, True), 4),
+        (Queue(5, 2, 4), Queue(33, 2, 4), 4),
+        (BlockLevels((4, 2), 3, 4, 12), BlockLevels((4, 2), 3, 4, 21), 3),
+        (BlockLevels((4, 2), 3, 4, 12, (4, 3, 1), 3), BlockLevels((4, 2), 3, 4, 0, (4, 3, 1), 3), 3),
+    ],
+    ids=str,
+)
+def test_no_plan_says_that_it_shares_more_rows_than_it_does(short, long, window):
+    for ahead in (False, True):
+        mine, other = (plan.extent(window, ahead=ahead) for plan in (short, long))
+        if mine.differing(other):  # where the end is felt from the first row on, and so is no other take's
+            assert not short._rising
+            continue
+        assert mine.shared(other) == other.shared(mine) <= alike(short, long, window, 0, ahead)
+        if isinstance(short, BlockLevels):
+            assert mine.shared(other) == short.rows_total
+        if isinstance(short, Queue) and short.frames > 10:  # and none that shows a frame behind the end
+            assert mine.shared(other) == sum(1 for _ in takewhile(lambda row: int(row.ids[-1]) < 20, short.rows(window)))
+
+
+@pytest.mark.parametrize("plan", [Queue(0, 3, 4), Queue(0, 2, 6, False), Queue(30, 3, 4, True, True), Queue(30, 2, 4)], ids=str)
+def test_a_queue_goes_on_at_any_row(plan):
+    rows = list(islice(plan.rows(plan.window), 300))
+    for start in range(len(rows)):
+        assert same(next(plan.rows(plan.window, start=start)), rows[start])
+    if plan.frames:
+        assert plan.rows_total == len(rows) and next(plan.rows(plan.window, start=len(rows)), None) is None
+    else:
+        assert plan.rows_total == 0 and next(plan.rows(plan.window, start=10**9)).ids[0] > 10**6
+
+
+def test_plans_of_other_facts_are_told_apart():
+    one = EndlessLevels("pyramid", 6, 2).extent(18)
+    assert one.differing(EndlessLevels("rolling", 6, 3).extent(18)) == ["schedule", "lag"]
+    levels = [NoiseLevels.named("pyramid", 9, 4, lag=lag, known=known).extent(9) for lag, known in ((1, 0), (2, 0), (1, 2))]
+    assert levels[0].differing(levels[1]) == ["offsets"]
+    assert "known" in levels[0].differing(levels[2])
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - set(ENDLESS)))

@@ -1,0 +1,102 @@
+"""Finished frames to disk as they come, from any sampler that finishes frames before its end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ... import host
+from ...host.mp4 import mp4
+from ...modules.disk.file_names import check_writable, folder_below
+from ...modules.disk.frame_files import FrameFiles
+from ...modules.disk.recorder import Recorder, Recording
+from ...modules.disk.recording_settings import RecordingSettings
+from ...modules.disk.state import state_before
+from ..fields import inputs_of, settings_of
+from ..node import LongTakeNode
+
+io = host.io
+RecordingType = io.Custom("LONGTAKE_RECORDING")
+
+
+class LongTakeRecord(LongTakeNode):
+    @classmethod
+    def define_schema(cls) -> "io.Schema":
+        return io.Schema(
+            node_id="LongTakeRecord",
+            display_name="Record to Disk",
+            category="LongTake/forcing",
+            description="Writes a sampler's finished frames to disk as they come: memory does not grow, Cancel loses nothing, and the same"
+            " job goes on where it stopped. It is for FIFO Sampler, Forcing Sampler, Rollout and Extend; their LATENT is then its end.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE turns finished frames into pictures, decode_batch at a time."),
+                *inputs_of(RecordingSettings),
+            ],
+            outputs=[RecordingType.Output(display_name="recording", tooltip="This belongs to the input recording of a sampler.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **given: Any) -> str:
+        return on_disk(given)
+
+    @classmethod
+    def execute(cls, vae: Any, **given: Any) -> "io.NodeOutput":
+        return io.NodeOutput(recording_of(vae, settings_of(RecordingSettings, given)))
+
+
+def recording_input() -> "io.Input":
+    """Where a sampler's frames go."""
+    return RecordingType.Input(
+        "recording",
+        optional=True,
+        tooltip="From Record to Disk: finished frames go to disk as they come, and the LATENT is the end of the take, as many frames as"
+        " decode_batch.",
+    )
+
+
+def recording_of(vae: Any, settings: RecordingSettings, reports: list[str] | None = None) -> Recording:
+    """Where finished frames go.
+
+    Args:
+        vae: VAE.
+        settings: what the user has set.
+        reports: gets a line at the end, however that came.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+
+    def told(recorder: Recorder) -> None:
+        host.show_files(recorder.text(), recorder.last_files())
+        if reports is not None:
+            reports.append(recorder.text())
+
+    files = files_of(settings)
+    check_writable(files.folder, files.prefix)
+    return Recording(
+        files,
+        vae.decode,
+        host.identity(vae),
+        settings.decode_batch,
+        settings.save_every,
+        settings.resume,
+        settings.preview,
+        told,
+    )
+
+
+def files_of(settings: RecordingSettings) -> FrameFiles:
+    """The files of a take.
+
+    Raises:
+        ValueError: they cannot be called so.
+    """
+    folder = folder_below(host.output_directory(), settings.folder)
+    return FrameFiles(folder, settings.filename_prefix, settings.format, settings.fps, mp4)
+
+
+def on_disk(given: Mapping[str, Any]) -> str:
+    """What changes when a take on disk does, for ``fingerprint_inputs``; empty where its name comes from other nodes."""
+    if given.get("folder") is None or given.get("filename_prefix") is None:
+        return ""
+    state = files_of(RecordingSettings(given["folder"], given["filename_prefix"])).state
+    there = next((path for path in (state, state_before(state)) if path.exists()), None)
+    return "none" if there is None else f"{there.stat().st_mtime_ns}"
