@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..sampling.extent import Extent
 from ..sampling.job import State
-from ..sampling.plan import Extent
 from .state import load_state, save_state
 
 KEY = "longtake_take"  # in the metadata

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..fields.setting import check, documented, setting
+from ..sampling.extent import Extent
 from ..sampling.job import Job, State, Step, check_finite
 from ..sampling.model_view import Guide
-from ..sampling.plan import Extent
 from ..sampling.vdm import VdmSampler
 from .history import Composed
 from .reconstruction import ReconstructionGuidance

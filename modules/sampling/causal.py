@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from .context_noise import ContextNoise
+from .extent import Extent
 from .job import Job, Step
-from .plan import Extent, Row
+from .plan import Row
 from .rollout import Rollout, collected, rollout
 
 

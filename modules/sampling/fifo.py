@@ -20,9 +20,10 @@ from torch import Tensor
 
 from .context_noise import ContextNoise
 from .coordinates import mixed
+from .extent import Extent
 from .job import Job, State, Step, check_finite, check_sigmas
 from .model_view import Denoise, View
-from .plan import Extent, Row
+from .plan import Row
 from .rollout import Rollout, collected, entry_noise, rollout
 from .stepping import check_order
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..temporal.carried_state import Nothing, Remembering
 from .coordinates import begun, mixed
+from .extent import Extent
 from .model_view import Denoise, Guide, plain
-from .plan import Extent
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .extent import Extent
 from .known_frames import known_frames
 from .noise_levels import NoiseLevels
-from .plan import ClipPlan, Extent
+from .plan import ClipPlan
 from .schedules import SCHEDULES, check_schedule
 
 CUSTOM = "custom"

@@ -12,8 +12,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .extent import Extent
 from .known_frames import known_frames, only_at_the_start
-from .plan import ClipPlan, Extent, Row, check_window, with_sink_frames
+from .plan import ClipPlan, Row, check_window, with_sink_frames
 from .schedules import ENDLESS, SCHEDULES, SHOWS_WAITING, between, check_schedule
 
 FAR = 10**6  # frames ahead at which a lag that is too small to get anywhere is noticed

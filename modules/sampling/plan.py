@@ -4,16 +4,15 @@
 out; ``fifo.py`` the queue of FIFO-Diffusion. ``rollout.py`` carries any of them out.
 """
 
-import math
-import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from .extent import Extent
 from .known_frames import gaps, only_at_the_start, reaching
 
 
@@ -38,41 +37,6 @@ class Row:
     given: Tensor | None = None
     keep: int = 0
     shot: int = 0
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far a plan goes, and what it hangs on besides: of two that differ in their end alone, the first rows are the same.
-
-    Attributes:
-        facts: what the rows hang on besides the plan's end, JSON-able; lists go on with the clip.
-        frames: length of the clip, known frames included; 0 for no end.
-        open_rows: rows that are the same whatever comes after the clip's end; None for all.
-        in_flight: see ``Plan.in_flight``; a clip that is shorter than the schedule's own has other rows from the first one on.
-    """
-
-    facts: Mapping[str, Any]
-    frames: int
-    open_rows: int | None = 0
-    in_flight: int = 0
-
-    def differing(self, other: "Extent") -> list[str]:
-        """Names of the facts that are not the same in another plan, as far as both go."""
-        return [name for name in self.facts if not _agree(self.facts[name], other.facts.get(name))]
-
-    def shared(self, other: "Extent") -> float:
-        """How many rows are the same in another plan of the same facts."""
-        if self.frames == other.frames:
-            return math.inf
-        if self.in_flight != other.in_flight:
-            return 0
-        return min(math.inf if item.open_rows is None else item.open_rows for item in (self, other))
-
-
-def _agree(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return all(map(operator.eq, one, other))  # up to the end of the shorter one
-    return one == other
 
 
 class Plan(Protocol):

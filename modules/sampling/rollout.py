@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..noise.seeded import frame_noise
 from .context_noise import NO_NOISE, ContextNoise
+from .extent import Extent
 from .job import Job, State, Step, check_finite, check_sigmas, started
-from .plan import Extent, Plan, Row, unseen
+from .plan import Plan, Row, unseen
 from .stepping import Stepper, check_order
 
 
