@@ -79,11 +79,13 @@ class Recorder:
             )
         self.recording, self.files, self.sampler, self.job = recording, recording.files, sampler, job
         known = sampler.given_frames(job)
-        run = told | facts_of(sampler) | facts_of_job(job, known[0]) | {"known_frames": fingerprint(known), "vae": recording.vae}
+        extent = sampler.extent(job)
+        run = told | facts_of(sampler) | facts_of_job(job, known[0], extent.frames)
+        run |= {"known_frames": fingerprint(known), "vae": recording.vae}
         run |= {"format": self.files.format, "decode_batch": recording.batch}
         run |= {"fps": self.files.fps} if self.files.format == "mp4" else {}
         ids, frames = (tensor.detach().cpu() for tensor in known)
-        self.beginning = Saved(None, ids, frames, 0, len(ids), run, sampler.extent(job))
+        self.beginning = Saved(None, ids, frames, 0, len(ids), run, extent)
         self.now = self.beginning
         self.kept: Saved | None = None  # what is on disk
         self.lost: set[int] = set()  # batches that are made again before the take goes on

@@ -25,7 +25,7 @@ class Extent:
 
     def differing(self, other: "Extent") -> list[str]:
         """Names of the facts that are not the same in another plan, as far as both go."""
-        return [name for name in self.facts if not _agree(self.facts[name], other.facts.get(name))]
+        return [name for name in self.facts if not agree(self.facts[name], other.facts.get(name))]
 
     def shared(self, other: "Extent") -> float:
         """How many rows are the same in another plan of the same facts."""
@@ -36,7 +36,8 @@ class Extent:
         return min(math.inf if item.open_rows is None else item.open_rows for item in (self, other))
 
 
-def _agree(one: Any, other: Any) -> bool:
+def agree(one: Any, other: Any) -> bool:
+    """Whether two facts are the same, lists as far as both go."""
     if isinstance(one, list) and isinstance(other, list):
-        return all(map(operator.eq, one, other))  # up to the end of the shorter one
+        return all(map(operator.eq, one, other))
     return one == other

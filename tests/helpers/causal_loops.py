@@ -31,7 +31,8 @@ def ours(plan, settings, clip, context=0.0):
         return view.x - view.sigma.view(-1, 1, 1) * seen(view)
 
     how = Rollout(plan, window=plan.block, order="renoise", context_noise=ContextNoise(context, "label"))
-    steps = collected(rollout(Job(denoise, clip, SIGMAS, seed=SEED, coordinates="flow"), how), clip)
+    job = Job(denoise, clip, SIGMAS, seed=SEED, coordinates="flow")
+    steps = collected(job, rollout(job, how), clip)
     try:
         while True:
             next(steps)

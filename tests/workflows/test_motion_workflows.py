@@ -33,6 +33,7 @@ FRAMES = {
     "animatediff_lcm": 16,
     "animatediff_video_to_video": 48,
     "animatediff_fifo": 48,
+    "animatediff_fifo_to_disk": 16,  # the last ones of 48
 }
 FAMILY = {
     "v3_sd15_mm.ckpt": "v3",
