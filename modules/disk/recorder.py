@@ -224,6 +224,7 @@ class Recorder:
             raise ValueError(
                 f"{self.name} was to have {ends}, and is too far on for another end ({found[0].finished} are finished): {AGAIN}"
             )
+        fitting[0].check(now)
         self.now = replace(fitting[0], run=now.run, extent=now.extent)
         self.kept = self.now
         if fitting[0] is not found[0]:

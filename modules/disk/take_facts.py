@@ -44,4 +44,6 @@ def facts_of_job(job: Job, known: Tensor, frames: int) -> dict[str, Any]:
 
 def _noise(noise: Tensor | None, frames: int) -> Any:
     """The user's: ``n ...``. Where it is for every frame, a text for each, so that a longer take is seen to begin with the same."""
-    return [fingerprint(item) for item in noise[:frames]] if noise is not None and len(noise) >= frames > 0 else fingerprint(noise)
+    return (
+        [fingerprint(item) for item in noise[:frames]] if noise is not None and len(noise) >= frames > 0 else fingerprint(noise)
+    )

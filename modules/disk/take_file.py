@@ -46,6 +46,36 @@ class Saved:
         """Rows that are done."""
         return 0 if self.state is None else self.state.row
 
+    def check(self, begun: "Saved") -> None:
+        """Refuse what cannot be the state of a take that begins so: other frames, or numbers that do not go together.
+
+        Args:
+            begun: the take's beginning.
+
+        Raises:
+            ValueError: one sentence.
+        """
+        shapes = {tuple(tensor.shape[1:]) for tensor in (self.held, *([] if self.state is None else [self.state.x]))}
+        if shapes != {tuple(begun.held.shape[1:])}:
+            sizes = " and ".join(str(list(shape)) for shape in sorted(shapes))
+            raise ValueError(
+                f"the state holds frames of {sizes} and this take has frames of {list(begun.held.shape[1:])}: go on with the model that"
+                " began it"
+            )
+        ids = self.held_ids
+        waiting = int((ids >= self.written).sum())
+        sound = (
+            ids.dtype == torch.int64
+            and ids.shape == (len(self.held),)
+            and bool((ids.diff() > 0).all())
+            and 0 <= self.written <= self.finished
+            and waiting == self.finished - self.written
+            and self.row >= 0
+            and bool(torch.isfinite(self.held).all())
+        )
+        if not sound:
+            raise ValueError("the state does not say which frames are finished in a way that can be: it is another program's")
+
     def save(self, path: Path) -> None:
         """Write it; what was there before stays until this is whole, and beside it then.
 

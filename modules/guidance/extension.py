@@ -139,6 +139,7 @@ class Extension:
     def _taken(self, job: Job, windows: list[tuple[int, int, int]]) -> Generator[Step, None, Tensor]:
         clip, rows, state = job.latent.clone(), len(job.sigmas) - 1, job.state
         if state is not None:
+            _check_state(state, windows)
             job.memory.restore({name: tensor.to(clip.device) for name, tensor in state.memory.items()})
             clip[state.ids.to(clip.device)] = state.x.to(clip)
         for number, (low, high, count) in enumerate(windows):
@@ -155,6 +156,13 @@ class Extension:
                 state = State(number + 1, ids, clip[low:high].clone(), job.memory.tensors())
                 yield Step(rows * (number + 1), rows * len(windows), None, clip[low:high][place], new, state)
         return clip
+
+
+def _check_state(state: State, windows: list[tuple[int, int, int]]) -> None:
+    low, high, _ = windows[state.row - 1] if 0 < state.row <= len(windows) else (0, 0, 0)
+    if not torch.equal(state.ids, torch.arange(low, high)) or len(state.x) != len(state.ids):
+        raise ValueError(f"the take cannot go on after window {state.row} with frames that are not its own: begin another take")
+    check_finite(state.x)
 
 
 def about(guide: Guide, clip: Tensor, ids: Tensor, known: Tensor) -> Guide:

@@ -1,0 +1,170 @@
+"""One recorder for all samplers, on models of a few numbers: crashes at every moment, damage of every kind, longer takes."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pack.modules.disk.frame_files import FrameFiles
+from pack.modules.disk.recorder import Recorder, Recording
+from pack.modules.guidance.extension import Extension
+from pack.modules.noise.levels import NoiseSchedule
+from pack.modules.sampling.endless import Endless
+from pack.modules.sampling.fifo import Fifo
+from pack.modules.sampling.forcing import Forcing
+from pack.modules.sampling.job import Job
+from pack.modules.sampling.noise_levels import EndlessLevels, NoiseLevels
+from pack.modules.sampling.vdm import VdmSampler
+from writes import recorded
+
+SHAPE = (2, 2, 3)
+TABLE = NoiseSchedule.named("cosine")
+
+
+def mixing(view):
+    """A model whose guess of a frame depends on all frames in the call, their places and levels."""
+    level = view.sigma[:, None, None, None]
+    mean = (view.x / (1 + level)).mean(dim=0, keepdim=True)
+    return 0.6 * view.x / (1 + level**2) + 0.3 * mean + 0.01 * torch.sin(view.ids.float())[:, None, None, None]
+
+
+def decode(latents):
+    """``f c h w`` -> ``f h w c``, each frame by itself."""
+    return torch.cat([latents, latents.mean(dim=1, keepdim=True)], dim=1).sigmoid().movedim(1, -1)
+
+
+def endless(frames):
+    return Endless(EndlessLevels("pyramid", 4, 1, 1, 0, frames), 8, eta=0.5), Job(mixing, torch.zeros(1, *SHAPE), TABLE.levels(4))
+
+
+def forcing(frames):
+    levels = NoiseLevels.named("pyramid", frames, 4, lag=1.0, known=2)
+    latent = torch.zeros(frames, *SHAPE)
+    latent[:2] = 0.3
+    return Forcing(levels, 8), Job(mixing, latent, TABLE.levels(4))
+
+
+def inbetween(frames):
+    levels = NoiseLevels.named("trapezoid", frames, 4, lag=1.0, known=[0, frames - 1])
+    latent = torch.zeros(frames, *SHAPE)
+    latent[[0, -1]] = 0.3
+    return Forcing(levels, frames), Job(mixing, latent, TABLE.levels(4))
+
+
+def fifo(frames):
+    return Fifo(2, 4, eta=0.5, frames=frames), Job(mixing, torch.zeros(1, *SHAPE), TABLE.levels(8), seed=3)
+
+
+def extension(frames, backwards=False):
+    latent = torch.zeros(frames, *SHAPE)
+    latent[-3:] = latent[:3] = 0.3
+    sampler = VdmSampler(corrector_steps=0)
+    return Extension(3, 6, 3, backwards=backwards, sampler=sampler), Job(mixing, latent, TABLE.levels(3))
+
+
+def backwards(frames):
+    return extension(frames, backwards=True)
+
+
+SAMPLERS = (endless, forcing, inbetween, fifo, extension, backwards)
+
+
+def made(folder, build=endless, frames=9, told=None, change=None, **given):
+    """Make a take, or go on with it. Gives its recorder and its end."""
+    sampler, job = build(frames)
+    notes = []
+    given = {"batch": 2, "every": 3, "told": lambda recorder: notes.append(recorder.text())} | given
+    recording = Recording(FrameFiles(Path(folder), "frame"), decode, **given)
+    with torch.no_grad(), Recorder(recording, sampler, job, told or {}) as recorder:
+        steps = recorder.steps()
+        try:
+            while True:
+                step = next(steps)
+                recorder.watch(step)
+                if change is not None:
+                    change(recorder)
+        except StopIteration as end:
+            return recorder, end.value
+        finally:
+            steps.close()
+
+
+def frames_in(folder):
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.png"))}
+
+
+class Stopped(Exception):
+    """As a user stops it, or an error."""
+
+
+def stopped_at(finished):
+    def change(recorder):
+        if recorder.now.finished >= finished:
+            raise Stopped
+
+    return change
+
+
+@pytest.mark.parametrize("build", SAMPLERS, ids=lambda build: build.__name__)
+def test_every_sampler_goes_on_from_wherever_it_was_stopped(build, tmp_path):
+    whole, tail = made(tmp_path / "whole", build)
+    expected = frames_in(tmp_path / "whole")
+    assert len(expected) == 9
+    for finished in range(1, 10):
+        folder = tmp_path / f"at {finished}"
+        with pytest.raises(Stopped):
+            made(folder, build, change=stopped_at(finished))
+        recorder, end = made(folder, build)
+        assert recorder.begun_at >= min(finished, 9), "nothing that was finished is made again"
+        assert frames_in(folder) == expected
+        assert torch.equal(end, tail)
+
+
+@pytest.mark.parametrize("build", [endless, forcing, fifo, extension], ids=lambda build: build.__name__)
+def test_every_sampler_makes_a_finished_take_longer(build, tmp_path):
+    for frames in (9, 10, 16):
+        made(tmp_path / f"whole {frames}", build, frames)
+        recorder, _ = made(tmp_path / "take", build, frames)
+        assert frames_in(tmp_path / "take") == frames_in(tmp_path / f"whole {frames}")
+        assert frames == 9 or recorder.begun_at > 0
+    with pytest.raises(ValueError, match=r"was to have 16 frames as its end, and is too far on for another end"):
+        made(tmp_path / "take", build, 12)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc")
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_crash_at_any_moment_loses_nothing_that_was_said_to_be_kept(tmp_path, monkeypatch, resume):
+    """Every prefix of the writes in their order; each write that no ``fsync`` covers lost, alone and all together. Power is gone."""
+    made(tmp_path / "whole")
+    expected = frames_in(tmp_path / "whole")
+    live = tmp_path / "live"
+    old = {}
+    if not resume:
+        made(live, frames=5, told={"model": "another"})
+        old = frames_in(live)
+    before = {path.relative_to(live): path.read_bytes() for path in live.rglob("*") if path.is_file()}
+    with recorded(live, monkeypatch) as journal:
+        journal.known = {live / path: content for path, content in before.items()}
+        made(live, resume=resume)
+    assert len(journal.changes) > 50
+    crashes = 0
+    for count, files in journal.crashes():
+        crashes += 1
+        folder = tmp_path / "crashed"
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, content in ({} if resume else before).items():
+            if all(change.path != live / path for change in journal.changes[:count]):
+                files = {path: content} | files
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        if not resume:  # what was there before is there, in one place or the other
+            kept = [content for path, content in files.items() if path.suffix == ".png"]
+            assert set(old.values()) <= set(kept), f"after {count} changes"
+            continue
+        recorder, _ = made(folder)
+        assert frames_in(folder) == expected, f"after {count} changes"
+        assert not recorder.notes, f"after {count} changes: {recorder.notes}"
+        assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in live.iterdir())
+    assert crashes > 100
