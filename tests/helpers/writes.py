@@ -22,11 +22,19 @@ class Change:
 
 @dataclass
 class Journal:
-    """All changes below a folder, in order."""
+    """All changes below a folder, in order; the ``first`` ones made what was there before."""
 
     root: Path
     changes: list = field(default_factory=list)
     known: dict = field(default_factory=dict)
+    first: int = 0
+
+    def begin(self):
+        """What is there now has been there for long."""
+        self.look()
+        self.first = len(self.changes)
+        for change in self.changes:
+            change.synced = 0
 
     def look(self):
         """Note what was written since the last look."""
@@ -84,7 +92,7 @@ class Journal:
     def crashes(self):
         """Every folder that a crash can leave: after each change with nothing lost, with all lost that can be, and with each one of it."""
         seen = set()
-        for count in range(len(self.changes) + 1):
+        for count in range(self.first, len(self.changes) + 1):
             open_ones = [
                 number for number, change in enumerate(self.changes[:count]) if change.synced < 0 or change.synced > count
             ]
@@ -100,13 +108,14 @@ class Journal:
 def recorded(root, monkeypatch):
     """A ``Journal`` of what happens below a folder."""
     journal = Journal(Path(root))
+    journal.begin()
     real = {name: getattr(os, name) for name in ("fsync", "replace", "rename", "unlink")}
 
     def inside(path):
         return journal.root in Path(path).absolute().parents or Path(path).absolute() == journal.root
 
     def fsync(handle):
-        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
         if inside(path):
             journal.brought(path)
         return real["fsync"](handle)

@@ -58,7 +58,8 @@ def fifo(frames):
 
 def extension(frames, backwards=False):
     latent = torch.zeros(frames, *SHAPE)
-    latent[-3:] = latent[:3] = 0.3
+    latent[-3:] += 0.3 * backwards
+    latent[:3] += 0.3 * (not backwards)
     sampler = VdmSampler(corrector_steps=0)
     return Extension(3, 6, 3, backwards=backwards, sampler=sampler), Job(mixing, latent, TABLE.levels(3))
 
@@ -108,7 +109,7 @@ def stopped_at(finished):
 
 @pytest.mark.parametrize("build", SAMPLERS, ids=lambda build: build.__name__)
 def test_every_sampler_goes_on_from_wherever_it_was_stopped(build, tmp_path):
-    whole, tail = made(tmp_path / "whole", build)
+    _, tail = made(tmp_path / "whole", build)
     expected = frames_in(tmp_path / "whole")
     assert len(expected) == 9
     for finished in range(1, 10):
@@ -143,19 +144,14 @@ def test_a_crash_at_any_moment_loses_nothing_that_was_said_to_be_kept(tmp_path, 
     if not resume:
         made(live, frames=5, told={"model": "another"})
         old = frames_in(live)
-    before = {path.relative_to(live): path.read_bytes() for path in live.rglob("*") if path.is_file()}
     with recorded(live, monkeypatch) as journal:
-        journal.known = {live / path: content for path, content in before.items()}
         made(live, resume=resume)
-    assert len(journal.changes) > 50
-    crashes = 0
-    for count, files in journal.crashes():
-        crashes += 1
+    assert len(journal.changes) - journal.first > 40
+    crashes = list(journal.crashes())
+    assert len(crashes) > 60
+    for count, files in crashes:
         folder = tmp_path / "crashed"
         shutil.rmtree(folder, ignore_errors=True)
-        for path, content in ({} if resume else before).items():
-            if all(change.path != live / path for change in journal.changes[:count]):
-                files = {path: content} | files
         for path, content in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
@@ -166,5 +162,4 @@ def test_a_crash_at_any_moment_loses_nothing_that_was_said_to_be_kept(tmp_path, 
         recorder, _ = made(folder)
         assert frames_in(folder) == expected, f"after {count} changes"
         assert not recorder.notes, f"after {count} changes: {recorder.notes}"
-        assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in live.iterdir())
-    assert crashes > 100
+        assert not list(folder.glob(".*")), "no lock, and nothing half-written"
