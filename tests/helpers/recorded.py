@@ -92,7 +92,7 @@ def _extend(model, recording, frames):
         "corrector_steps": 0,
         "weight": 0.0,
     }
-    return LongTakeExtend.execute(**given, corrector_steps=0, seed=5, recording=recorded).args[0]
+    return LongTakeExtend.execute(**given, seed=5, recording=recorded).args[0]
 
 
 def _forcing(model, recording, frames):

@@ -279,15 +279,18 @@ def around_sampling(executor: Any, noise: Tensor, latent_image: Tensor, sampler:
             " Image with a batch size, or VAE Encode with this model's VAE"
         )
     options = guider.model_options.setdefault("transformer_options", {})
-    sampling = Sampling(guider, sampler, latent_image, Clip.of(noise), options)
+    clip = Clip.of(noise)
+    if getattr(sampler, "slides_windows", False):
+        clip = clip._replace(frames=sampler.length(guider.model_patcher, noise))
+    sampling = Sampling(guider, sampler, latent_image, clip, options)
     with ExitStack() as stack:
         for key, value in ((SAMPLING, sampling), (CLIP, sampling.clip)):
             options[key] = value
             stack.callback(options.pop, key, None)
         for attachment in attachments(sampling.model):
             stack.enter_context(attachment.begin(sampling))
-        clip = executor(noise, latent_image, sampler, *args, **kwargs)
-        return sampler.restored(clip, latent_image) if sampling.slides else clip
+        made = executor(noise, latent_image, sampler, *args, **kwargs)
+        return sampler.restored(made, latent_image) if sampling.slides else made
 
 
 def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Any:

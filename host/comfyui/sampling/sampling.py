@@ -135,6 +135,13 @@ class GeneratorSampler(comfy.samplers.Sampler):
         frames, shown = Layout.of(latent).frames, getattr(self.algorithm, "shown", None)
         return frames if shown is None else shown(frames, trained_frames(model))
 
+    def length(self, model: ModelPatcher, latent: Tensor) -> int:
+        """Frames of the clip that is made: those of the latent, unless the algorithm says it: ``latent``: ``r ...``."""
+        frames = getattr(self.algorithm, "frames", None)
+        if frames is None:
+            return Layout.of(latent).frames
+        return frames or max(Layout.of(latent).frames, self.shown(model, latent))  # without an end: as many as are seen at once
+
     def restored(self, clip: Tensor, latent: Tensor) -> Tensor:
         """A result whose known frames are what was given, bit for bit: the model's scaling and its inverse round.
 
