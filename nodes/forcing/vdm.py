@@ -115,5 +115,7 @@ class LongTakeExtend(LongTakeNode):
             guide=compose([guidance, guide]),
             recording=recording,
         )
-        report = f"seed {seed}, {frames_of(latent)} frames, {settings.new_frames} of them new, {time.perf_counter() - began:.1f} s"
+        report = (
+            f"seed {seed}, {frames_of(latent)} frames, {settings.new_frames} of them new, {time.perf_counter() - began:.1f} s"
+        )
         return io.NodeOutput({"samples": take}, report, ui=host.ui.PreviewText(report))
