@@ -86,7 +86,7 @@ def sample(
         if recording is None:
             return _driven(algorithm(job), lambda step: None).to(latent.device)
         told = {"model": model, "cfg": cfg, "positive": positive, "negative": negative if cfg != 1 else None}
-        with Recorder(recording, algorithm, job, {name: identity(value) for name, value in told.items()}) as recorder:
+        with Recorder(recording, algorithm, job, lambda: {name: identity(value) for name, value in told.items()}) as recorder:
             return _driven(recorder.steps(), recorder.watch).to(latent.device)
 
 

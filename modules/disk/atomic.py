@@ -101,7 +101,10 @@ def append(path: Path, text: str) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """Temporary files of ``path`` that lie beside it: of a process that was killed, or of one that is writing now."""
-    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*{ENDING}"))
+    found = path.parent.glob(f".{glob.escape(path.name)}.*{ENDING}")
+    return sorted(
+        item for item in found if "." not in item.name[len(path.name) + 2 : -len(ENDING)]
+    )  # or it is that of a longer name
 
 
 def make_folder(folder: Path) -> None:

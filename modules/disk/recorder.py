@@ -59,14 +59,14 @@ class Recorder:
         recording: where and how.
         sampler: that makes the take.
         job: what it is given.
-        told: what else the frames hang on, such as the model: texts by name, as ``fingerprint`` makes them.
+        told: gives what else the frames hang on, such as the model: texts by name, as ``fingerprint`` makes them, which takes a while.
 
     Raises:
         ValueError: the sampler finishes nothing before its end, or its frames cannot be decoded on their own; on entering, where there is
             another take of this name, or somebody else is making it.
     """
 
-    def __init__(self, recording: Recording, sampler: Algorithm, job: Job, told: dict[str, Any]):
+    def __init__(self, recording: Recording, sampler: Algorithm, job: Job, told: Callable[[], dict[str, Any]]):
         if not isinstance(sampler, Recordable):
             raise ValueError(
                 f"{type(sampler).__name__} finishes all frames together, so none can go to disk before its end: do without a recording, or"
@@ -80,7 +80,7 @@ class Recorder:
         self.recording, self.files, self.sampler, self.job = recording, recording.files, sampler, job
         known = sampler.given_frames(job)
         extent = sampler.extent(job)
-        run = told | facts_of(sampler) | facts_of_job(job, known[0], extent.frames)
+        run = told() | facts_of(sampler) | facts_of_job(job, known[0], extent.frames)
         run |= {"known_frames": fingerprint(known), "vae": recording.vae}
         run |= {"format": self.files.format, "decode_batch": recording.batch}
         run |= {"fps": self.files.fps} if self.files.format == "mp4" else {}

@@ -73,7 +73,7 @@ def made(folder, build=endless, frames=9, told=None, change=None, **given):
     notes = []
     given = {"batch": 2, "every": 3, "told": lambda recorder: notes.append(recorder.text())} | given
     recording = Recording(FrameFiles(Path(folder), "frame"), decode, **given)
-    with torch.no_grad(), Recorder(recording, sampler, job, told or {}) as recorder:
+    with torch.no_grad(), Recorder(recording, sampler, job, lambda: told or {}) as recorder:
         steps = recorder.steps()
         try:
             while True:

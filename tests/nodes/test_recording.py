@@ -233,3 +233,30 @@ def test_a_killed_writer_holds_no_lock(output):
     TAKES["Stream"].make("take")
     assert not path.exists()
     assert len(frames_in(path.parent)) == FRAMES
+
+
+@pytest.mark.comfy
+@pytest.mark.parametrize("format", ["png", "mp4"])
+def test_after_a_cancel_the_editor_is_shown_what_is_on_disk(format, monkeypatch):
+    """Seen before: 190 frames on disk, and an empty node. The message is the one that a node sends which came to its end."""
+    import server
+
+    sent = []
+
+    class Told:
+        last_node_id, last_prompt_id, client_id = "7", "some prompt", "an editor"
+
+        def send_sync(self, event, data, client):
+            sent.append((event, data, client))
+
+    monkeypatch.setattr(server.PromptServer, "instance", Told(), raising=False)
+    cancelled(TAKES["Stream"], "shown", 2, format=format)
+    monkeypatch.undo()
+    ((_, data, client),) = [message for message in sent if message[0] == "executed"]
+    assert (client, data["node"], data["display_node"], data["prompt_id"]) == ("an editor", "7", "7", "some prompt")
+    numbers = range(8, 12) if format == "png" else [8]
+    assert data["output"]["images"] == [
+        {"filename": f"frame_{number:05}.{format}", "subfolder": "shown", "type": "output"} for number in numbers
+    ]
+    assert data["output"].get("animated") == ([True] if format == "mp4" else None)
+    assert all((host.output_directory() / "shown" / image["filename"]).is_file() for image in data["output"]["images"])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import comfy.sampler_helpers
@@ -31,7 +32,7 @@ def recorder(recording: Recording, algorithm: Algorithm, job: Job, guider: Any, 
         shape: of the latent.
     """
     staying = replace(recording, decode=kept_loaded(recording.decode, guider, shape))
-    return Recorder(staying, algorithm, job, told_by(guider))
+    return Recorder(staying, algorithm, job, partial(told_by, guider))
 
 
 def kept_loaded(decode: Callable[[Tensor], Tensor], guider: Any, shape: torch.Size) -> Callable[[Tensor], Tensor]:

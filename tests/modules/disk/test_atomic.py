@@ -116,7 +116,8 @@ def test_a_folder_that_cannot_be_brought_to_the_disk_is_not_a_fault_of_the_file(
 
 
 def test_leftovers_are_those_of_one_file(tmp_path):
-    for name in (".a[1].txt.7-ab.partial", ".a[1].txt.partial", ".a1.txt.7-ab.partial", ".a[1].txt2.7-ab.partial", "a[1].txt"):
+    others = (".a[1].txt.partial", ".a1.txt.7-ab.partial", ".a[1].txt2.7-ab.partial", ".a[1].txt.before.7-ab.partial", "a[1].txt")
+    for name in (".a[1].txt.7-ab.partial", *others):
         (tmp_path / name).touch()
     assert [path.name for path in leftovers(tmp_path / "a[1].txt")] == [".a[1].txt.7-ab.partial"]
 
