@@ -27,7 +27,7 @@ import torch
 from pack import host
 from recorded import TAKES, Take, frames_in
 
-FRAMES, SMALL, LARGE = 40, "8k", "64m"
+FRAMES, SMALL, LARGE = 40, "100k", "64m"
 NAME = "take"
 
 
@@ -36,6 +36,7 @@ def forked(work: Callable[[], object]) -> int:
     child = os.fork()
     if child:
         return child
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress
     try:
         work()
     except ValueError as error:
@@ -64,12 +65,12 @@ def killing(before: int) -> None:
         setattr(os, name, counted)
 
 
-def killed(take: Take, output: Path, kills: int, seed: int) -> str:
-    """Kill a take again and again. Gives after how many frames on disk."""
+def killed(take: Take, output: Path, kills: int, seed: int, seconds: float) -> str:
+    """Kill a take again and again, which takes so many ``seconds`` in all. Gives after how many frames on disk."""
     moments, at = random.Random(seed), []
     while len(at) < kills:
         by_write = moments.random() < 0.7
-        before, seconds = moments.randrange(1, 24), moments.uniform(0, 0.6)
+        before, wait = moments.randrange(1, 50), moments.uniform(0, seconds / 4)
 
         def work(by_write: bool = by_write, before: int = before) -> None:
             if by_write:
@@ -78,7 +79,7 @@ def killed(take: Take, output: Path, kills: int, seed: int) -> str:
 
         child = forked(work)
         if not by_write:
-            time.sleep(seconds)
+            time.sleep(wait)
             os.kill(child, signal.SIGKILL)
         if ended(child) != -signal.SIGKILL:
             break  # it was done sooner
@@ -148,10 +149,11 @@ def row(name: str, take: Take, given: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         place = [Path(folder, "output")]
         host.output_directory = lambda: place[0]  # type: ignore[attr-defined]
+        began = time.monotonic()
         if ended(forked(lambda: take.make("whole", FRAMES))):
             return [name, f"WRONG: {sentence(place[0])}"]
         expected = frames_in(place[0] / "whole")
-        at = killed(take, place[0], given.kills, given.seed)
+        at = killed(take, place[0], given.kills, given.seed, time.monotonic() - began)
         same = frames_in(place[0] / NAME) == expected and len(expected) == FRAMES
         left = [path.name for path in (place[0] / NAME).glob(".*")]
         cells += [at, "equal" if same else "WRONG: other frames", f"WRONG: {left}" if left else "nothing"]
