@@ -15,6 +15,7 @@ from dataclasses import MISSING
 from typing import Any
 
 from .. import host
+from ..modules.fields.setting import Setting, rows_of
 
 MARK = "_longtake_fills_defaults"
 
@@ -22,7 +23,8 @@ MARK = "_longtake_fills_defaults"
 class LongTakeNode(host.io.ComfyNode):
     """Base class: write ``define_schema`` and ``execute``, both class methods; inputs and parameters have the same names.
 
-    Settings that a dataclass has go as ``**given`` to ``execute``, see ``fields.py``.
+    Settings that a dataclass has go as ``**given`` to ``execute``, see ``fields.py``. What widgets decide together is refused before a
+    run: ``validate_inputs = checked(SomeSettings)``.
 
     Attributes:
         REPLACED: an input that may be linked -> the widgets that do nothing then, for warnings.
@@ -94,6 +96,35 @@ def usual_values(inputs: Iterable[Any]) -> dict[str, Any]:
     return defaults
 
 
+def checked(check: Callable[..., object]) -> Any:
+    """``validate_inputs`` of a node: hosts are told before a run what widgets decide together.
+
+    Args:
+        check: of widgets by name, a function or a dataclass of settings; raises ``ValueError`` where they do not go together. A widget
+            that a link decides leaves it to the run.
+    """
+    names = [row.name for row in rows_of(check)] if isinstance(check, type) else list(inspect.signature(check).parameters)
+
+    def validate_inputs(cls: type[LongTakeNode], **given: Any) -> bool | str:
+        inputs = {item.id: item for item in cls.define_schema().inputs}
+        linked = [name for name, value in given.items() if value is None]
+        for name in [name for name in given if name not in linked]:
+            wrong = refused(inputs[name], given[name])
+            if wrong:
+                return f"{name} {wrong}"
+        try:
+            if not linked:
+                check(**given)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in names]
+    setattr(validate_inputs, "__signature__", inspect.Signature([CLS, *named]))  # noqa: B010  hosts ask it what to pass
+    return classmethod(validate_inputs)
+
+
+CLS = inspect.Parameter("cls", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 KINDS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str, "COMBO": str}
 
 
@@ -103,6 +134,8 @@ def refused(item: Any, value: Any) -> str | None:
     Hosts check what is typed in, and nothing that comes by a link or from Python. A menu of files says itself which files there are.
     """
     about = getattr(item, "setting", None)
+    if about is None and item.get_io_type() in ("INT", "FLOAT", "BOOLEAN", "STRING") and value is not None:
+        about = Setting("", getattr(item, "min", None), getattr(item, "max", None))
     if about is None:
         return None
     return about.wrong(value, KINDS[item.get_io_type()], MISSING if item.default is None else item.default)

@@ -3,6 +3,7 @@
 Frames may be counted from the end until the clip's length is known; ``Keyframes.at`` resolves them and refuses what does not fit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,8 +40,7 @@ class Keyframes:
             if len(values) != count:
                 raise ValueError(f"{count} images and {len(values)} {name} were given: each image needs its own")
         for strength in self.strengths:
-            if not 0 <= strength <= MOST:
-                raise ValueError(f"a keyframe's strength is {strength:g}: it must lie between 0 and {MOST:g}; 1 is as trained")
+            check_strength(strength)
         if any(reach < 0 for reach in self.reach):
             raise ValueError(f"a keyframe's reach is {min(self.reach)}: it must be 0, its own frame only, or more")
 
@@ -58,19 +58,7 @@ class Keyframes:
                 f"the keyframes were laid out for a clip of {self.clip} frames and this one has {count}: set clip_frames of"
                 f" Keyframes to {count}, or to 0 for any length"
             )
-        outside = [frame for frame in self.frames if not -count <= frame < count]
-        if outside:
-            raise ValueError(
-                f"a keyframe is at frame {outside[0]} and the clip has {count} frames: choose 0 to {count - 1}, or -1 to {-count}"
-                " counted from the end"
-            )
-        resolved = [frame % count for frame in self.frames]
-        for frame in resolved:
-            if resolved.count(frame) > 1:
-                given = [said for said, at in zip(self.frames, resolved, strict=True) if at == frame]
-                raise ValueError(
-                    f"two images are keyframes of frame {frame} ({given[0]} and {given[1]}): give each its own frame"
-                )
+        resolved = resolved_frames(self.frames, count)
         order = sorted(range(len(self)), key=resolved.__getitem__)
         return replace(
             self,
@@ -128,6 +116,56 @@ class Keyframes:
             self.reach + others.reach,
             self.clip or others.clip,
         )
+
+
+def resolved_frames(frames: Sequence[int], count: int) -> list[int]:
+    """Frames of a clip of ``count``, counted from its start.
+
+    Raises:
+        ValueError: one lies outside the clip, or two are the same.
+    """
+    outside = [frame for frame in frames if not -count <= frame < count]
+    if outside:
+        raise ValueError(
+            f"a keyframe is at frame {outside[0]} and the clip has {count} frames: choose 0 to {count - 1}, or -1 to {-count}"
+            " counted from the end"
+        )
+    resolved = [frame % count for frame in frames]
+    for frame in resolved:
+        if resolved.count(frame) > 1:
+            given = [said for said, at in zip(frames, resolved, strict=True) if at == frame]
+            raise ValueError(f"two images are keyframes of frame {frame} ({given[0]} and {given[1]}): give each its own frame")
+    return resolved
+
+
+def check_text(frames: str, strength: str, clip_frames: int) -> None:
+    """Refuse what can be seen to be wrong without the images.
+
+    Args:
+        frames: as ``read_frames`` takes them.
+        strength: as ``read_strengths`` does.
+        clip_frames: of the clip; 0 for any number.
+
+    Raises:
+        ValueError: something else than numbers is among them, a frame lies outside the clip, or the two are not as many. One sentence.
+    """
+    strengths = parse_numbers(strength, "strength")
+    images = len(strengths) if frames.strip().lower() == EVEN else len(numbers_of(frames))
+    read = read_frames(frames, images, clip_frames)
+    if clip_frames:
+        resolved_frames(read, clip_frames)
+    for one in read_strengths(strength, images):
+        check_strength(one)
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a strength that is out of range.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not 0 <= strength <= MOST:
+        raise ValueError(f"a keyframe's strength is {strength:g}: it must lie between 0 and {MOST:g}; 1 is as trained")
 
 
 def check_images(images: Tensor) -> None:

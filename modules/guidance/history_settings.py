@@ -81,6 +81,8 @@ class HistorySettings:
 
     def __post_init__(self) -> None:
         check(self)
+        self.chosen()
+        items_of(self.segments)
 
     @property
     def given(self) -> float | None:

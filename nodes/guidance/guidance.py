@@ -9,7 +9,7 @@ from ...modules.guidance.history_settings import HistorySettings
 from ...modules.sampling.model_view import Guide, plain
 from ...modules.sampling.sampling_settings import SamplingSettings
 from ..fields import inputs_of, settings_of
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from ..prompting import check_negative, prompt_inputs
 
 io = host.io
@@ -48,6 +48,8 @@ class LongTakeHistoryGuidance(LongTakeNode):
             ],
             outputs=[guidance_output()],
         )
+
+    validate_inputs = checked(HistorySettings)
 
     @classmethod
     def execute(cls, before: Guide | None = None, **given: Any) -> "io.NodeOutput":

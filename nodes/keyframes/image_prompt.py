@@ -11,7 +11,7 @@ from ...modules.control.prompt_settings import PromptSettings, parse_scales
 from ...modules.fields.setting import Setting
 from ...modules.temporal.block_rules import BLOCKS
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .keyframes import CATEGORY, KeyframesType
 
 io = host.io
@@ -50,6 +50,15 @@ class LongTakeLoadImagePrompt(LongTakeNode):
     @classmethod
     def execute(cls, image_prompt: str) -> "io.NodeOutput":
         return io.NodeOutput(load_image_prompt(host.file("image_prompts", image_prompt)))
+
+
+def check_settings(blocks: str = "", start_percent: float = 0.0, end_percent: float = 1.0) -> None:
+    """Refuse settings of Apply Image Prompt that do not go together.
+
+    Raises:
+        ValueError: the blocks cannot be read, or the start does not lie before the end.
+    """
+    PromptSettings(start_percent=start_percent, end_percent=end_percent, blocks=parse_scales(blocks))
 
 
 class LongTakeApplyImagePrompt(LongTakeNode):
@@ -98,6 +107,8 @@ class LongTakeApplyImagePrompt(LongTakeNode):
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="It is the same model, which looks at the pictures.")],
         )
+
+    validate_inputs = checked(check_settings)
 
     @classmethod
     def execute(

@@ -5,12 +5,12 @@ from typing import Any
 from torch import Tensor
 
 from ... import host
-from ...modules.control.keyframes import Keyframes, read_frames, read_strengths
+from ...modules.control.keyframes import Keyframes, check_text, read_frames, read_strengths
 from ...modules.draw.keyframe_picture import draw_keyframes
 from ...modules.draw.thumbnails import thumbnails
 from ...modules.fields.setting import Setting
 from ..fields import widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 
 io = host.io
 CATEGORY = "LongTake/keyframes"
@@ -88,6 +88,8 @@ class LongTakeKeyframes(LongTakeNode):
                 ),
             ],
         )
+
+    validate_inputs = checked(check_text)
 
     @classmethod
     def execute(

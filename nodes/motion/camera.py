@@ -10,7 +10,7 @@ from ...modules.control.camera import MOVES, CameraPath, moved, parse_moves, rea
 from ...modules.draw.camera_picture import draw_path
 from ...modules.fields.setting import Setting
 from ..fields import widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .motion import CATEGORY, MotionModuleType
 
 io = host.io
@@ -69,6 +69,19 @@ class LongTakeGraftCamera(LongTakeNode):
     @classmethod
     def execute(cls, motion_module: MotionModule, camera: str) -> io.NodeOutput:
         return io.NodeOutput(graft_camera(motion_module, load_camera(host.file("motion_modules", camera))))
+
+
+def moves_of(move: str, more_moves: str = "") -> tuple[tuple[str, float], ...]:
+    """The moves that are done together, and how much of each; none where a file says them.
+
+    Raises:
+        ValueError: a text cannot be read, or a file has other moves beside it.
+    """
+    if move != FILE:
+        return ((move, 1.0), *parse_moves(more_moves))
+    if more_moves.strip():
+        raise ValueError("a file says all moves: leave more_moves empty, or choose a move instead of the file")
+    return ()
 
 
 class LongTakeCameraPoses(LongTakeNode):
@@ -154,6 +167,8 @@ class LongTakeCameraPoses(LongTakeNode):
         stat = pose_file(file).stat()
         return f"{stat.st_mtime_ns}/{stat.st_size}"
 
+    validate_inputs = checked(moves_of)
+
     @classmethod
     def execute(
         cls,
@@ -167,13 +182,12 @@ class LongTakeCameraPoses(LongTakeNode):
         before: CameraPath | None,
     ) -> io.NodeOutput:
         count = frames if before is None else frames + 1  # the first frame of what follows is the last that was
+        moves = moves_of(move, more_moves)
         if move == FILE:
-            if more_moves.strip():
-                raise ValueError("a file says all moves: leave more_moves empty, or choose a move instead of the file")
             path = read_path(pose_file(file).read_text(encoding="utf-8", errors="replace"), file, file_width / file_height)
             path = path.resampled(count)
         else:
-            path = moved(((move, 1.0), *parse_moves(more_moves)), count, speed)
+            path = moved(moves, count, speed)
         path = path if before is None else before.then(path)
         return io.NodeOutput(path, draw_path(path))
 

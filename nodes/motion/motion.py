@@ -12,7 +12,7 @@ from ...modules.noise.levels import NOISE_SCHEDULES
 from ...modules.temporal.block_rules import BLOCKS, MOST, parse_blocks, parse_numbers
 from ...modules.temporal.settings import MotionKeyframe, MotionSettings, Strength
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 
 io = host.io
 MotionModuleType = io.Custom("LONGTAKE_MOTION_MODULE")
@@ -122,6 +122,8 @@ class LongTakeApplyMotionModule(LongTakeNode):
             ],
         )
 
+    validate_inputs = checked(MotionSettings)
+
     @classmethod
     def execute(
         cls,
@@ -133,6 +135,17 @@ class LongTakeApplyMotionModule(LongTakeNode):
     ) -> io.NodeOutput:
         settings = settings_of(MotionSettings, given, keyframes=() if keyframes is None else keyframes)
         return io.NodeOutput(host.apply_motion(model, motion_module, settings, noise_schedule))
+
+
+def check_texts(effect_per_frame: str = "", scale_per_frame: str = "", blocks: str = "") -> None:
+    """Refuse texts of Motion Keyframe.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    parse_numbers(effect_per_frame, "effect_per_frame")
+    parse_numbers(scale_per_frame, "scale_per_frame")
+    parse_blocks(blocks)
 
 
 class LongTakeMotionKeyframe(LongTakeNode):
@@ -194,6 +207,8 @@ class LongTakeMotionKeyframe(LongTakeNode):
                 )
             ],
         )
+
+    validate_inputs = checked(check_texts)
 
     @classmethod
     def execute(

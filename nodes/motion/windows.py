@@ -8,7 +8,7 @@ from ...modules.draw.window_text import describe
 from ...modules.fields.setting import Setting
 from ...modules.temporal.windows import MODES, WindowPlan, frames_of, fused_at
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 
 io = host.io
 CATEGORY = "LongTake/motion"
@@ -46,6 +46,8 @@ class LongTakeContextWindows(LongTakeNode):
                 )
             ],
         )
+
+    validate_inputs = checked(WindowPlan)
 
     @classmethod
     def execute(cls, model: Any, mode: str, **given: Any) -> "io.NodeOutput":
