@@ -19,7 +19,7 @@ WHOLE = "longtake_whole"  # in transformer options: a ``windows.Whole``, the cli
 WINDOW = "longtake_window"  # name of the wrapper that says how many frames there are in a call
 RECOMPUTE = "longtake_recompute"  # in transformer options: whether layers keep their input only and compute again for gradients
 CACHES = "longtake_caches"  # in transformer options: what a causal model has seen of the present take, a ``causal.Caches``
-SAMPLING = "longtake_sampling"  # in transformer options: an ``attachment.Sampling``, what is known for the length of one sampling
+SAMPLING = "longtake_sampling"  # in transformer options: an ``call_info.Sampling``, what is known for the length of one sampling
 OWN_UUIDS = (
     "longtake_uuids"  # in transformer options: what ComfyUI calls the conditions that got a name of their own for this call
 )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..temporal.frames import Frames, Group, Hint, way_back
 from ..temporal.motion import HintModel
+from ..temporal.picture_part import PicturePart
 from ..temporal.slot_names import levels
 from ..temporal.transformer import TemporalBlock, TemporalConfig, part_pixels
 from ..temporal.windows import WindowPlan
@@ -153,7 +154,14 @@ class CameraModel(HintModel):
         self.load_state_dict(state, assign=True)
 
     def hints(
-        self, path: CameraPath, height: int, width: int, *, strength: float = 1.0, device: torch.device | str = "cpu"
+        self,
+        path: CameraPath,
+        height: int,
+        width: int,
+        *,
+        strength: float = 1.0,
+        device: torch.device | str = "cpu",
+        part: PicturePart | None = None,
     ) -> dict[str, Hint]:
         """What each slot is told of a camera.
 
@@ -163,8 +171,10 @@ class CameraModel(HintModel):
             width: of the latent.
             strength: how much of it; 1 as trained.
             device: where to compute.
+            part: of the picture, for a call that shows no more of it.
         """
-        features = [rearrange(x, "f c h w -> (h w) f c").contiguous() for x in self.encoder(path, height, width, device)]
+        seen = self.encoder(path, height, width, device)
+        features = [rearrange(x if part is None else part.cut(x), "f c h w -> (h w) f c").contiguous() for x in seen]
         return {slot: Hint(features[_level(slot, len(features))], self.merges[_key(slot)], strength) for slot in self.slots}
 
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .picture_part import PicturePart
+
 
 @dataclass(frozen=True)
 class Group:
@@ -127,6 +129,19 @@ class Gain:
             return change
         effect = resized(self.effect, *change.shape[-2:])[:, None]
         return change * effect.repeat(len(change) // len(effect), 1, 1, 1).to(change)
+
+    def within(self, part: PicturePart) -> "Gain":
+        """The same for a call that shows a part of the picture."""
+        scales = tuple(None if scale is None else _of_part(scale, part) for scale in self.scales)
+        return Gain(None if self.effect is None else _of_part(self.effect, part), scales)
+
+
+def _of_part(values: Tensor, part: PicturePart) -> Tensor:
+    """``values``: ``f ...``, one number per frame, or a mask ``f h w`` of any size. Returns ``f ...``."""
+    if values.ndim == 1:
+        return values
+    multiple = all(size % whole == 0 for size, whole in zip(values.shape[1:], part.whole, strict=True))
+    return part.cut(values if multiple else resized(values, *part.whole))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .frames import Frames, Gain, Group, Hint, way_back
 from .kinds import TemporalModule, class_of
 from .masks import MASKS, anchored, local
 from .past import Past
+from .picture_part import PicturePart
 from .positions import POSITIONS, STRETCHES
 from .slots import BlockedUNet, swap
 from .windows import Windows
@@ -27,7 +28,16 @@ from .windows import Windows
 class HintModel(nn.Module):
     """A network that comes with a motion module and tells its slots something of a whole clip, such as where a camera is."""
 
-    def hints(self, path: Any, height: int, width: int, *, strength: float, device: torch.device | str) -> dict[str, Hint]:
+    def hints(
+        self,
+        path: Any,
+        height: int,
+        width: int,
+        *,
+        strength: float,
+        device: torch.device | str,
+        part: PicturePart | None = None,
+    ) -> dict[str, Hint]:
         """What each slot is told: ``path`` of all frames of a clip, whose latents are ``height`` by ``width``."""
         raise NotImplementedError
 

@@ -82,10 +82,10 @@ def counting_rows(text: str) -> list[str]:
 
 
 def test_one_file_knows_how_a_batch_divides():
-    """``attachment.CallInfo``: what else counted rows for itself took tiles and variants for frames."""
+    """``call_info.CallInfo``: what else counted rows for itself took tiles and variants for frames."""
     house = ROOT / "host" / "comfyui"
     found = [path for path in house.glob("**/*.py") if counting_rows(path.read_text(encoding="utf-8"))]
-    assert found == [house / "attach" / "attachment.py"]
+    assert found == [house / "attach" / "call_info.py"]
 
 
 def leading_nowhere(root: Path) -> list[str]:

@@ -15,7 +15,8 @@ from ....modules.control.camera import CameraPath
 from ....modules.temporal.frames import Hint
 from ....modules.temporal.motion import MotionModel
 from ..attached import KEY
-from .attachment import Attachment, CallInfo, Sampling, hang
+from .attachment import Attachment, hang
+from .call_info import CallInfo, Sampling
 
 CAMERA = "longtake_camera"  # the attachment, and that of a motion module's patcher
 MOST = 10.0  # a strength beyond this is a slip of the hand
@@ -40,14 +41,16 @@ class Follower:
 
     def hints(self, info: CallInfo) -> dict[str, Hint]:
         """What each slot is told in a call."""
-        key = tuple(info.ids.tolist()), info.area, info.ids.device
+        part = info.part("the camera")
+        key = tuple(info.ids.tolist()), info.area, part, info.ids.device
         if key not in self.known:
             while self.known and sum(len(frames) for frames, *_ in self.known) + len(info.ids) > KEPT:
                 del self.known[next(iter(self.known))]
             camera = self.motion.camera
             assert camera is not None, "apply_camera has looked"
             path = self.lead.path.at(info.ids.cpu())
-            self.known[key] = camera.hints(path, *info.area, strength=self.lead.strength, device=info.ids.device)
+            size, strength = info.area if part is None else part.whole, self.lead.strength
+            self.known[key] = camera.hints(path, *size, strength=strength, device=info.ids.device, part=part)
         return self.known[key]
 
 
@@ -106,7 +109,6 @@ class Following(Attachment):
     def call(self, info: CallInfo) -> Iterator[None]:
         """See ``Attachment``."""
         followers = [] if info.sampling is None else info.sampling.kept[self.key]
-        info.check_whole("the camera")
         with ExitStack() as stack:
             for follower in followers:
                 stack.enter_context(follower.motion.hinted(follower.hints(info)))

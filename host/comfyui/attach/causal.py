@@ -19,7 +19,7 @@ from ....modules.sampling.causal import BlockLevels
 from ....modules.temporal.kv_cache import CacheSettings, KeyValueCache
 from ..options import CACHES, CLIPS, call_options, frame_numbers, with_options
 from ..parts.frame_levels import check_frame_levels, check_no_more_frames
-from .attachment import conditions
+from .call_info import conditions
 from .wan_blocks import Around, Attention, around_blocks, with_self_attention
 
 KEY = "longtake_causal"

@@ -16,10 +16,12 @@ from torch import Tensor
 from ....modules.control.first_frame import CHANNELS, FirstFrameSettings, channels_of, slots_of
 from ....modules.control.keyframe_blend import nearest_of
 from ....modules.control.keyframes import Keyframes
+from ....modules.temporal.picture_part import PicturePart
 from ..attached import KEY as MOTION
 from ..attached import InUNet, MotionInfo, unet_of
 from ..options import Clip
-from .attachment import Attachment, CallInfo, Sampling, hang
+from .attachment import Attachment, hang
+from .call_info import CallInfo, Sampling
 
 KEY = "longtake_first_frame"  # the attachment, and that of a MODEL's patcher
 PIXELS = 8  # of a picture to one of its latents, each way
@@ -40,9 +42,10 @@ class PictureInput:
     frames: Tensor
     settings: FirstFrameSettings
 
-    def at(self, ids: Tensor) -> Tensor:
-        """For some frames of the clip: ``ids``: ``n``. Returns ``n d h w``."""
-        return self.frames[ids.clamp(0, len(self.frames) - 1).to(self.frames.device)]
+    def at(self, ids: Tensor, part: PicturePart | None = None) -> Tensor:
+        """For some frames of the clip, or a part of their picture: ``ids``: ``n``. Returns ``n d h w``."""
+        frames = self.frames[ids.clamp(0, len(self.frames) - 1).to(self.frames.device)]
+        return frames if part is None else part.cut(frames)
 
 
 @dataclass(eq=False)
@@ -183,7 +186,7 @@ class FirstFrame(Attachment):
     @contextmanager
     def call(self, info: CallInfo) -> Iterator[None]:
         """See ``Attachment``."""
-        info.check_whole("First Frame")
+        part = info.part("First Frame")
         own: PictureInput | None = info.inside[self.key]
         cached = CachedFeatures() if info.sampling is None else info.sampling.kept[self.key]
         motions: InUNet | None = info.inside.get(MOTION)
@@ -191,11 +194,13 @@ class FirstFrame(Attachment):
             for motion in () if motions is None else motions.motions:
                 given: PictureInput | None = motion.about.picture
                 if given is not None and given.mode == "pia":
-                    stack.enter_context(motion.model.pictured(given.at(info.ids).to(info.ids.device), {}))
+                    stack.enter_context(motion.model.pictured(given.at(info.ids, part).to(info.ids.device), {}))
                 elif given is not None:
-                    stack.enter_context(motion.model.pictured(None, cached.of(motion.model, given, info.ids)))
+                    features = cached.of(motion.model, given, info.ids)
+                    cut = features if part is None else {slot: part.cut(feature) for slot, feature in features.items()}
+                    stack.enter_context(motion.model.pictured(None, cut))
             if own is not None:
-                info.inputs["c_concat"] = info.each(own.at(info.ids).to(info.ids.device))
+                info.inputs["c_concat"] = info.each(own.at(info.ids, part).to(info.ids.device))
             yield
 
 

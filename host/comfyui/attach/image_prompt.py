@@ -23,7 +23,8 @@ from ....modules.control.keyframes import Keyframes
 from ....modules.control.prompt_settings import PromptSettings
 from ....modules.temporal.chunks import ROWS
 from ..attached import unet_of
-from .attachment import UNCOND, Attachment, CallInfo, Sampling, hang
+from .attachment import Attachment, hang
+from .call_info import UNCOND, CallInfo, Sampling
 from .motion import dtype_of_parts
 from .vision import check_seen, given, pictures_of, see
 

@@ -21,8 +21,10 @@ from ....modules.temporal.slots import empty, fill, norms, swap
 from ..attached import KEY, Attached, InUNet, MotionSampling, attached_to, frames_in_call, leads, unet_of, windows_of
 from ..memory import PLAN, plan_for
 from ..options import ALONE, RECOMPUTE
+from ..parts.patches import keeps_calls
 from ..parts.windows import FrameHandler
-from .attachment import Attachment, CallInfo, Sampling
+from .attachment import Attachment
+from .call_info import CallInfo, Sampling
 
 log = logging.getLogger("longtake")
 
@@ -39,6 +41,8 @@ class Motion(Attachment):
         chunks = Chunks(_say_halved)
         inside = [motion.model for motion in motions if motion.model.inside]  # then no layer sees a frame by itself
         layers = [] if inside else spatial_layers(unet, clip_norms=across)
+        if keeps_calls(patcher.model_options):  # such patches sit in the middle block, which is small
+            layers = [layer for layer in layers if layer not in set(unet.middle_block.children())]
         fill(unet, functions_of(motion.model for motion in motions), chunks.around, layers)
         for motion in motions:
             motion.model.join(unet)
@@ -217,15 +221,16 @@ def gains_of(motion: Attached, info: CallInfo) -> dict[str, Gain | None]:
     settings, percent_to_sigma = motion.about.settings, info.model.model_sampling.percent_to_sigma
     if settings.neutral:
         return {}
-    if any(strength.mask is not None for keyframe in settings.keyframes for strength in (keyframe.effect, keyframe.scale)):
-        info.check_whole(f"the mask of {motion.about.name}")
-    return settings.gains(
+    masks = [strength.mask for keyframe in settings.keyframes for strength in (keyframe.effect, keyframe.scale)]
+    part = info.part(f"the mask of {motion.about.name}") if any(mask is not None for mask in masks) else None
+    gains = settings.gains(
         motion.model.names,
         motion.model.config.attentions,
         info.ids,
         info.levels,
         lambda percent: float(percent_to_sigma(percent)),
     )
+    return gains if part is None else {slot: gain and gain.within(part) for slot, gain in gains.items()}
 
 
 def _ran(motion: Attached, gains: dict[str, Gain | None], ran: Tensor) -> bool:

@@ -25,7 +25,8 @@ from ....modules.checkpoints.motion_lora import LowRank, MotionLora, change, fit
 from ....modules.temporal.low_rank import Branches, install, remove
 from ..attached import KEY, motion_sampling
 from ..options import ALONE
-from .attachment import Attachment, CallInfo, Sampling, hang
+from .attachment import Attachment, hang
+from .call_info import CallInfo, Sampling
 
 log = logging.getLogger("longtake")
 SCHEDULED = "longtake_motion_lora"  # the attachment, and that of the branches' patcher

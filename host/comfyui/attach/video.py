@@ -21,7 +21,7 @@ from ....modules.temporal.motion import MotionModel
 from ....modules.temporal.slots import widths
 from ..attached import MotionInfo
 from ..options import call_options
-from .attachment import CallInfo
+from .call_info import CallInfo
 from .motion import attach
 
 INFO = "longtake_video_info"

@@ -8,7 +8,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....modules.control.keyframes import Keyframes
-from ..attach.attachment import CallInfo
+from ..attach.call_info import CallInfo
 from ..parts.controls import Conditioning, Conditions, Features, FrameControl, chained, check_length
 
 NODE = "Keyframed ControlNet"

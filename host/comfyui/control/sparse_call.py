@@ -7,7 +7,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..attach.attachment import CallInfo
+from ..attach.call_info import CallInfo
 from ..attach.video import label_rows
 from ..attached import motion_sampling
 from ..options import WHOLE

@@ -22,7 +22,7 @@ from ....modules.control.sparsectrl import SparseControl, down_widths
 from ....modules.temporal.frames import Frames
 from ....modules.temporal.slot_names import described
 from ....modules.temporal.windows import WindowPlan
-from ..attach.attachment import CallInfo
+from ..attach.call_info import CallInfo
 from ..attach.motion import dtype_of_parts
 from ..attached import motion_sampling
 from ..options import CONTEXT_WINDOW, IDS, WHOLE, step_of

@@ -20,7 +20,8 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....modules.temporal.chunks import AD_PARAMS
-from ..options import CLIP, CLIPS, CONTEXT_WINDOW, IDS, NAMES, OWN_UUIDS, SHOWN, Clip, known_frames
+from ..options import CLIP, CLIPS, CONTEXT_WINDOW, IDS, NAMES, OWN_UUIDS, SAMPLING, SHOWN, Clip, known_frames
+from .areas import with_areas
 
 KEY = "longtake_telling"
 KIND = WrappersMP.CALC_COND_BATCH
@@ -66,6 +67,8 @@ def telling(
         if IDS in options or CONTEXT_WINDOW not in options:  # a window of what a sampler shows counts from there
             told[CONTEXT_WINDOW] = published(ids.tolist(), clip.frames, axis)
         conds, told[OWN_UUIDS] = renamed(conds, f"frames {ids.tolist()} of {list(names)}")
+    if SAMPLING in options:
+        conds = with_areas(conds)
     return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": told})
 
 

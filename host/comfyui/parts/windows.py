@@ -20,11 +20,15 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....modules.temporal.windows import WindowPlan
+from ..attached import attached_to
 from ..options import ALONE, CLIP, CLIPS, CONTEXT_WINDOW, IDS, NAMES, WHOLE, Clip, frame_numbers, step_of
 from ..progress import check_interrupt
 from .conds import Cond, Conds, gated, of_frames
 from .controls import FrameControl
+from .patches import Calls, check_patches
 from .telling import published, tells
+
+KEY = "longtake_windows"  # of what checks a sampling with windows of the whole model
 
 
 def whole_windows(model: ModelPatcher, plan: WindowPlan) -> ModelPatcher:
@@ -53,8 +57,20 @@ def handled(model: ModelPatcher, handler: "FrameHandler") -> ModelPatcher:
     patched.model_options["context_handler"] = handler
     patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, "ContextWindows_prepare_sampling")  # not twice
     create_prepare_sampling_wrapper(patched)
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, around_sampling)
     tells(patched)
     return patched
+
+
+def around_sampling(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """OUTER_SAMPLE: refuse patches that windows of the whole model would spoil: ``noise``: ``n c h w``."""
+    guider = executor.class_obj
+    handler = guider.model_options.get("context_handler")
+    if isinstance(handler, FrameHandler) and len(noise) > handler.context_length:
+        recalled = any(motion.model.recalls for motion in attached_to(guider.model_patcher))
+        check_patches(guider.model_options, guider, Calls(split=True, recalled=recalled))
+    return executor(noise, *args, **kwargs)
 
 
 class PartHandler(ContextHandlerABC):

@@ -7,7 +7,15 @@ Conditions and ControlNets that start and end, masks, prompts and hints per fram
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..attached import attached_to
+from ..layout import Layout, whole_frames
+from ..options import ALONE, CACHES
 from ..parts.controls import chain, hints_are_ours
+from ..parts.patches import Calls
 from ..parts.telling import telling_options
 from ..parts.windows import FrameHandler
 
@@ -54,18 +62,37 @@ def check_conditions(conds: Conds) -> None:
                 )
 
 
-def check_caches(options: Mapping[str, Any]) -> None:
-    """Refuse what goes on from the last call, for samplers whose next call is about other frames.
+def calls_of(sampler: Any, guider: Any, options: Mapping[str, Any], noise: Tensor, mask: Tensor | None) -> Calls:
+    """How a sampler of this pack will call the model.
 
-    Raises:
-        ValueError: ComfyUI's EasyCache or LazyCache is on the model. One sentence.
+    Args:
+        sampler: the SAMPLER.
+        guider: ComfyUI's.
+        options: model options of the sampling.
+        noise: ``r ...``, as ComfyUI gives it.
+        mask: ``r ...``, of what is made; None for everything.
     """
-    cache = options.get("transformer_options", {}).get("easycache")
-    if cache is not None:
-        raise ValueError(
-            f"{cache.name} goes on from what the model gave in the call before, and this sampler shows it other frames in every call: take"
-            " it out, or set window to all frames of the clip"
-        )
+    layout, model, algorithm = Layout.of(noise), guider.model_patcher, sampler.algorithm
+    transformer = options.get("transformer_options", {})
+    windowed = getattr(options.get("context_handler"), "plan", None) is not None
+    variants = getattr(guider, "variants", 1)
+    known = getattr(getattr(algorithm, "plan", None), "known", torch.zeros(0, dtype=torch.bool))
+    finished = bool(known.any()) or (mask is not None and bool(whole_frames(layout.frames_first(mask)).any()))
+    clean = finished and getattr(algorithm, "replacement", "none") == "none"  # others show known frames at the level of the rest
+    return Calls(
+        mixed=layout.video or clean or not getattr(algorithm, "uniform", False),
+        moving=sampler.shown(model, noise) < sampler.length(model, noise) or variants > 1,
+        split=windowed or (variants > 1 and transformer.get(ALONE, False)),
+        recalled=CACHES in transformer or any(motion.model.recalls for motion in attached_to(model)),
+        video=layout.video,
+        top=float(model.get_model_object("model_sampling").sigma_max),
+    )
+
+
+def least_level(model: ModelPatcher) -> float:
+    """The sigma that clean frames are shown at: 0, or the least that the model's sampling has a timestep for."""
+    sampling = model.get_model_object("model_sampling")
+    return 0.0 if bool(sampling.timestep(torch.zeros(1)).isfinite().all()) else float(sampling.sigma_min)
 
 
 def reads_frames(control: Any) -> bool:

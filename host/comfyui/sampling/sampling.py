@@ -28,10 +28,11 @@ from ..attached import attached_to, motion_sampling
 from ..layout import Layout, denoiser, whole_frames
 from ..options import CACHES, WINDOW
 from ..parts.frame_levels import with_frame_levels
+from ..parts.patches import check_patches
 from ..progress import Progress
 from .gradients import mixing_of
 from .guiding import Conditioning, Guider, coordinates_of, guider
-from .per_frame import check_caches, check_conditions, with_frame_handler
+from .per_frame import calls_of, check_conditions, least_level, with_frame_handler
 from .recording import recorder
 
 Watch = Callable[[Step], Tensor | None]  # takes every step, and may give a picture to show
@@ -170,11 +171,11 @@ class GeneratorSampler(comfy.samplers.Sampler):
         layout, model = Layout.of(noise), model_wrap.model_patcher
         check_conditions(model_wrap.conds)
         given = extra_args["model_options"]
-        if self.shown(model, noise) < layout.frames:
-            check_caches(given)
+        check_patches(given, model_wrap, calls_of(self, model_wrap, given, noise, denoise_mask))
         options = with_frame_levels(model, given) if layout.video else with_frame_handler(given)
+        least = least_level(model)
         call = denoiser(
-            lambda x, sigma, opts, seed: model_wrap(x, sigma, model_options=opts, seed=seed),
+            lambda x, sigma, opts, seed: model_wrap(x, sigma.clamp_min(least), model_options=opts, seed=seed),
             layout,
             options,
             extra_args.get("seed"),

@@ -282,7 +282,7 @@ def test_what_goes_on_from_the_last_call_is_refused_where_the_next_is_about_othe
     cached = getattr(nodes_easycache, f"{kind}Node").execute(image_model(), 0.2, 0.0, 1.0, False).args[0]
     with pytest.raises(ValueError, match=f"{kind} goes on from what the model gave in the call before"):
         fifo(cached)
-    sampled(cached, forcing("pyramid", FRAMES, STEPS, lag=2.0))  # all frames in every call
+    sampled(cached, forcing("full_sequence", FRAMES, STEPS))  # all frames in every call, at one level
 
 
 # Rows that are not frames

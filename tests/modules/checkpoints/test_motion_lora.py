@@ -528,7 +528,7 @@ def test_each_frame_is_scheduled_by_its_own_noise_level(tmp_path, animated):
 def test_frames_on_both_sides_of_its_end_inside_windows_are_refused_before_the_call(tmp_path, animated):
     from types import SimpleNamespace
 
-    from pack.host.comfyui.attach.attachment import CallInfo
+    from pack.host.comfyui.attach.call_info import CallInfo
     from pack.host.comfyui.attach.motion_lora import BRANCHES
     from pack.host.comfyui.options import SAMPLING
 
