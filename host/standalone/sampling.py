@@ -11,12 +11,9 @@ from torch import Tensor
 
 from ...modules.checkpoints.video_model import clean_prediction
 from ...modules.control.hints import beside
-<<<<<<< HEAD
+from ...modules.control.prompt_mixing import HELD, row_ids
 from ...modules.disk.fingerprint import fingerprint
 from ...modules.disk.recorder import Recorder, Recording
-=======
-from ...modules.control.prompt_mixing import HELD, row_ids
->>>>>>> 6e7869c (Prompt Schedule and Value Schedule: prompt travel in one node, on image models, video models and those that know words; schedules wherever numbers per frame are typed; animatediff_prompt_travel from 39 nodes to 12 (25 tests on the bare machine, 8 on 0.33.0))
 from ...modules.guidance.history import on_model
 from ...modules.guidance.steering import asked_by, fitted
 from ...modules.sampling.job import Algorithm, Job, Step
