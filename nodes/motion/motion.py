@@ -144,8 +144,8 @@ def check_texts(effect_per_frame: str = "", scale_per_frame: str = "", blocks: s
     Raises:
         ValueError: one cannot be read.
     """
-    parse_numbers(effect_per_frame, "effect_per_frame")
-    parse_numbers(scale_per_frame, "scale_per_frame")
+    numbers_per_frame(effect_per_frame, "effect_per_frame")
+    numbers_per_frame(scale_per_frame, "scale_per_frame")
     parse_blocks(blocks)
 
 
