@@ -46,7 +46,7 @@ def prepared(given: argparse.Namespace) -> Session:
         vae=None if given.autoencoder is None else PictureSide.of(AutoencoderVae(load_autoencoder(given.autoencoder))),
         device=device_of(given),
     )
-    return Session(task, files, options, Lines())
+    return Session(task, files, options, Lines(), restart=given.restart)
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from ..options import Options
 from ..samples import sample_clip
 from ..settings import RunSettings
 from ..sources import FromClips, FromShapes
-from ..trainable import OWN, State, Trainable, Weights
+from ..trainable import OWN, State, Trainable, Weights, known_of
 from .row import Row
 
 Pixels = Callable[[Tensor], Tensor]  # latents ``f c h w`` to pictures ``f h w c`` in 0..1
@@ -208,7 +208,8 @@ def make(
     info.label_vector(options.sample_prompt)  # refuses words that the model does not know
     task = NativeTask(info, choices, options, settings, source, device)
     own = None if vae is None or vae.own is None else {key: value.cpu() for key, value in vae.own.state_dict().items()}
-    return video_model(task, pixels or unfolded(info), device, own)
+    made = video_model(task, pixels or unfolded(info), device, own)
+    return made if dataset is None else replace(made, known=known_of(dataset))
 
 
 def unfolded(info: VideoModelInfo) -> Pixels:

@@ -18,7 +18,8 @@ from pack.modules.nets.autoencoder import AutoencoderConfig, new_autoencoder
 from pack.modules.train import train_autoencoder as command
 from pack.modules.train.native_models import Architecture
 from pack.modules.train.native_task import NativeChoices
-from pack.modules.train.session import Files, Session
+from pack.modules.train.run_files import Files
+from pack.modules.train.session import Session
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.sources import area_of
 from pack.modules.train.tasks import autoencoder
