@@ -157,18 +157,6 @@ class Options:
     )
     fp16: bool = setting(False, "The file is written in float16, half as large.")
     save_every: int = setting(250, "A checkpoint is written every so many steps.", least=1, most=EVER)
-    keep_every: int = setting(
-        0,
-        "Every so many steps the weights are kept as a file that can be used, in a folder NAME.steps, with a checkpoint to begin with. 0"
-        " keeps none.",
-        least=0,
-        most=EVER,
-    )
-    keep_last: int = setting(0, "So many of those that keep_every keeps stay, the last ones. 0 keeps all.", least=0, most=EVER)
-    begin_with: str = setting(
-        "",
-        "A new run begins as this one was: the name of another training, or NAME@STEP for one of its kept steps. Empty begins anew.",
-    )
     sample_every: int = setting(
         0,
         "A sample clip is made every so many steps, always from the same noise. 0 makes one at the end alone.",
@@ -198,6 +186,18 @@ class Options:
         False,
         "The weights of temporal attentions of a motion module or a video model get a learned length while training, so that entropy does"
         " not collapse. The file has plain weights.",
+    )
+    keep_every: int = setting(
+        0,
+        "Every so many steps the weights are kept as a file that can be used, in a folder NAME.steps, with a checkpoint to begin with. 0"
+        " keeps none.",
+        least=0,
+        most=EVER,
+    )
+    keep_last: int = setting(0, "So many of those that keep_every keeps stay, the last ones. 0 keeps all.", least=0, most=EVER)
+    begin_with: str = setting(
+        "",
+        "A new run begins as this one was: the name of another training, or NAME@STEP for one of its kept steps. Empty begins anew.",
     )
 
     def __post_init__(self) -> None:
