@@ -11,6 +11,7 @@ the full disk needs a system on which a tmpfs can be mounted (Linux, as root or 
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,12 +66,12 @@ def killing(before: int) -> None:
         setattr(os, name, counted)
 
 
-def killed(take: Take, output: Path, kills: int, seed: int, seconds: float) -> str:
+def killed(take: Take, output: Path, expected: dict[str, bytes], seconds: float, given: argparse.Namespace) -> str:
     """Kill a take again and again, which takes so many ``seconds`` in all. Gives after how many frames on disk."""
-    moments, at = random.Random(seed), []
-    while len(at) < kills:
+    moments, at = random.Random(given.seed), []
+    while len(at) < given.kills:
         by_write = moments.random() < 0.7
-        before, wait = moments.randrange(1, 50), moments.uniform(0, seconds / 4)
+        before, wait = moments.randrange(1, 30), moments.uniform(0, seconds / 8)
 
         def work(by_write: bool = by_write, before: int = before) -> None:
             if by_write:
@@ -81,8 +82,11 @@ def killed(take: Take, output: Path, kills: int, seed: int, seconds: float) -> s
         if not by_write:
             time.sleep(wait)
             os.kill(child, signal.SIGKILL)
-        if ended(child) != -signal.SIGKILL:
-            break  # it was done sooner
+        if ended(child) != -signal.SIGKILL:  # it was done sooner: another one
+            if frames_in(output / NAME) != expected:
+                return "WRONG: other frames"
+            shutil.rmtree(output / NAME)
+            continue
         at.append(len(frames_in(output / NAME)))
     if ended(forked(lambda: take.make(NAME, FRAMES))):
         return sentence(output)
@@ -152,8 +156,8 @@ def row(name: str, take: Take, given: argparse.Namespace) -> list[str]:
         began = time.monotonic()
         if ended(forked(lambda: take.make("whole", FRAMES))):
             return [name, f"WRONG: {sentence(place[0])}"]
-        expected = frames_in(place[0] / "whole")
-        at = killed(take, place[0], given.kills, given.seed, time.monotonic() - began)
+        seconds, expected = time.monotonic() - began, frames_in(place[0] / "whole")
+        at = killed(take, place[0], expected, seconds, given)
         same = frames_in(place[0] / NAME) == expected and len(expected) == FRAMES
         left = [path.name for path in (place[0] / NAME).glob(".*")]
         cells += [at, "equal" if same else "WRONG: other frames", f"WRONG: {left}" if left else "nothing"]
