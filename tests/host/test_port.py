@@ -113,8 +113,8 @@ BROKEN = {
     ),
     "a name missing standalone": (
         "host/standalone/__init__.py",
-        r"from \.sampling import sample\n",
-        "",
+        r"from \.sampling import identity, sample\n",
+        "from .sampling import identity\n",
         '"sample" is not present',
     ),
     "a node that gives too much": (
