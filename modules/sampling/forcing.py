@@ -11,7 +11,7 @@ from .job import Job, Step, check_finite, check_sigmas
 from .known_frames import only_at_the_start
 from .plan import ClipPlan
 from .rollout import Rollout, collected, rollout
-from .stepping import corrects
+from .stepping import ORDERS, corrects
 
 log = logging.getLogger("longtake")
 
@@ -42,7 +42,7 @@ class Forcing(Rollout):
     def model_calls(self) -> int:
         """How often the model is called for the whole clip."""
         rows = self.plan.rows_total
-        if self.order == "euler":
+        if ORDERS[self.order] == 1:
             return rows
         return rows + sum(map(corrects, self.plan.rows(self.plan.in_flight() + self.sink_frames, self.sink_frames)))
 

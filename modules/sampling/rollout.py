@@ -5,7 +5,7 @@ clip. A clip (``forcing.py``) is these frames collected, a take without an end (
 (``fifo.py``) is a plan of its own. How frames move in a row: ``stepping.py``.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from ..noise.seeded import frame_noise
 from .context_noise import NO_NOISE, ContextNoise
 from .extent import Extent
 from .job import Job, State, Step, check_finite, check_sigmas, started
+from .multistep import STEPS, Multistep
 from .plan import Plan, Row, unseen
 from .stepping import Stepper, check_order
 
@@ -74,15 +75,15 @@ def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Ste
     check_sigmas(job.sigmas, plan.steps)
     check_finite(job.latent)
     job = replace(job, sigmas=job.sigmas.to(job.latent))
-    state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job, how)
     stepper = Stepper(job, how.eta, how.order, how.context_noise)
+    state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job, how, stepper.pasts)
     following = int(state.ids[-1]) + 1 if len(state.ids) else 0
     for row in plan.rows(window, how.sink_frames, state.row, ahead=job.ahead):
         for missed in unseen(row, following, plan, window) if job.recalls else ():
             stepper.step(_frames(state, missed.ids, job, plan), missed, state.row)
         following = max(following, int(row.ids[-1]) + 1)
         x, clean = stepper.step(_frames(state, row.ids, job, plan), row, state.row)
-        state = _moved(state, row, x, job, how.sink_frames)
+        state = _moved(state, row, x, job.memory.tensors() | stepper.pasts.tensors(), how.sink_frames)
         finished = (row.before > 0) & (row.after == 0) & (row.ids >= 0)
         frames, ids = x[finished.to(x.device)], row.ids[finished]
         _check_finished(frames, ids)
@@ -116,7 +117,7 @@ def collected(job: Job, steps: Generator[Step, None, State], clip: Tensor) -> Ge
     return clip
 
 
-def _resumed(state: State, job: Job, how: Rollout) -> State:
+def _resumed(state: State, job: Job, how: Rollout, pasts: Multistep) -> State:
     if state.x.shape[1:] != job.latent.shape[1:]:
         raise ValueError(
             f"the take has frames of {list(state.x.shape[1:])} and this model's are of {list(job.latent.shape[1:])}: go on with the model"
@@ -129,7 +130,9 @@ def _resumed(state: State, job: Job, how: Rollout) -> State:
             f"the take cannot go on at row {state.row} with frames that this schedule has not there: begin another take"
         )
     check_finite(state.x)
-    job.memory.restore({name: tensor.to(job.latent.device) for name, tensor in state.memory.items()})
+    memory = {name: tensor.to(job.latent.device) for name, tensor in state.memory.items()}
+    pasts.restore(memory)
+    job.memory.restore({name: tensor for name, tensor in memory.items() if not name.startswith(STEPS)})
     return replace(state, x=state.x.to(job.latent))
 
 
@@ -177,14 +180,14 @@ def entry_noise(job: Job, ids: Tensor) -> Tensor:
     return noise
 
 
-def _moved(state: State, row: Row, x: Tensor, job: Job, sink_frames: int) -> State:
-    """What is kept after a row: its frames ``x``, ``n ...``, and those that it did not show and a later one may."""
+def _moved(state: State, row: Row, x: Tensor, memory: Mapping[str, Tensor], sink_frames: int) -> State:
+    """What is kept after a row: its frames ``x``, ``n ...``, those that it did not show and a later one may, and what is remembered."""
     others = ((state.ids >= row.keep) | (state.ids < sink_frames)) & ~torch.isin(state.ids, row.ids)
     ids = row.ids
     if others.any():
         ids, order = torch.cat([ids, state.ids[others]]).sort()
         x = torch.cat([x, state.x[others.to(x.device)]])[order.to(x.device)]
-    return State(state.row + 1, ids, x, job.memory.tensors())
+    return State(state.row + 1, ids, x, memory)
 
 
 def _check_finished(frames: Tensor, ids: Tensor) -> None:

@@ -11,9 +11,10 @@ from .context_noise import NO_NOISE, ContextNoise
 from .coordinates import SIGNAL, mixed
 from .job import Job
 from .model_view import View
+from .multistep import Multistep
 from .plan import Row
 
-ORDERS = {"euler": 1, "heun": 2, "renoise": 1}  # model calls in a row
+ORDERS = {"euler": 1, "heun": 2, "unipc": 1, "renoise": 1}  # model calls in a row
 
 
 def move(
@@ -88,17 +89,19 @@ def sigma_of(levels: Tensor, sigmas: Tensor) -> Tensor:
 class Stepper:
     """One row of a schedule on the frames of its window: what every sampler with a noise level per frame does.
 
-    Nothing is remembered of a frame from one row to the next, as multistep methods would: a frame's step is its own whatever the others
-    do, and it is the same wherever a clip is interrupted.
+    A frame's step is its own whatever the others do, and it is the same wherever a clip is interrupted: what a multistep method remembers
+    from one row to the next it remembers of each frame.
 
     Attributes:
         job: the model with its conditions, its sigmas, coordinates and guide, and the seed of fresh noise.
         eta: see ``move``.
         order: ``euler``, or ``heun``: a second call at the next levels, whose slope is averaged with the first (Karras et al.,
-            arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step. ``renoise``: the guess under fresh noise of
+            arXiv:2206.00364, Algorithm 1); a frame that becomes clean takes Euler's step. ``unipc``: one call, and what a frame's earlier
+            ones gave, see ``multistep.unipc``. ``renoise``: the guess under fresh noise of
             the next level, for models that were distilled to few steps (multistep consistency sampling, arXiv:2303.01469, Algorithm 1).
         context_noise: how finished frames are shown.
         noises: where noise for showing frames comes from.
+        pasts: what ``unipc`` remembers.
     """
 
     job: Job
@@ -106,6 +109,7 @@ class Stepper:
     order: str = "euler"
     context_noise: ContextNoise = NO_NOISE
     noises: KeptNoise = field(default_factory=KeptNoise)
+    pasts: Multistep = field(default_factory=Multistep)
 
     def __post_init__(self) -> None:
         check_order(self.order, self.eta)
@@ -127,6 +131,9 @@ class Stepper:
         clean = self._guess(view)
         if self.order == "heun" and corrects(row):
             return self._corrected(x, clean, view, after), clean
+        if self.order == "unipc":
+            levels = before.tolist(), after.tolist()
+            return self.pasts.step(x, clean, row.ids.tolist(), *levels, self.job.coordinates), clean
         if self.order == "renoise":
             return self._renoised(x, clean, row, after), clean
         fresh = self._fresh(x, row) if self.eta > 0 else None
@@ -195,11 +202,11 @@ def check_order(order: str, eta: float) -> None:
     """
     if order not in ORDERS:
         raise ValueError(
-            f"the order {order!r} is not offered: choose {' or '.join(ORDERS)}; multistep methods such as dpmpp_2m and uni_pc remember one"
-            " earlier level for all frames, and here every frame has its own"
+            f"the order {order!r} is not offered: choose {' or '.join(ORDERS)}; ComfyUI's own multistep methods such as dpmpp_2m remember"
+            " one earlier level for all frames, and here every frame has its own, as in unipc"
         )
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}: it must lie between 0 (deterministic) and 1 (ancestral)")
     if order != "euler" and eta > 0:
-        why = "which is for deterministic sampling" if order == "heun" else "whose noise is all fresh in any case"
+        why = "whose noise is all fresh in any case" if order == "renoise" else "which is for deterministic sampling"
         raise ValueError(f"eta is {eta} with {order}, {why}: set eta to 0, or the order to euler")

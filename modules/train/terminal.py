@@ -19,8 +19,7 @@ from ..data.settings import ClipSettings
 from .command_line import add_settings
 from .distributed import processes, rank
 from .options import BasicSettings, Options
-from .run_files import Files
-from .session import Progress, Session, in_words
+from .session import Files, Progress, Session, in_words
 
 log = logging.getLogger("longtake")
 CLIPS = ClipSettings()
@@ -71,9 +70,12 @@ def clips_of(given: argparse.Namespace) -> ClipDataset | None:
 
 
 def files_of(given: argparse.Namespace) -> Files:
-    """Where it keeps what."""
+    """Where it keeps what; nothing to resume from, where a restart is asked for."""
     folder = given.out.absolute().parent
-    return Files(given.out.stem, folder, folder, given.checkpoint)
+    files = Files(given.out.stem, folder, folder, given.checkpoint)
+    if given.restart:
+        files.restart()
+    return files
 
 
 def device_of(given: argparse.Namespace) -> str:

@@ -55,7 +55,8 @@ def stepping_inputs(optional: bool = False) -> list:
             options=list(ORDERS),
             default="euler",
             optional=optional,
-            tooltip="euler: one model call per row. heun: two, with a smaller error for the same steps; needs eta 0.",
+            tooltip="euler: one model call per row. heun: two, with a smaller error for the same steps. unipc: one, and the smaller error:"
+            " each frame goes on from its own earlier calls; SkyReels-V2 and Wan are sampled so. heun and unipc need eta 0.",
         ),
         io.Int.Input(
             "sink_frames",
@@ -98,7 +99,7 @@ def context_noise_inputs(default: float) -> list:
             max=10.0,
             step=0.01,
             tooltip="Sigma of the noise that the model sees finished frames with, so that small errors do not add up (Diffusion Forcing and"
-            " DFoT call it stabilisation). 0 is off, 0.2 suits the bundled model, 0.02 SkyReels-V2.",
+            " DFoT call it stabilisation). 0 is off, 0.2 suits the bundled model, 0.02 SkyReels-V2, whose authors warn of more than 0.05.",
         ),
         io.Combo.Input(
             "context_noise_kind",

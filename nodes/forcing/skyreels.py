@@ -23,20 +23,27 @@ class LongTakeSkyReels(LongTakeNode):
             display_name="SkyReels-V2 (Diffusion Forcing)",
             category=CATEGORY,
             description=(
-                "Runs a SkyReels-V2-DF model, loaded with Load Diffusion Model, as its authors do: whole timesteps, attention that is"
-                " causal by blocks of frames, and the frame rate that the 1.3B model wants to know. For samplers with a noise level per"
-                " frame, and for KSampler."
+                "Runs a SkyReels-V2-DF model, loaded with Load Diffusion Model, as its authors do: whole timesteps, the frame rate that"
+                " the 1.3B model wants to know, and attention that is causal by blocks of frames if you like. For samplers with a noise"
+                " level per frame, and for KSampler."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The model is SkyReels-V2-DF and comes from Load Diffusion Model."),
                 widget(
-                    "causal_block_size",
-                    0,
+                    "causal_attention",
+                    False,
                     Setting(
-                        "So many latent frames see each other and what comes before them, but nothing behind them. At 0 every frame"
-                        " sees all,"
-                        " for synchronous sampling; for a schedule with a lag it is as many as its block, 5 in the authors' examples.",
-                        least=0,
+                        "Latent frames see those of their block and what comes before, but nothing behind. Off, every frame of the window"
+                        " sees all, as in the authors' examples, asynchronous ones too; on takes less time."
+                    ),
+                ),
+                widget(
+                    "causal_block_size",
+                    5,
+                    Setting(
+                        "With causal_attention a block has so many latent frames: as many as block of the schedule, 5 in the authors'"
+                        " examples.",
+                        least=1,
                         most=1024,
                     ),
                 ),
@@ -63,6 +70,6 @@ class LongTakeSkyReels(LongTakeNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, causal_block_size: int, fps: int, fps_file: str) -> "io.NodeOutput":
+    def execute(cls, model: Any, causal_attention: bool, causal_block_size: int, fps: int, fps_file: str) -> "io.NodeOutput":
         rate = None if fps_file == NONE else fps_modulation(read_fps(host.file("diffusion_models", fps_file)), fps)
-        return io.NodeOutput(host.apply_skyreels(model, causal_block_size, rate))
+        return io.NodeOutput(host.apply_skyreels(model, causal_block_size if causal_attention else 0, rate))

@@ -86,11 +86,12 @@ def test_the_node_gives_a_patched_clone(fps_file):
     from comfy.patcher_extension import WrappersMP
 
     model = wan_model()
-    (patched,) = LongTakeSkyReels.execute(model=model, causal_block_size=5, fps=16, fps_file=fps_file.name).result
+    (patched,) = LongTakeSkyReels.execute(model=model, causal_attention=True, fps=16, fps_file=fps_file.name).result
     (wrapper,) = patched.get_wrappers(WrappersMP.DIFFUSION_MODEL, "longtake_skyreels")
     assert (wrapper.block, wrapper.fps.shape) == (5, (6, 24))
     assert not model.wrappers
     (other,) = LongTakeSkyReels.execute(model=model, fps=24, fps_file=fps_file.name).result
+    assert other.get_wrappers(WrappersMP.DIFFUSION_MODEL, "longtake_skyreels")[0].block == 0
     assert not torch.equal(other.get_wrappers(WrappersMP.DIFFUSION_MODEL, "longtake_skyreels")[0].fps, wrapper.fps)
 
 
@@ -99,7 +100,7 @@ def test_the_node_gives_a_patched_clone(fps_file):
     ("make", "given", "sentence"),
     [
         (image_model, {}, "BaseModel takes one timestep for the whole clip"),
-        (wan_model, {"causal_block_size": -1}, "causal_block_size is -1: it must be at least 0"),
+        (wan_model, {"causal_attention": True, "causal_block_size": -1}, "causal_block_size is -1"),
         (lambda: wan_model(dim=48), {"fps_file": "fps.safetensors"}, "is for a model of width 24 and this one has 48"),
         (wan_model, {"fps_file": "gone.safetensors"}, "there is no 'gone.safetensors' in"),
     ],
@@ -230,7 +231,8 @@ def test_the_workflow_makes_its_video(files, tmp_path):
 
 
 KNOBS = [
-    (("As its authors run it", "causal_block_size"), 0),
+    (("As its authors run it", "causal_attention"), True),
+    (("Window of 25 latent frames", "order"), "euler"),
     (("As its authors run it", "fps"), 16),
     (("As its authors run it", "fps_file"), "none"),
     (("More steps for much noise", "shift"), 3.0),

@@ -410,7 +410,9 @@ def test_windows_that_are_too_short_are_refused_when_the_sampler_is_made():
 
 
 def test_multistep_methods_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"order 'dpmpp_2m' is not offered: choose euler or heun or renoise; multistep methods"):
+    with pytest.raises(
+        ValueError, match=r"order 'dpmpp_2m' is not offered: choose euler or heun or unipc or renoise; ComfyUI's own multistep"
+    ):
         forcing(order="dpmpp_2m")
     with pytest.raises(ValueError, match="heun, which is for deterministic sampling"):
         forcing(order="heun", eta=0.5)

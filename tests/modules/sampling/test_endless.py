@@ -47,6 +47,7 @@ def collected(take, given, rows=None):
         {},
         {"eta": 1.0},
         {"order": "heun"},
+        {"order": "unipc"},
         {"sink_frames": 2, "context_noise": ContextNoise(0.3, "noise")},
         {"context_noise": ContextNoise(0.3, "addnoise"), "eta": 0.5},
     ],

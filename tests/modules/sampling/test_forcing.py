@@ -153,7 +153,10 @@ REFUSED = [
     ),
     (lambda: Forcing(levels_for(), 5), "window holds 5 frames and this schedule has 6 in flight"),
     (lambda: Forcing(levels_for(), 8, sink_frames=-1), "sink_frames is -1"),
-    (lambda: Forcing(levels_for(), order="uni_pc"), "order 'uni_pc' is not offered: choose euler or heun or renoise; multistep"),
+    (
+        lambda: Forcing(levels_for(), order="uni_pc"),
+        "order 'uni_pc' is not offered: choose euler or heun or unipc or renoise; ComfyUI's own multistep",
+    ),
     (lambda: Forcing(levels_for(), eta=-0.1), "eta is -0.1"),
     (
         lambda: take(levels_for(known=2), torch.zeros(3, *SHAPE), torch.zeros(3, *SHAPE)),

@@ -42,10 +42,28 @@ def order_one(steps, shift=8.0):
     )
 
 
-def pipeline(transformer=None, steps=5, shift=8.0):
+def default(steps, shift=8.0):
+    """diffusers' UniPC as the pipelines' files have it: of second order, with its corrector.
+
+    The pipeline hands it views of the latents and writes into these what comes back, so that its first correction would begin from the
+    frame that it is to correct (as in the authors' code): here it gets frames of its own.
+    """
+    diffusers = pytest.importorskip("diffusers")
+
+    class Scheduler(diffusers.UniPCMultistepScheduler):
+        def step(self, model_output, timestep, sample, return_dict=True):
+            return super().step(model_output, timestep, sample.clone(), return_dict)
+
+    return Scheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, num_train_timesteps=1000)
+
+
+SCHEDULERS = {"euler": order_one, "unipc": default}
+
+
+def pipeline(transformer=None, steps=5, shift=8.0, order="euler"):
     diffusers = pytest.importorskip("diffusers")
     made = diffusers.SkyReelsV2DiffusionForcingPipeline(
-        tokenizer=None, text_encoder=None, transformer=transformer, vae=None, scheduler=order_one(steps, shift)
+        tokenizer=None, text_encoder=None, transformer=transformer, vae=None, scheduler=SCHEDULERS[order](steps, shift)
     )
     made.set_progress_bar_config(disable=True)
     return made
@@ -278,7 +296,7 @@ STEPS, BASE, OVERLAP = 5, 8, 4  # latent frames of a pass, and of the history th
 CFG = 3.0
 
 
-def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
+def our_pass(model, latent, known, *, ar_step, block, seed, addnoise, order):
     """One pass of our sampler through ComfyUI's guider.
 
     Gives the clip, how each frame looked when the model first saw it: ``b c f h w``, and how it saw the known ones at each call.
@@ -286,7 +304,7 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
     from pack import host
 
     frames, shown, first = latent.shape[2], [], {}
-    levels = NoiseLevels.named("pyramid", frames, STEPS, lag=min(ar_step, STEPS), block=block, known=known)
+    levels = NoiseLevels.named("ar_step", frames, STEPS, lag=min(ar_step, STEPS), block=block, known=known)
 
     # the pipeline noises what it was given and not what it has finished itself
     history = ContextNoise(addnoise / 1000, "addnoise", "known")
@@ -306,7 +324,7 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
         text(4),
         cfg=CFG,
         latent=latent,
-        algorithm=Forcing(levels, window=2 * frames, context_noise=history),
+        algorithm=Forcing(levels, window=2 * frames, order=order, context_noise=history),
         seed=seed,
         sigmas=level_sigmas(STEPS),
         guide=guide,
@@ -314,13 +332,18 @@ def our_pass(model, latent, known, *, ar_step, block, seed, addnoise):
     return clip, torch.stack([first[i] for i in range(frames)], dim=2), [torch.stack(row, dim=2) for row in shown if known]
 
 
-def their_passes(transformer, monkeypatch, *, passes, ar_step, block, starts, addnoise, noises):
-    """diffusers' pipeline as it is, with our noise in the place of what it draws."""
-    made = pipeline(transformer, STEPS)
+def their_passes(transformer, monkeypatch, *, passes, ar_step, block, starts, addnoise, noises, order, causal):
+    """diffusers' pipeline as it is, with our noise in the place of what it draws.
+
+    It lets attention be causal whenever frames move in blocks; the authors' own code has a switch for that, which is off.
+    """
+    made = pipeline(transformer, STEPS, order=order)
     module, starts, noises = __import__(type(made).__module__, fromlist=["randn_tensor"]), iter(starts), iter(noises)
     monkeypatch.setattr(module, "randn_tensor", lambda shape, **given: next(starts).clone())
     monkeypatch.setattr(torch, "randn_like", lambda like: next(noises))
     transformer._set_ar_attention(1)
+    if not causal:
+        monkeypatch.setattr(transformer, "_set_ar_attention", lambda block: None)
     latent_frames = BASE + (passes - 1) * (BASE - OVERLAP)
     long = {"overlap_history": 4 * (OVERLAP - 1) + 1, "base_num_frames": 4 * (BASE - 1) + 1} if passes > 1 else {}
     return made(
@@ -344,22 +367,34 @@ def their_passes(transformer, monkeypatch, *, passes, ar_step, block, starts, ad
 @pytest.mark.comfy
 @pytest.mark.parametrize(("ar_step", "block"), [(0, 1), (2, 2), (3, 4), (1, 2), (5, 2)])
 @pytest.mark.parametrize("passes", [1, 3])
-def test_the_pipeline_makes_the_same_video(ar_step, block, passes, twins, monkeypatch):
+@pytest.mark.parametrize(("order", "causal"), [("unipc", True), ("unipc", False), ("euler", True)])
+def test_the_pipeline_makes_the_same_video(ar_step, block, passes, order, causal, twins, monkeypatch):
     """Same weights, same noise: synchronous and asynchronous, and with the last frames of one pass as history of the next."""
     transformer, model, state = twins
-    ready = skyreels(model, causal_block_size=block if ar_step else 0, fps=fps_modulation(state, 24))
+    ready = skyreels(model, causal_block_size=block if ar_step and causal else 0, fps=fps_modulation(state, 24))
     format_ = model.model.latent_format
     addnoise = 20 if passes > 1 else 0
     clip, starts, noises = torch.zeros(1, 16, 0, 4, 6), [], []
     for number in range(passes):
         known = min(OVERLAP, clip.shape[2])
         latent = torch.cat([clip[:, :, clip.shape[2] - known :], torch.zeros(1, 16, BASE - known, 4, 6)], dim=2)
-        made, start, shown = our_pass(ready, latent, known, ar_step=ar_step, block=block, seed=number, addnoise=addnoise)
+        made, start, shown = our_pass(
+            ready, latent, known, ar_step=ar_step, block=block, seed=number, addnoise=addnoise, order=order
+        )
         starts.append(start)
         noises += [(seen - 0.98 * format_.process_in(latent)[:, :, :known]) / 0.02 for seen in shown]
         clip = torch.cat([clip, made[:, :, known:]], dim=2)
     theirs = their_passes(
-        transformer, monkeypatch, passes=passes, ar_step=ar_step, block=block, starts=starts, addnoise=addnoise, noises=noises
+        transformer,
+        monkeypatch,
+        passes=passes,
+        ar_step=ar_step,
+        block=block,
+        starts=starts,
+        addnoise=addnoise,
+        noises=noises,
+        order=order,
+        causal=causal,
     )
     assert theirs.shape == clip.shape
     assert relative(format_.process_in(clip), theirs) < 1e-4

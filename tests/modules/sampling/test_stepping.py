@@ -149,7 +149,7 @@ def exact(sigmas, start):
     return start / (1 + sigmas[-1] ** 2).sqrt()
 
 
-@pytest.mark.parametrize(("order", "power"), [("euler", 1), ("heun", 2)])
+@pytest.mark.parametrize(("order", "power"), [("euler", 1), ("heun", 2), ("unipc", 3)])
 def test_the_error_falls_with_the_order(order, power):
     """Halving the steps' size divides the error by two to the order; the last step to 0 is Euler's, so it stays small here."""
     errors = []
