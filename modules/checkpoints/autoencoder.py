@@ -67,9 +67,14 @@ class AutoencoderVae:
         return self._in_portions(self.first_stage_model.decode, latents)
 
     def _in_portions(self, change: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
-        device = next(self.first_stage_model.parameters()).device
+        device, whole = next(self.first_stage_model.parameters()).device, torch.empty(0)
         with torch.no_grad():
-            return torch.cat([change(part.float().to(device)).to(frames.device) for part in frames.split(PORTION)])
+            for start in range(0, len(frames), PORTION):
+                part = change(frames[start : start + PORTION].float().to(device)).to(frames.device)
+                if not start:
+                    whole = part.new_empty(len(frames), *part.shape[1:])  # filled in place: no second copy of a long take
+                whole[start : start + len(part)] = part
+        return whole
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
