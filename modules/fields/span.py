@@ -42,13 +42,18 @@ def end_percent() -> Any:
 
 
 def check_span(settings: Span) -> None:
+    """Refuse an empty part; see ``check_percents``."""
+    check_percents(settings.start_percent, settings.end_percent)
+
+
+def check_percents(start_percent: float, end_percent: float) -> None:
     """Refuse an empty part.
 
     Raises:
         ValueError: the start does not lie before the end.
     """
-    start, end = settings.start_percent, settings.end_percent
-    if not start < end:
+    if not start_percent < end_percent:
         raise ValueError(
-            f"start_percent is {shown(start)} and end_percent {shown(end)}: the start must lie below the end, or it would never act"
+            f"start_percent is {shown(start_percent)} and end_percent {shown(end_percent)}: the start must lie below the end, or it would"
+            " never act"
         )

@@ -16,7 +16,7 @@ from ...modules.sampling.level_matrix import CUSTOM, NAMES, planned
 from ...modules.sampling.model_view import Guide, plain
 from ...modules.sampling.plan import ClipPlan
 from ..models.models import described, empty_clip, labelled
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .forcing_inputs import (
     context_noise_inputs,
     eta_input,
@@ -32,6 +32,26 @@ log = logging.getLogger("longtake")
 CATEGORY = "LongTake/forcing"
 NoiseLevelsType = io.Custom("LONGTAKE_NOISE_LEVELS")
 GuidanceType = io.Custom("LONGTAKE_GUIDANCE")
+
+
+def levels_of(
+    frames: int,
+    schedule: str,
+    steps: int,
+    lag: float,
+    block: int,
+    known: int,
+    known_at: str = "",
+    custom: str = "",
+    window: int = 0,
+) -> ClipPlan:
+    """The plan that Noise Levels is set to.
+
+    Raises:
+        ValueError: its widgets do not go together. One sentence.
+    """
+    given = known_at_all(frames, known, known_at) if schedule != CUSTOM else numbers_of(known_at) or known
+    return planned(schedule, frames, steps, lag=lag, block=block, known=given, window=window, text=custom)
 
 
 class LongTakeNoiseLevels(LongTakeNode):
@@ -80,21 +100,11 @@ class LongTakeNoiseLevels(LongTakeNode):
             ],
         )
 
+    validate_inputs = checked(levels_of)
+
     @classmethod
-    def execute(
-        cls,
-        frames: int,
-        schedule: str,
-        steps: int,
-        lag: float,
-        block: int,
-        known: int,
-        known_at: str = "",
-        custom: str = "",
-        window: int = 0,
-    ) -> "io.NodeOutput":
-        given = known_at_all(frames, known, known_at) if schedule != CUSTOM else numbers_of(known_at) or known
-        levels = planned(schedule, frames, steps, lag=lag, block=block, known=given, window=window, text=custom)
+    def execute(cls, schedule: str, window: int = 0, **given: Any) -> "io.NodeOutput":
+        levels = levels_of(schedule=schedule, window=window, **given)
         report = "\n".join([f"{schedule}, {levels.steps} steps", *cost_of(levels, window).lines()])
         return io.NodeOutput(levels, draw_levels(levels, window), levels.rows_total, report)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ... import host
 from ...modules.fields.setting import Setting
+from ...modules.fields.span import check_percents
 from ...modules.guidance.extension import frames_of
 from ...modules.guidance.goals import GoalGuidance, GoalSettings
 from ...modules.guidance.history import compose
@@ -14,7 +15,7 @@ from ...modules.guidance.steering import When
 from ...modules.sampling.model_view import Guide
 from ...modules.temporal.gradients import Gradients
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .guidance import CATEGORY, guidance_input, guidance_output
 
 io = host.io
@@ -44,6 +45,16 @@ def frame_numbers(text: str, count: int) -> tuple[int, ...]:
         low = int(match["low"])
         numbers.extend(range(low, int(match["high"] or low) + 1))
     return tuple(numbers)
+
+
+def check_settings(known_at: str, start_percent: float, end_percent: float) -> None:
+    """Refuse settings of Reconstruction Guidance that do not go together.
+
+    Raises:
+        ValueError: the frames cannot be read, or the start does not lie before the end.
+    """
+    frame_numbers(known_at, 1)
+    check_percents(start_percent, end_percent)
 
 
 class LongTakeReconstructionGuidance(LongTakeNode):
@@ -82,6 +93,8 @@ class LongTakeReconstructionGuidance(LongTakeNode):
             ],
             outputs=[guidance_output()],
         )
+
+    validate_inputs = checked(check_settings)
 
     @classmethod
     def execute(
@@ -128,6 +141,8 @@ class LongTakeGoalGuidance(LongTakeNode):
             ],
             outputs=[guidance_output()],
         )
+
+    validate_inputs = checked(When)
 
     @classmethod
     def execute(cls, before: Guide | None = None, **given: Any) -> "io.NodeOutput":

@@ -8,7 +8,7 @@ from ... import host
 from ...modules.control.keyed_settings import KeyedSettings
 from ...modules.control.keyframes import Keyframes
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .keyframes import CATEGORY, CLIP_FRAMES, KeyframesType
 
 io = host.io
@@ -55,6 +55,8 @@ class LongTakeKeyframedControlNet(LongTakeNode):
                 io.Conditioning.Output(display_name="negative", tooltip="The prompt goes to the sampler."),
             ],
         )
+
+    validate_inputs = checked(KeyedSettings)
 
     @classmethod
     def execute(

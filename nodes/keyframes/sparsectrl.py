@@ -7,8 +7,9 @@ from ...modules.checkpoints.sparsectrl import PICTURES, load_sparse_control
 from ...modules.control.keyframes import Keyframes
 from ...modules.control.sparse_pictures import SparseSettings
 from ...modules.fields.setting import Setting
+from ...modules.fields.span import check_percents
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .keyframes import CATEGORY, CLIP_FRAMES, KeyframesType
 
 io = host.io
@@ -100,6 +101,8 @@ class LongTakeApplySparseControl(LongTakeNode):
                 io.Conditioning.Output(display_name="negative", tooltip="The prompt goes to the sampler."),
             ],
         )
+
+    validate_inputs = checked(check_percents)
 
     @classmethod
     def execute(

@@ -6,10 +6,11 @@ from typing import Any
 from ... import host
 from ...modules.checkpoints.motion_lora import block_strength, load_motion_lora
 from ...modules.fields.setting import Setting
+from ...modules.fields.span import check_percents
 from ...modules.temporal.block_rules import BLOCKS
 from ...modules.temporal.lora_settings import LoraSettings
 from ..fields import inputs_of, settings_of, widget
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 
 io = host.io
 FOLDERS = ("motion_loras", "loras")  # a name that is in both means the first
@@ -23,6 +24,16 @@ def lora_files() -> list[str]:
 def lora_file(name: str) -> Path:
     """The file of that name."""
     return host.file(next((kind for kind in FOLDERS if name in host.files(kind)), FOLDERS[0]), name)
+
+
+def check_settings(blocks: str, start_percent: float, end_percent: float) -> None:
+    """Refuse settings of Apply MotionLoRA that do not go together.
+
+    Raises:
+        ValueError: the blocks cannot be read, or the start does not lie before the end.
+    """
+    block_strength(blocks)
+    check_percents(start_percent, end_percent)
 
 
 class LongTakeApplyMotionLora(LongTakeNode):
@@ -66,6 +77,8 @@ class LongTakeApplyMotionLora(LongTakeNode):
     def fingerprint_inputs(cls, lora_name: str, **_: Any) -> str:
         stat = lora_file(lora_name).stat()
         return f"{stat.st_mtime_ns}/{stat.st_size}"
+
+    validate_inputs = checked(check_settings)
 
     @classmethod
     def execute(cls, model: Any, lora_name: str, blocks: str, **given: Any) -> io.NodeOutput:

@@ -5,7 +5,7 @@ from typing import Any
 from ... import host
 from ...modules.train.options import Options
 from ..fields import inputs_of, settings_of
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .train_inputs import CATEGORY, OptionsType
 
 io = host.io
@@ -30,6 +30,8 @@ class LongTakeTrainingOptions(LongTakeNode):
                 )
             ],
         )
+
+    validate_inputs = checked(Options)
 
     @classmethod
     def execute(cls, **given: Any) -> "io.NodeOutput":

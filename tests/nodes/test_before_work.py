@@ -6,6 +6,7 @@ import re
 
 import pack.nodes
 import pytest
+from pack.nodes.forcing.forcing import LongTakeNoiseLevels
 from pack.nodes.guidance.guidance import LongTakeHistoryGuidance
 from pack.nodes.keyframes.image_prompt import LongTakeApplyImagePrompt
 from pack.nodes.keyframes.keyframes import LongTakeKeyframes
@@ -107,6 +108,9 @@ TOGETHER = {
         "must lie below the end",
     ),
     "a block of an image prompt": (LongTakeApplyImagePrompt, {"blocks": "sideways=1"}, "sideways"),
+    "a known frame behind the end": (LongTakeNoiseLevels, {"frames": 8, "known_at": "0, 9"}, "9"),
+    "a matrix that is none": (LongTakeNoiseLevels, {"schedule": "custom", "custom": "3 3 x"}, "x"),
+    "nothing to make": (LongTakeNoiseLevels, {"frames": 4, "known": 4}, "4 frames are known"),
     "even without a length": (LongTakeKeyframes, {"frames": "even", "clip_frames": 0}, "clip_frames is 0"),
 }
 
@@ -119,6 +123,19 @@ def test_hosts_are_told_before_a_run(row):
     assert sentence in node.validate_inputs(**given)
     assert node.validate_inputs(**{name: schema_defaults(node)[name] for name in names}) is True
     assert node.validate_inputs(**{**given, next(iter(widgets)): None}) is True, "a link decides"
+
+
+SPANS = [
+    name for name, node in NODES.items() if {"start_percent", "end_percent"} <= {item.id for item in node.define_schema().inputs}
+]
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_a_part_of_the_sampling_that_is_empty_is_told_before_a_run(name):
+    node = NODES[name]
+    given = {one: schema_defaults(node)[one] for one in inspect.signature(node.validate_inputs).parameters}
+    said = node.validate_inputs(**{**given, "start_percent": 0.8, "end_percent": 0.2})
+    assert said == "start_percent is 0.8 and end_percent 0.2: the start must lie below the end, or it would never act"
 
 
 def with_checks():
