@@ -13,6 +13,7 @@ from .attach.model_sampling import has_timesteps
 from .attach.motion_lora import SCHEDULED
 from .attach.video import video_info
 from .attached import KEY, unet_of
+from .sampling.recording import identity, parts_of_model
 
 # ComfyUI's class for what a network predicts -> our name; the first that fits
 PREDICTED: tuple[tuple[type, str], ...] = (
@@ -23,6 +24,15 @@ PREDICTED: tuple[tuple[type, str], ...] = (
     (comfy.model_sampling.X0, "x0"),
     (comfy.model_sampling.EPS, "eps"),
 )
+
+# what a checkpoint says of a MODEL -> the part of it that this is made of
+TOLD = {
+    "weights": "weights",
+    "LoRAs and other patches of weights": "patches",
+    "hooks": "hooks",
+    "replaced objects": "objects",
+    "motion modules and other models": "additional models",
+}
 
 
 def check(model: ModelPatcher) -> None:
@@ -68,11 +78,12 @@ def prediction_of(model: ModelPatcher) -> str:
 
 
 def described(model: ModelPatcher) -> dict[str, Any]:
-    """What of a MODEL a checkpoint must agree with: its shape, not its weights, which are other ones with every LoRA."""
-    config = model.model.model_config.unet_config
+    """What of a MODEL a checkpoint must agree with: its shape, and in short its weights, what is patched into them and attached to it."""
+    config, parts = model.model.model_config.unet_config, parts_of_model(model)
     return {
         "kind": type(model.model).__name__,
         "context": config.get("context_dim"),
         "widths": widths(unet_of(model)),
         "prediction": prediction_of(model),
+        **{name: identity(parts[part]) for name, part in TOLD.items()},
     }

@@ -13,6 +13,7 @@ from ...modules.train.base import Encoder
 from ...modules.train.encoded import CONTEXT, LABELS, NO_BLANK, NOTHING, by_labels
 from .attach.image_prompt import given, see
 from .attach.video import video_info
+from .sampling.recording import identity
 
 log = logging.getLogger("longtake")
 MOST_TOKENS = 3 * 77  # of a caption: three of CLIP's pieces, as trainers of Stable Diffusion have it
@@ -97,8 +98,7 @@ def text_encoder(model: ModelPatcher, clip: Any = None, conditioning: Any = None
 
 def _read_by(model: ModelPatcher, clip: Any) -> Encoder:
     """A CLIP as a trainer uses it: brackets in captions are brackets, where in prompts they are weights."""
-    patches = f"{clip.patcher.patches_uuid}" if clip.patcher.patches else ""
-    key = f"{weights_key(clip.cond_stage_model.state_dict())} {clip.layer_idx} {patches} {MOST_TOKENS}"
+    key = f"{identity(clip.patcher)} {clip.layer_idx} {MOST_TOKENS}"  # LoRAs by their weights: their names are drawn anew at each start
 
     def encode(caption: str | None) -> Tensors:
         with torch.inference_mode():

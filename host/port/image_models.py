@@ -187,6 +187,7 @@ class ImageModels(Protocol):
         vae: Vae | None = None,
         strength: float = 1.0,
         percents: tuple[float, float] = (0.0, 1.0),
+        per_frame: tuple[float, ...] = (),
     ) -> tuple[Conditioning, Conditioning]:
         """Both conditionings, controlled as strongly in each frame as the keyframes say.
 
@@ -199,6 +200,7 @@ class ImageModels(Protocol):
             vae: for those ControlNets that want one.
             strength: of everything.
             percents: shares of the sampling where it begins and ends.
+            per_frame: factors on the strength, one for each frame, the last one holding to the end; empty for 1.
 
         Raises:
             ValueError: there are fewer or more hints than frames, or the control is none.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...modules.checkpoints.video_model import clean_prediction
 from ...modules.control.hints import beside
+from ...modules.control.prompt_mixing import HELD, row_ids
 from ...modules.disk.fingerprint import fingerprint
 from ...modules.disk.recorder import Recorder, Recording
 from ...modules.guidance.history import on_model
@@ -107,11 +108,9 @@ def _shown(steps: Generator[Step, None, Tensor], show: Callable[[Step], Tensor |
         progress.update(step.row, show(step))
 
 
-def condition(
-    model: Model, given: Conditioning, which: str, frames: int, shape: Sequence[int] = ()
-) -> Mapping[str, Tensor | None]:
-    """What the U-Net takes of one CONDITIONING: ``context``, ``1 k d``, ``y``, ``1 l`` or one row per frame of the whole clip, and for
-    models with hints ``hints``, ``f d h w``; ``shape`` is the latent's height and width.
+def condition(model: Model, given: Conditioning, which: str, frames: int, shape: Sequence[int] = ()) -> Mapping[str, Any]:
+    """What the U-Net takes of one CONDITIONING: ``context``, ``1 k d``, and ``y``, ``1 l``, or of each one row per frame of the whole clip,
+    and for models with hints ``hints``, ``f d h w``; ``shape`` is the latent's height and width.
 
     Raises:
         ValueError: it holds several conditions, or one of another size.
@@ -124,7 +123,7 @@ def condition(
     if config.label_channels:
         y = facts.get("pooled_output")
         y = torch.zeros(1, config.label_channels) if y is None else y.reshape(-1, y.shape[-1]).float()
-        if y.shape[1] != config.label_channels or len(y) not in (1, frames):
+        if y.shape[1] != config.label_channels or (len(y) not in (1, frames) and not facts.get(HELD)):
             raise ValueError(
                 f"the {which} label vector is {len(y)} rows of {y.shape[1]}: this model takes rows of {config.label_channels}, "
                 f"1 of them or one per frame ({frames})"
@@ -141,12 +140,10 @@ def condition(
     if model.info.hints:
         size = (frames, model.info.latent_channels, *shape)
         hints = beside(facts.get("concat_latent_image"), facts.get("concat_mask"), size).to(device())
-    return {"context": context, "y": y, "hints": hints}
+    return {"context": context, "y": y, "hints": hints, HELD: bool(facts.get(HELD))}
 
 
-def denoiser(
-    model: Model, conditions: Sequence[Mapping[str, Tensor | None]], cfg: float, memories: Memories | None = None
-) -> Denoise:
+def denoiser(model: Model, conditions: Sequence[Mapping[str, Any]], cfg: float, memories: Memories | None = None) -> Denoise:
     """The model with its conditions, as samplers see it; conditions go through the network in one call.
 
     Args:
@@ -163,10 +160,14 @@ def denoiser(
         labels, contexts, told = [], [], []
         for item in conditions:
             y, context, hints = item["y"], item["context"], item["hints"]
-            mine = None if y is None else (y.expand(frames, -1) if len(y) == 1 else y[view.ids.to(y.device) % len(y)])
-            labels.append(None if mine is None else mine.repeat(view.clips, 1))
+
+            def of_frames(rows: Tensor, held: bool = item[HELD]) -> Tensor:
+                """Of the frames in this call, ``r ...``."""
+                return rows[row_ids(view.ids.to(rows.device), len(rows), held)]
+
+            labels.append(None if y is None else of_frames(y).repeat(view.clips, 1))
             told.append(None if hints is None else hints[view.ids.to(hints.device) % len(hints)].repeat(view.clips, 1, 1, 1))
-            contexts.append(None if context is None else context[:1].expand(len(view.x), -1, -1))
+            contexts.append(None if context is None else of_frames(context).repeat(view.clips, 1, 1))
         with model.during(view.ids, view.sigma[:frames], view.times, past.each, rows):
             clean = clean_prediction(
                 model.unet,

@@ -63,6 +63,7 @@ def trainable(
             layers.enter_context(shadowed(blocks_of(unet), again))
         return made
 
+    about = {"widths": widths(unet), "prediction": info.prediction, "weights": weights_key(unet.state_dict())}
     frozen(unet, *own)
     with torch.inference_mode(False), torch.enable_grad():
         try:
@@ -75,7 +76,7 @@ def trainable(
                 motions=own,
                 to_model=_as_it_is,
                 to_vae=_as_it_is,
-                facts={"base": {"widths": widths(unet), "prediction": info.prediction}, "noise_schedule": noise_schedule},
+                facts={"base": about, "noise_schedule": noise_schedule},
                 holders=holders,
             )
         finally:

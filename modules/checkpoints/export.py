@@ -139,9 +139,11 @@ def save(
     save_tensors(path, state, metadata, dtype)
 
 
-def save_diffusers_adapter(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+def save_diffusers_adapter(
+    folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a folder that ``MotionAdapter.from_pretrained`` opens: ``state`` in diffusers' layout, and its configuration."""
-    save(folder / "diffusion_pytorch_model.safetensors", state, {"format": "pt"})
+    save(folder / "diffusion_pytorch_model.safetensors", state, {**(metadata or {}), "format": "pt"})
     text = json.dumps(config, indent=2) + "\n"
     with replacing(folder / "config.json") as partial:
         partial.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..fields.setting import check, documented, sentences, setting
+from ..temporal.block_rules import MOST, parse_numbers
 from .arithmetic import evaluate
 from .schedule_text import HOLD, Entry, read_entries
 
@@ -234,3 +235,29 @@ def _keys(entries: Iterable[Entry], settings: ScheduleSettings) -> list[Key]:
         if one.at == other.at:
             raise ValueError(f"{entry.place}: there are two entries for frame {other.at:g}: give each its own time")
     return [key for key, _ in placed]
+
+
+def numbers_per_frame(text: str, where: str) -> tuple[float, ...]:
+    """A number per frame, as a list or as a schedule; the last one holds to the end.
+
+    >>> numbers_per_frame("1, 0.5", "strength"), numbers_per_frame("0: 1; 2: 0", "strength")
+    ((1.0, 0.5), (1.0, 0.5, 0.0))
+
+    Args:
+        text: numbers between commas or spaces, or a schedule of numbers; empty for none.
+        where: the input's name, for sentences.
+
+    Raises:
+        ValueError: something else is there, or a number beyond +-10.
+    """
+    if not re.search("[:=]", text):
+        return parse_numbers(text, where)
+    try:
+        schedule = Schedule.read(text, ScheduleSettings(frames=0), numbers=True)
+        numbers = tuple(schedule.values(torch.arange(schedule.least)).tolist())
+    except ValueError as error:
+        raise ValueError(f"{where}, {error}") from None
+    beyond = next((number for number in numbers if not abs(number) <= MOST), None)
+    if beyond is not None:
+        raise ValueError(f"{where} is {beyond:g} at frame {numbers.index(beyond)}: use numbers between -{MOST:g} and {MOST:g}")
+    return numbers

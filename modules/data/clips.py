@@ -80,6 +80,12 @@ class ClipDataset:
         """The same sources, with some settings changed."""
         return ClipDataset(self.found, replace(self.settings, **changes))
 
+    def otherwise(self) -> "ClipDataset | None":
+        """The same clips, cut alike, with something else in each than its words say; None where nobody knows how."""
+        footage = [source.footage.otherwise() for source in self.sources]
+        others = [replace(source, footage=each) for source, each in zip(self.sources, footage, strict=True) if each is not None]
+        return ClipDataset(Found(others), self.settings) if len(others) == len(self) else None
+
     def fingerprint(self) -> str:
         """A text that is another when the content of a file, a caption or a setting is: what a run to resume must find unchanged.
 

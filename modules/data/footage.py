@@ -62,6 +62,10 @@ class Footage(ABC):
         """Which pixels of these frames training should look at most, ``h w`` each in 0..1; None where that is not known."""
         return None
 
+    def otherwise(self) -> "Footage | None":
+        """The same with something else in it than its words say, for training to trust the words; None where nobody knows how."""
+        return None
+
     @abstractmethod
     def digest(self) -> str:
         """A text that differs where the frames differ; of files, SHA-256 of what is in them, wherever they lie."""

@@ -2,16 +2,19 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from ..fields.setting import check, documented, setting
+from ..noise.seeded import frame_seed
 from .clips import ClipDataset
 from .footage import Footage
 from .postcard_scenes import SIDE
+from .postcard_travellers import COLOURS, TRAVELLERS
 from .postcards import Postcard, drawn
 from .report import Report
 from .settings import ClipSettings
@@ -53,6 +56,14 @@ class PostcardFootage(Footage):
     def marked(self, indices: Sequence[int]) -> Iterator[Tensor]:
         for index in indices:
             yield with_traveller(self.card, index)[1]
+
+    def otherwise(self) -> "PostcardFootage":
+        """The same land with another traveller, or one in another colour."""
+        own = (self.card.traveller, self.card.colour)
+        here = [name for name, row in TRAVELLERS.items() if self.card.scene in row.scenes]
+        others = [pair for pair in product(here, COLOURS) if pair != own]
+        traveller, colour = others[frame_seed(self.card.seed, 0, "otherwise") % len(others)]
+        return PostcardFootage(replace(self.card, traveller=traveller, colour=colour), self.count)
 
     def digest(self) -> str:
         return hashlib.sha256(f"{self.card} {self.count}".encode()).hexdigest()

@@ -29,7 +29,8 @@ def options() -> argparse.ArgumentParser:
     asked = parser.add_argument_group("what is asked of it")
     add_settings(asked, CHOICES)
     asked.add_argument("--start", default="", help="video model file to start from instead of random weights")
-    asked.add_argument("--wrong-outlines", type=float, default=0.0, help="share of the shapes shown with another outline")
+    wrong = "share of the procedural clips shown with another shape's outline, or another traveller"
+    asked.add_argument("--wrong-outlines", type=float, default=0.0, help=wrong)
     asked.add_argument("--autoencoder", type=Path, help="file of modules.train.train_autoencoder, for a model of its latents")
     about_clips(parser.add_argument_group("data"), "the procedural shapes", (32, 32))
     return parser
@@ -46,7 +47,7 @@ def prepared(given: argparse.Namespace) -> Session:
         vae=None if given.autoencoder is None else PictureSide.of(AutoencoderVae(load_autoencoder(given.autoencoder))),
         device=device_of(given),
     )
-    return Session(task, files, options, Lines())
+    return Session(task, files, options, Lines(), restart=given.restart)
 
 
 def main() -> int:

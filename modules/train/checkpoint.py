@@ -22,6 +22,8 @@ FACTS: dict[str, tuple[type, ...]] = {
     "slowed": (int, float),
     "scaler": (dict,),
     "watch": (dict,),
+    "changes": (list,),
+    "run": (str,),
 }
 ANOTHER = "give this run another name, or set restart, which keeps the old checkpoint beside it"
 

@@ -6,6 +6,7 @@ gradient by more than rounding. Several processes (``torchrun``) share a batch b
 """
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..disk.state import has_state
 from . import checkpoint
 from .distributed import add_up, agreed, processes, rank, share
-from .run_state import about, restore, state
+from .run_state import about, restore, stamp, state
 from .settings import OPTIMIZERS, PRECISIONS, RunSettings
 from .task import Keeping, Task
 
@@ -97,12 +98,26 @@ class Run:
         settings: how.
         path: checkpoint to resume from if it exists, and to save to; None keeps everything in memory.
         watch: looks on; None for nobody.
+        anew: begin anew though there is a checkpoint, which stays until the first one of this run is written.
+        origin: a checkpoint, of another run, that a new run begins with.
+
+    Attributes:
+        id: tells this run from any other, its own name and settings aside; a run that is resumed is the same.
 
     Raises:
         ValueError: the checkpoint belongs to another run, or is broken.
     """
 
-    def __init__(self, task: Task, settings: RunSettings, path: Path | None = None, watch: Watch | None = None):
+    def __init__(
+        self,
+        task: Task,
+        settings: RunSettings,
+        path: Path | None = None,
+        watch: Watch | None = None,
+        *,
+        anew: bool = False,
+        origin: Path | None = None,
+    ):
         self.task, self.settings, self.path, self.watch = task, settings, path, watch
         self.undecayed = frozenset(task.undecayed()) if isinstance(task, Keeping) else frozenset()
         # in the order of the optimizer's groups
@@ -117,10 +132,18 @@ class Run:
         self.losses: list[float] = []
         self.slowed = 1.0  # factor on the learning rate that a monitor has set
         self.changes: list[dict[str, Any]] = []  # settings that became others on the way: from which step on, before and now
-        if path is not None and rank() == 0:
-            checkpoint.tidy(path)
-        if path is not None and has_state(path):
-            restore(self, path)
+        self.id = secrets.token_hex(8)
+        self.resumes = path is not None and has_state(path) and not anew
+        self._read: object = None  # which file the run is at
+        if not self.resumes and origin is not None:
+            restore(self, origin, new=True)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Be where the checkpoint is, which another process may have brought further since."""
+        if self.resumes and self.path is not None and self._read != (now := stamp(self.path)):
+            restore(self, self.path)
+            self._read = now
 
     @property
     def device(self) -> torch.device:
@@ -155,16 +178,17 @@ class Run:
         source = self.average or self.parameters
         return {name: value.detach().clone() for name, value in source.items()}
 
-    def save(self) -> None:
-        """Write the checkpoint; the one before it stays until this one is whole.
+    def save(self, path: Path | None = None) -> None:
+        """Write the checkpoint, to ``path`` if it is to be kept there; the one before it stays until this one is whole.
 
         Raises:
             ValueError: it cannot be written.
         """
         if self.settings.sharded and processes() > 1:
             self.optimizer.consolidate_state_dict(0)  # type: ignore[attr-defined]
-        if self.path is not None and rank() == 0:
-            checkpoint.write(self.path, about(self), state(self))
+        where = path or self.path
+        if where is not None and rank() == 0:
+            checkpoint.write(where, about(self), state(self))
 
     def remedy(self, rate: float) -> str:
         """What to do about a run that went wrong at a learning rate."""
@@ -251,6 +275,8 @@ def train(run: Run, every: int = 250, each: Callable[[TrainStep], None] = lambda
         each: called after each step, before a checkpoint is written, such as to write a log.
     """
     unsaved = 0
+    if run.path is not None and rank() == 0:
+        checkpoint.tidy(run.path)
     try:
         for step in run.steps():
             unsaved += 1

@@ -17,7 +17,7 @@ from .encoded import NOTHING, conditioned, source_of
 from .options import Options
 from .samples import guided, sample_clip
 from .settings import PRECISIONS, RunSettings
-from .trainable import TaskContext, Trainable, Weights
+from .trainable import TaskContext, Trainable, Weights, known_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Setup:
         self.base.holders.extend(trainable.holders)
         first = example or partial(self.source(1), 0, range(1))
         sampled = lambda weights: self._sampled(trainable, network, first(), weights)  # noqa: E731
-        return replace(trainable, sampled=sampled, data=self.clips.report)
+        return replace(trainable, sampled=sampled, data=self.clips.report, known=known_of(self.clips.dataset))
 
     def _sampled(self, trainable: Trainable, network: Network, told: Batch, weights: Weights) -> Tensor:
         """A clip by these weights, always from the same noise. Returns ``f h w c`` in 0..1."""

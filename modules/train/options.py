@@ -37,7 +37,11 @@ class BasicSettings:
     seed: int = setting(
         0, "The seed is that of new weights, of what is drawn, and of the samples' noise.", least=0, most=2**64 - 1, control=False
     )
-    restart: bool = setting(False, "Restart forgets the checkpoint of this name. When it is off, a checkpoint is resumed.")
+    restart: bool = setting(
+        False,
+        "Restart begins anew where there is a run of this name, which is kept in a folder with the date in its name. When it is off, the"
+        " run goes on, with the settings that it has now.",
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -182,6 +186,18 @@ class Options:
         False,
         "The weights of temporal attentions of a motion module or a video model get a learned length while training, so that entropy does"
         " not collapse. The file has plain weights.",
+    )
+    keep_every: int = setting(
+        0,
+        "Every so many steps the weights are kept as a file that can be used, in a folder NAME.steps, with a checkpoint to begin with. 0"
+        " keeps none.",
+        least=0,
+        most=EVER,
+    )
+    keep_last: int = setting(0, "So many of those that keep_every keeps stay, the last ones. 0 keeps all.", least=0, most=EVER)
+    begin_with: str = setting(
+        "",
+        "A new run begins as this one was: the name of another training, or NAME@STEP for one of its kept steps. Empty begins anew.",
     )
 
     def __post_init__(self) -> None:

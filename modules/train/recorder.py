@@ -82,13 +82,7 @@ class TensorBoard(JsonLines):
     """
 
     def __init__(self, folder: Path, name: str, done: int):
-        try:
-            package = importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise ValueError(
-                "the log tensorboard needs the package tensorboard, which is not installed: python -m pip install tensorboard, or choose"
-                " jsonl"
-            ) from error
+        package = _tensorboard()
         super().__init__(folder, name, done)
         self.writer = package.SummaryWriter(str(folder / f"{name}.tensorboard"), purge_step=done + 1)
 
@@ -106,6 +100,26 @@ class TensorBoard(JsonLines):
 
 
 LOGS: dict[str, Callable[[Path, str, int], Recorder]] = {"jsonl": JsonLines, "csv": Csv, "tensorboard": TensorBoard}
+
+
+def check_log(kind: str) -> None:
+    """Refuse a log that cannot be written here; ``kind`` is a name in ``LOGS``.
+
+    Raises:
+        ValueError: a package is lacking.
+    """
+    if LOGS[kind] is TensorBoard:
+        _tensorboard()
+
+
+def _tensorboard() -> Any:
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise ValueError(
+            "the log tensorboard needs the package tensorboard, which is not installed: python -m pip install tensorboard, or choose"
+            " jsonl"
+        ) from error
 
 
 def _rows(rows: list[tuple[Any, ...]]) -> str:

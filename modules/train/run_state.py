@@ -25,6 +25,7 @@ def about(run: "Run") -> dict[str, Any]:
         "scaler": run.scaler.state_dict(),
         "watch": {} if run.watch is None else {"facts": run.watch.facts(), "state": run.watch.state()},
         "changes": run.changes,
+        "run": run.id,
     }
 
 
@@ -41,8 +42,21 @@ def state(run: "Run") -> dict[str, Tensor]:
     return tensors
 
 
-def restore(run: "Run", path: Path) -> None:
+def stamp(path: Path) -> tuple[int, ...]:
+    """What differs when a checkpoint has been written anew; empty where there is none, or only the one before."""
+    if not path.exists():
+        return ()
+    told = path.stat()
+    return told.st_ino, told.st_mtime_ns, told.st_size
+
+
+def restore(run: "Run", path: Path, *, new: bool = False) -> None:
     """Bring a run to where a checkpoint was written; settings that may change in the middle of a run are those of ``run`` from there on.
+
+    Args:
+        run: to bring there.
+        path: of the checkpoint.
+        new: whether the run begins there as one of its own, another than that which wrote it.
 
     Raises:
         ValueError: the checkpoint belongs to another run, is broken, or is further on than this run shall go.
@@ -83,7 +97,8 @@ def restore(run: "Run", path: Path) -> None:
         raise ValueError(f"{path.name} says of its watch or scaler what no run says ({error!r}); {checkpoint.ANOTHER}") from error
     run.losses = tensors["losses"].tolist()
     run.done, run.slowed = done, facts["slowed"]
-    run.changes = [*facts.get("changes", []), *_change(run, facts["settings"])]
+    run.id = run.id if new else facts["run"]
+    run.changes = [*facts["changes"], *_change(run, facts["settings"])]
 
 
 def _change(run: "Run", before: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ is the unbroken one, the lowered learning rate of a watched run included.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,64 +16,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..disk.file_names import check_name, check_writable
+from ..disk.file_names import check_writable
+from ..disk.lock import owned
 from ..disk.log import Record, read
-from ..disk.state import state_before
+from ..disk.state import has_state
 from ..draw.log_picture import log_picture
 from ..draw.pictures import contact_sheet, curves, smoothed
 from .attention_watch import AttentionWatch, WatchSettings
 from .distributed import rank
 from .engine import Run, TrainStep, train
 from .options import Options
-from .recorder import LOGS, Recorder
+from .recorder import LOGS, Recorder, check_log
+from .run_files import Files, free, run_of
 from .samples import write_clip
 from .trainable import Trainable
 
 REDRAW = 2.0  # seconds from one picture of the curve to the next, at least
 SMOOTHING = 0.98
 SAMPLE_FPS = 8.0
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where a training keeps what.
-
-    Attributes:
-        name: of the training and of its file.
-        folder: of checkpoint, log and samples.
-        models: of the finished file.
-        run: of the checkpoint, if it is to lie elsewhere.
-    """
-
-    name: str
-    folder: Path
-    models: Path
-    run: Path | None = None
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        check_writable(self.folder)
-        check_writable(self.models)
-
-    @property
-    def checkpoint(self) -> Path:
-        """What a run is resumed from."""
-        return self.run or self.folder / f"{self.name}.run.safetensors"
-
-    @property
-    def model(self) -> Path:
-        """The finished file, without an ending."""
-        return self.models / self.name
-
-    @property
-    def samples(self) -> Path:
-        """The folder of sample clips."""
-        return self.folder / f"{self.name}.samples"
-
-    def restart(self) -> None:
-        """Leave nothing that a run could be resumed from; it cuts its log by itself."""
-        for path in (self.checkpoint, state_before(self.checkpoint)):
-            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -117,6 +78,7 @@ class Session:
         files: where it keeps what; a checkpoint that is there already is resumed.
         options: how it is kept and watched; what its weights hang on is in ``task``.
         show: called after each step, such as for a progress bar; what it raises stops the training and leaves a checkpoint.
+        restart: begin anew beside a run of the same name, which makes room, and is kept, when the first step is done.
 
     Attributes:
         run: which may be partly or wholly done.
@@ -125,12 +87,31 @@ class Session:
         ValueError: the checkpoint belongs to another run, or something is asked for that cannot be.
     """
 
-    def __init__(self, task: Trainable, files: Files, options: Options, show: Callable[[Progress], None] = lambda _: None):
+    def __init__(
+        self,
+        task: Trainable,
+        files: Files,
+        options: Options,
+        show: Callable[[Progress], None] = lambda _: None,
+        *,
+        restart: bool = False,
+    ):
         self.task, self.files, self.options, self.show = task, files, options, show
+        check_log(options.log)
         looked = WatchSettings.asked(options.watch_every, lower=options.auto_lower_lr)
         self.watch = None if looked is None or task.watched is None else AttentionWatch(task.watched, looked)
-        self.run = Run(task.task, task.settings, files.checkpoint, self.watch)
-        self.recorder: Recorder | None = LOGS[options.log](files.folder, files.name, self.run.done) if rank() == 0 else None
+        origin = files.named(options.begin_with) if options.begin_with else None
+        self.run = Run(task.task, task.settings, files.checkpoint, self.watch, anew=restart, origin=origin)
+        self.begins = restart or not has_state(files.checkpoint)
+        self.recorder: Recorder | None = None
+        self.notes: list[str] = []
+        if self.begins and self.run.done:
+            self.notes.append(f"begun with {options.begin_with}, at step {self.run.done}")
+        if self.begins and self.run.done == task.settings.steps:
+            raise ValueError(
+                f"{options.begin_with} is at step {self.run.done}, with which this run would be over: set steps to more, or begin with an"
+                " earlier step"
+            )
         self.sheet: Tensor | None = None
         self.began, self.drawn = time.monotonic(), -math.inf
 
@@ -138,19 +119,24 @@ class Session:
         """Train to the end; a checkpoint is written every so often, at the end, and when something stops it.
 
         Raises:
+            Taken: another process trains this now.
             Diverged: the loss is no longer a number.
             ValueError: a file cannot be written.
         """
         every = self.options.sample_every
-        steps = train(self.run, self.options.save_every, self._record)
-        try:
-            for step in steps:
-                due = bool(every) and step.step % every == 0
-                if due and rank() == 0:
-                    self._keep_sample(step.step)
-                self.show(Progress(step, self._picture(step, due=due)))
-        finally:
-            steps.close()
+        with self._alone():
+            self.run.catch_up()
+            if not self.begins:
+                self._open_log(self.run.done)
+            steps = train(self.run, self.options.save_every, self._record)
+            try:
+                for step in steps:
+                    due = bool(every) and step.step % every == 0
+                    if due and rank() == 0:
+                        self._keep_sample(step.step)
+                    self.show(Progress(step, self._picture(step, due=due)))
+            finally:
+                steps.close()
 
     def finish(self) -> Trained:
         """Write the finished file, and make a last sample by its weights.
@@ -163,17 +149,21 @@ class Session:
         return Trained(path, name, self.plot(), sample, self.log, self.report(name))
 
     def save(self) -> Path:
-        """Write the finished file of the averaged weights so far. Returns where it is.
+        """Write the finished file of the averaged weights so far, beside one of the same name that is not this run's. Returns where it is.
 
         Raises:
             ValueError: it cannot be written.
         """
-        dtype = torch.float16 if self.options.fp16 else torch.float32
-        return self.task.save(self.files.model, self.run.weights(), self.options.file_format, dtype, self.about())
+        with self._alone():
+            path, stem = self._save_as(self.files.model)
+        if stem != self.files.model:
+            self.notes.append(f"{self.files.name} was there and is not of this run: it stays, and this is {stem.name}")
+        return path
 
     def about(self) -> dict[str, Any]:
         """What is known of the run, for the file."""
-        return {"steps": self.run.done}
+        settings = {name: getattr(self.task.settings, name) for name in ("batch", "learning_rate", "seed", "optimizer")}
+        return {"name": self.files.name, "run": self.run.id, "steps": self.run.done, "changes": self.run.changes, **settings}
 
     def sample(self) -> Tensor:
         """A clip by the averaged weights, always from the same noise. Returns ``f h w c`` in 0..1."""
@@ -203,7 +193,7 @@ class Session:
             last = run.losses[-max(1, len(run.losses) // 10) :]
             over = "in the last step" if len(last) == 1 else f"over the last {len(last)} steps"
             lines.append(f"loss {run.losses[0]:.4g} at first, {sum(last) / len(last):.4g} {over}")
-        lines += [change_text(change) for change in run.changes]
+        lines += [change_text(change) for change in run.changes] + self.notes
         lines.append(self.task.data())
         if self.watch is not None:
             lines += [item.sentence for item in self.watch.found[-10:]] or ["attentions: nothing to worry about"]
@@ -211,9 +201,48 @@ class Session:
             lines.append(f"the learning rate was lowered to {run.slowed:g} of what was set")
         return "\n".join(line for line in lines if line)
 
+    def _alone(self) -> AbstractContextManager[Any]:
+        """While open, no other process writes this training."""
+        return owned(self.files.lock, f"the training {self.files.name}") if rank() == 0 else nullcontext()
+
+    def _open_log(self, done: int) -> None:
+        if rank() == 0:
+            self.recorder = LOGS[self.options.log](self.files.folder, self.files.name, done)
+
     def _record(self, step: TrainStep) -> None:
+        """Take down a step, before its checkpoint is written; the first one of a new run makes it take the place of an old one."""
+        first, self.begins = self.begins, False
+        if first:
+            aside = self.files.set_aside() if rank() == 0 else None
+            if aside is not None:
+                self.notes.append(f"the run of this name that was there is kept in {aside.name}")
+            self._open_log(step.step - 1)
         if self.recorder is not None:
             self.recorder.add(self.run.record(step))
+        every = self.options.keep_every
+        if every and step.step % every == 0:
+            self._keep(step.step)
+        if first:
+            self.run.save()
+
+    def _keep(self, step: int) -> None:
+        """Keep checkpoint and weights of a step, and of those kept before as many as are wanted."""
+        self.run.save(self.files.kept_at(step))
+        if rank() != 0:
+            return
+        self._save_as(self.files.weights_at(step))
+        suffix, most = self.task.written_as(self.options.file_format)[1], self.options.keep_last
+        for old in self.files.steps_kept()[:-most] if most else []:
+            weights = Path(f"{self.files.weights_at(old)}{suffix}")
+            if run_of(weights) == self.run.id:
+                weights.unlink()
+            self.files.kept_at(old).unlink()
+
+    def _save_as(self, wanted: Path) -> tuple[Path, Path]:
+        """Write the finished file. Returns where it is, and its stem, which is another than ``wanted`` where that is somebody's."""
+        dtype = torch.float16 if self.options.fp16 else torch.float32
+        stem = free(wanted, self.run.id, self.task.written_as(self.options.file_format)[1])
+        return self.task.save(stem, self.run.weights(), self.options.file_format, dtype, self.about()), stem
 
     def _keep_sample(self, step: int) -> None:
         clip = self.sample()

@@ -8,6 +8,7 @@ of their own, so labels come per frame then.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,9 +96,7 @@ class FromShapes:
         count, length = frames.shape[:2]
         g = torch.Generator().manual_seed(frame_seed(self.seed, step, "outlines"))
         further = torch.randint(1, len(shapes.SHAPES), (count,), generator=g)
-        part, end, fades, within = torch.rand(4, count, 1, generator=g)
-        fading = (1 - torch.arange(length) / (end * length).clamp_min(1)).clamp(0, 1)
-        part = part * torch.where(fades < 0.5, 1.0, fading) * (within < self.wrong_outlines)
+        part = how_wrong(count, length, self.wrong_outlines, g)
         other = shapes.clips(count, length, self.seed, step, further=further).frames
         shown = frames + part[:, :, None, None, None] * (other - frames)
         colourful = torch.maximum(_colourful(frames), _colourful(other)).expand_as(frames)
@@ -112,6 +111,13 @@ class FromShapes:
     def report(self) -> str:
         """See ``ClipsToTrainOn``."""
         return "clips of moving shapes, drawn as they are needed"
+
+
+def how_wrong(count: int, length: int, share: float, g: torch.Generator) -> Tensor:
+    """How far each frame of each clip is turned into another, fading in time in half of a ``share`` of them. Returns ``b f``, 0..1."""
+    part, end, fades, within = torch.rand(4, count, 1, generator=g)
+    fading = (1 - torch.arange(length) / (end * length).clamp_min(1)).clamp(0, 1)
+    return part * torch.where(fades < 0.5, 1.0, fading) * (within < share)
 
 
 def _colourful(pixels: Tensor) -> Tensor:
@@ -181,6 +187,44 @@ class FromClips:
     def report(self) -> str:
         """See ``ClipsToTrainOn``."""
         return "\n".join([f"words that it knows: {', '.join(self.info.labels) or 'none'}", self.clips.report()])
+
+
+class Otherwise:
+    """Clips of which some are shown with something else in them than their words say, wholly or partly, as ``FromShapes`` does it.
+
+    Args:
+        right: the clips.
+        wrong: the same with something else in each.
+        share: of clips that are shown otherwise.
+        seed: of the run.
+
+    Raises:
+        ValueError: single pictures stand beside the clips.
+    """
+
+    def __init__(self, right: FromClips, wrong: FromClips, share: float, seed: int):
+        if right.images:
+            raise ValueError(f"wrong_outlines is {share:g} with images: set one of them to 0")
+        self.right, self.wrong, self.share, self.seed = right, wrong, share, seed
+
+    def __call__(self, step: int, places: range) -> Batch:
+        """See ``ClipsToTrainOn``."""
+        given, other = self.right(step, places), self.wrong(step, places)
+        g = torch.Generator().manual_seed(frame_seed(self.seed, step, "otherwise"))
+        part = how_wrong(self.right.size, given.clips.shape[1], self.share, g)[places.start : places.stop, :, None, None, None]
+        extra = {"shown": given.clips + part * (other.clips - given.clips)}
+        if "area" in given.extra:
+            area = torch.maximum(given.extra["area"], other.extra["area"])
+            extra["area"] = area / area.mean(dim=(1, 2, 3, 4), keepdim=True)
+        return replace(given, extra=extra)
+
+    def facts(self) -> dict[str, Any]:
+        """See ``ClipsToTrainOn``."""
+        return {**self.right.facts(), "wrong_outlines": self.share}
+
+    def report(self) -> str:
+        """See ``ClipsToTrainOn``."""
+        return self.right.report()
 
 
 def area_of(marked: Tensor, latents: Tensor) -> Tensor:

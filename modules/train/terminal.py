@@ -19,7 +19,8 @@ from ..data.settings import ClipSettings
 from .command_line import add_settings
 from .distributed import processes, rank
 from .options import BasicSettings, Options
-from .session import Files, Progress, Session, in_words
+from .run_files import Files
+from .session import Progress, Session, in_words
 
 log = logging.getLogger("longtake")
 CLIPS = ClipSettings()
@@ -70,12 +71,9 @@ def clips_of(given: argparse.Namespace) -> ClipDataset | None:
 
 
 def files_of(given: argparse.Namespace) -> Files:
-    """Where it keeps what; nothing to resume from, where a restart is asked for."""
+    """Where it keeps what."""
     folder = given.out.absolute().parent
-    files = Files(given.out.stem, folder, folder, given.checkpoint)
-    if given.restart:
-        files.restart()
-    return files
+    return Files(given.out.stem, folder, folder, given.checkpoint)
 
 
 def device_of(given: argparse.Namespace) -> str:

@@ -35,7 +35,7 @@ def prepared(given: argparse.Namespace) -> Session:
     task = make(
         options, settings, given_settings(CHOICES, given, start=given.start), dataset=clips_of(given), device=device_of(given)
     )
-    return Session(task, files, options, Lines())
+    return Session(task, files, options, Lines(), restart=given.restart)
 
 
 def main() -> int:

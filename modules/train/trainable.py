@@ -25,7 +25,9 @@ from torch import Tensor, nn
 
 from ..checkpoints.export import save, save_diffusers_adapter
 from ..checkpoints.motion_lora import LowRank
+from ..data.clips import ClipDataset
 from ..noise.levels import NoiseSchedule
+from .about_file import metadata_of
 from .denoising import Network, Objective, Source
 from .lora import TrainableBranches, deltas_of
 from .settings import RunSettings
@@ -34,6 +36,7 @@ from .task import Denoising, Task
 MOTION, LORA, APPEARANCE, ADAPTER = "motion", "lora", "appearance", "adapter"  # what names of parameters begin with
 OWN = "LongTake"  # a file with a network's own keys
 DIFFUSERS, PEFT = "diffusers", "PEFT"
+FOLDER = "/diffusion_pytorch_model.safetensors"  # where diffusers looks for weights below the name that it is given
 Weights = Mapping[str, Tensor]  # by parameter name
 State = tuple[dict[str, Tensor], dict[str, str]]  # tensors and metadata of a file
 
@@ -71,6 +74,17 @@ class TaskContext:
         )
 
 
+def known_of(dataset: ClipDataset) -> dict[str, Any]:
+    """What a finished file says of the clips that it was made of; JSON-able."""
+    about = dataset.settings
+    return {
+        "trigger": about.before.strip(),
+        "size": f"{about.width}x{about.height}",
+        "frames": about.frames,
+        "clips": len(dataset),
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Trainable:
     """A task, and what becomes of its weights.
@@ -88,6 +102,7 @@ class Trainable:
         watched: whose temporal attentions are looked at; None for nobody's.
         sampled: what makes pictures, ``f h w c`` in 0..1, by weights; None where nothing was said of samples.
         data: says what was wrong with the clips.
+        known: what the file says of the clips, JSON-able.
     """
 
     what: str
@@ -102,6 +117,7 @@ class Trainable:
     watched: nn.Module | None = None
     sampled: Callable[[Weights], Tensor] | None = None
     data: Callable[[], str] = lambda: ""
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def holders(self) -> list[Any]:
@@ -124,11 +140,18 @@ class Trainable:
             raise ValueError(f"the file format {file_format!r} is not known here: choose one of {', '.join(self.file_formats)}")
         return self.write(weights, file_format, about or {})
 
+    def written_as(self, file_format: str) -> tuple[str, str]:
+        """What a user's wish for a format comes to here: the format, and what is added to a stem to name the file with the weights."""
+        if file_format == DIFFUSERS and file_format not in self.file_formats:
+            file_format = PEFT
+        chosen = file_format if file_format in self.file_formats else self.file_formats[0]
+        return chosen, FOLDER if chosen == DIFFUSERS and self.adapter_config is not None else ".safetensors"
+
     def save(self, stem: Path, weights: Weights, file_format: str, dtype: torch.dtype | None, about: Mapping[str, Any]) -> Path:
         """Write the finished file, or diffusers' folder. Returns where the weights are.
 
         Args:
-            stem: of the file, without an ending.
+            stem: of the file, without an ending; what is there is replaced (``run_files.free`` finds one that may be).
             weights: of the run.
             file_format: what is wanted; where this trainable has none of that name, its nearest.
             dtype: of the file; None for that of the weights.
@@ -137,15 +160,15 @@ class Trainable:
         Raises:
             ValueError: it cannot be written.
         """
-        if file_format == DIFFUSERS and file_format not in self.file_formats:
-            file_format = PEFT
-        state, metadata = self.file(weights, file_format if file_format in self.file_formats else "", about)
-        if file_format == DIFFUSERS and self.adapter_config is not None:
+        chosen, suffix = self.written_as(file_format)
+        state, metadata = self.file(weights, chosen, about)
+        metadata = metadata | metadata_of(self.what, {**self.known, **about}, self.task.description())
+        path = Path(f"{stem}{suffix}")
+        if suffix == FOLDER:
             state = {key: value.to(dtype or value.dtype) for key, value in state.items()}
-            save_diffusers_adapter(stem, state, self.adapter_config)
-            return stem / "diffusion_pytorch_model.safetensors"
-        path = stem.with_name(f"{stem.name}.safetensors")
-        save(path, state, metadata, dtype)
+            save_diffusers_adapter(stem, state, self.adapter_config or {}, metadata)
+        else:
+            save(path, state, metadata, dtype)
         return path
 
     def deltas(self, weights: Weights, part: str = LORA) -> dict[str, LowRank]:

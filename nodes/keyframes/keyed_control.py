@@ -7,6 +7,8 @@ from torch import Tensor
 from ... import host
 from ...modules.control.keyed_settings import KeyedSettings
 from ...modules.control.keyframes import Keyframes
+from ...modules.control.schedule import numbers_per_frame
+from ...modules.fields.setting import Setting
 from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode, checked
 from .keyframes import CATEGORY, CLIP_FRAMES, KeyframesType
@@ -49,6 +51,15 @@ class LongTakeKeyframedControlNet(LongTakeNode):
                 io.Vae.Input("vae", optional=True, tooltip="A few ControlNets ask for a VAE, such as those of SD3 and Flux."),
                 widget("clip_frames", 0, CLIP_FRAMES),
                 *inputs_of(KeyedSettings),
+                widget(
+                    "strength_per_frame",
+                    "",
+                    Setting(
+                        "Each frame's strength is multiplied with its number in this list, such as 1, 0.8, 0.5, or in this schedule,"
+                        " such as 0: 1; 24: 0.5; the last one holds to the end, and an empty list changes nothing.",
+                        advanced=True,
+                    ),
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="The prompt goes to the sampler."),
@@ -68,10 +79,12 @@ class LongTakeKeyframedControlNet(LongTakeNode):
         hints: Tensor | None,
         vae: Any,
         clip_frames: int,
+        strength_per_frame: str,
         **given: Any,
     ) -> "io.NodeOutput":
         settings, keyed = settings_of(KeyedSettings, given), keyframes.resolved(clip_frames)
         span = settings.start_percent, settings.end_percent
+        per_frame = numbers_per_frame(strength_per_frame, "strength_per_frame")
         return io.NodeOutput(
-            *host.apply_keyed_control(positive, negative, control_net, keyed, hints, vae, settings.strength, span)
+            *host.apply_keyed_control(positive, negative, control_net, keyed, hints, vae, settings.strength, span, per_frame)
         )

@@ -7,9 +7,10 @@ from torch import Tensor
 from ... import host
 from ...modules.checkpoints.families import FAMILIES
 from ...modules.checkpoints.motion import MotionModule, graft_picture, load_motion_module
+from ...modules.control.schedule import numbers_per_frame
 from ...modules.fields.setting import Setting
 from ...modules.noise.levels import NOISE_SCHEDULES
-from ...modules.temporal.block_rules import BLOCKS, MOST, parse_blocks, parse_numbers
+from ...modules.temporal.block_rules import BLOCKS, MOST, parse_blocks
 from ...modules.temporal.settings import MotionKeyframe, MotionSettings, Strength
 from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode, checked
@@ -143,8 +144,8 @@ def check_texts(effect_per_frame: str = "", scale_per_frame: str = "", blocks: s
     Raises:
         ValueError: one cannot be read.
     """
-    parse_numbers(effect_per_frame, "effect_per_frame")
-    parse_numbers(scale_per_frame, "scale_per_frame")
+    numbers_per_frame(effect_per_frame, "effect_per_frame")
+    numbers_per_frame(scale_per_frame, "scale_per_frame")
     parse_blocks(blocks)
 
 
@@ -170,14 +171,16 @@ class LongTakeMotionKeyframe(LongTakeNode):
                     "effect_per_frame",
                     "",
                     Setting(
-                        "Each frame's effect is multiplied with its number in this list, such as 1, 0.8, 0.5; the last one holds to"
-                        " the end, and an empty list changes nothing."
+                        "Each frame's effect is multiplied with its number in this list, such as 1, 0.8, 0.5, or in this schedule,"
+                        " such as 0: 1; 24: 0.5; the last one holds to the end, and an empty list changes nothing."
                     ),
                 ),
                 widget(
                     "scale_per_frame",
                     "",
-                    Setting("Each frame's scale is multiplied with its number in this list; the last one holds to the end."),
+                    Setting(
+                        "Each frame's scale is multiplied with its number in this list or schedule; the last one holds to the end."
+                    ),
                 ),
                 widget(
                     "blocks",
@@ -226,8 +229,8 @@ class LongTakeMotionKeyframe(LongTakeNode):
         keyframe = settings_of(
             MotionKeyframe,
             given,
-            effect=Strength(effect, parse_numbers(effect_per_frame, "effect_per_frame"), effect_mask),
-            scale=Strength(scale, parse_numbers(scale_per_frame, "scale_per_frame"), scale_mask),
+            effect=Strength(effect, numbers_per_frame(effect_per_frame, "effect_per_frame"), effect_mask),
+            scale=Strength(scale, numbers_per_frame(scale_per_frame, "scale_per_frame"), scale_mask),
             blocks=parse_blocks(blocks),
         )
         return io.NodeOutput((*(() if keyframes is None else keyframes), keyframe))

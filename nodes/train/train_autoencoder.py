@@ -52,13 +52,12 @@ class LongTakeTrainAutoencoder(LongTakeNode):
     def execute(cls, clips: ClipDataset | None, options: Options | None, **given: Any) -> "io.NodeOutput":
         chosen, basic = options or DEFAULTS, settings_of(BasicSettings, given)
         settings, files = chosen.run(basic), files_of(WHAT, basic.name)
-        if basic.restart:
-            files.restart()
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
         ):  # the host runs nodes in inference mode, whose tensors cannot be trained
             choices = settings_of(AutoencoderChoices, given)
-            made = trained(TRAINABLES[WHAT].make(chosen, settings, choices, dataset=clips, device=host.device()), files, chosen)
+            task = TRAINABLES[WHAT].make(chosen, settings, choices, dataset=clips, device=host.device())
+            made = trained(task, files, chosen, restart=basic.restart)
             network = load_autoencoder(made.path).to(host.device())
         return outputs(made, AutoencoderVae(network))

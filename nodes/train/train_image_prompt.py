@@ -99,12 +99,10 @@ class LongTakeTrainImagePrompt(LongTakeNode):
             text_key="nothing",
         )
         filled(seen)
-        if basic.restart:
-            files.restart()
 
         def make(setup: Setup) -> Trainable:
             return TRAINABLES[WHAT].make(setup, kind, tokens, seen, nothing)
 
         facts["clip_vision"] = looking.key
-        made = train_in(model, vae, make, (encoded, facts), chosen, settings, files, chosen.schedule(None))
+        made = train_in(model, vae, make, (encoded, facts), chosen, settings, files, chosen.schedule(None), restart=basic.restart)
         return outputs(made, load_image_prompt(made.path))

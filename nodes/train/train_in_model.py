@@ -11,7 +11,8 @@ from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
 from ...modules.train.in_base import Setup
 from ...modules.train.options import Options
-from ...modules.train.session import Files, Progress, Session, Trained
+from ...modules.train.run_files import Files
+from ...modules.train.session import Progress, Session, Trained
 from ...modules.train.settings import RunSettings
 from ...modules.train.tasks import TRAINABLES
 from ...modules.train.trainable import Trainable
@@ -71,6 +72,8 @@ def train_in(
     settings: RunSettings,
     files: Files,
     schedule: str,
+    *,
+    restart: bool = False,
 ) -> Trained:
     """Train something in a model, from its checkpoint or from the start to the file.
 
@@ -83,6 +86,7 @@ def train_in(
         settings: of the run.
         files: where it keeps what.
         schedule: ``model`` or a name in ``noise.NOISE_SCHEDULES``.
+        restart: begin anew where there is a run of this name.
     """
     encoded, facts = clips
     with host.trainable(
@@ -93,17 +97,17 @@ def train_in(
         shape=latent_shape(encoded, options),
     ) as base:
         setup = Setup(base, encoded, lambda latents: decoded(vae, latents), options, settings, facts, host.check_interrupt)
-        return trained(make(setup), files, options)
+        return trained(make(setup), files, options, restart=restart)
 
 
-def trained(task: Trainable, files: Files, options: Options) -> Trained:
+def trained(task: Trainable, files: Files, options: Options, *, restart: bool = False) -> Trained:
     """A training to its end, with the loss as a live picture; Cancel stops it after the step and leaves a checkpoint."""
     bar = host.Progress(task.settings.steps)
 
     def show(progress: Progress) -> None:
         bar.update(progress.step.step, progress.picture)
 
-    session = Session(task, files, options, show)
+    session = Session(task, files, options, show, restart=restart)
     session.train()
     return session.finish()
 

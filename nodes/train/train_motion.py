@@ -91,14 +91,12 @@ class LongTakeTrainMotion(LongTakeNode):
         settings, files = chosen.run(basic), files_of(what, basic.name)
         motion = start_of(what, model, motion_module, clips, basic.seed)
         encoded = encoded_clips(model, clips, vae, clip, conditioning, chosen)
-        if basic.restart:
-            files.restart()
         schedule = chosen.schedule(motion)
 
         def make(setup: Setup) -> Trainable:
             return TRAINABLES[what].make(setup, motion, rank)
 
-        made = train_in(model, vae, make, encoded, chosen, settings, files, schedule)
+        made = train_in(model, vae, make, encoded, chosen, settings, files, schedule, restart=basic.restart)
         return outputs(made, with_trained(what, model, motion, made.path, schedule))
 
 

@@ -89,13 +89,11 @@ class LongTakeTrainSparseControl(LongTakeNode):
         shown = None if drawn is None else maps_of(encoded, condition_clips, drawn, pictures)
         if shown is not None:
             facts["shown"] = shown.dataset.fingerprint()
-        if basic.restart:
-            files.restart()
 
         def make(setup: Setup) -> Trainable:
             return TRAINABLES[WHAT].make(setup, config, pictures, shown)
 
-        made = train_in(model, vae, make, (encoded, facts), chosen, settings, files, chosen.schedule(None))
+        made = train_in(model, vae, make, (encoded, facts), chosen, settings, files, chosen.schedule(None), restart=basic.restart)
         return outputs(made, host.sparse_control(load_sparse_control(made.path)))
 
 

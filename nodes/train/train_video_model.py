@@ -63,8 +63,6 @@ class LongTakeTrainVideoModel(LongTakeNode):
     def execute(cls, clips: ClipDataset | None, vae: Any, options: Options | None, **given: Any) -> "io.NodeOutput":
         chosen, basic = options or DEFAULTS, settings_of(BasicSettings, given)
         settings, files = chosen.run(basic), files_of(WHAT, basic.name)
-        if basic.restart:
-            files.restart()
         side = None if vae is None else side_of(vae)
         with (
             torch.inference_mode(False),
@@ -76,7 +74,7 @@ class LongTakeTrainVideoModel(LongTakeNode):
                 vae=side,
                 device=host.device(),
             )
-            made = trained(task, files, chosen)
+            made = trained(task, files, chosen, restart=basic.restart)
         video = load_video_model(made.path)
         return outputs(made, host.video_model(video), vae_of(video) if vae is None else vae)
 

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,13 @@ class Words:
     def __init__(self, width=UNET.context_dim, pooled=None):
         self.width, self.pooled, self.asked = width, pooled, []
         self.cond_stage_model = nn.Linear(1, 1)
-        self.patcher = type("Patcher", (), {"patches": {}})()
+
+    @cached_property
+    def patcher(self):
+        """As ComfyUI has it."""
+        from comfy.model_patcher import ModelPatcher
+
+        return ModelPatcher(self.cond_stage_model, torch.device("cpu"), torch.device("cpu"))
 
     def tokenize(self, text, disable_weights=False):
         assert disable_weights, "brackets in captions are no weights"

@@ -1,5 +1,7 @@
 """README and docs: short, with links that lead somewhere, and lists that are as the nodes and workflows are."""
 
+import ast
+import os
 import re
 import subprocess
 import sys
@@ -37,3 +39,46 @@ def test_the_lists_are_as_nodes_and_workflows_are(tmp_path):
     for page in tmp_path.iterdir():
         same = page.read_text(encoding="utf-8") == (ROOT / "docs" / page.name).read_text(encoding="utf-8")
         assert same, f"docs/{page.name} is old: python docs/write_lists.py"
+
+
+NEIGHBOURS = {
+    "ComfyUI-AnimateDiff-Evolved": "animatediff",
+    "ComfyUI-Advanced-ControlNet": "adv_control",
+}
+
+
+def nodes_of(folder: Path) -> set[str]:
+    """The ids of the nodes that a pack registers, read from its source: the keys of ``NODE_CLASS_MAPPINGS`` or what they name, and
+    every ``node_id`` of a schema."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
+    walked = [node for tree in trees for node in ast.walk(tree)]
+    own = {
+        node.name: part.value.value
+        for node in walked
+        if isinstance(node, ast.ClassDef)
+        for part in node.body
+        if isinstance(part, ast.Assign)
+        and getattr(part.targets[0], "id", "") == "NodeID"
+        and isinstance(part.value, ast.Constant)
+    }
+    ids = {node.value.value for node in walked if isinstance(node, ast.keyword) and node.arg == "node_id"}
+    for node in walked:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        name = target.value if isinstance(target, ast.Subscript) else target
+        if getattr(name, "id", "") != "NODE_CLASS_MAPPINGS":
+            continue
+        keys = [target.slice] if isinstance(target, ast.Subscript) else getattr(node.value, "keys", [])
+        for key in keys:
+            ids.add(key.value if isinstance(key, ast.Constant) else own[key.value.id])
+    return ids
+
+
+@pytest.mark.parametrize("pack", NEIGHBOURS)
+def test_every_node_of_the_neighbours_has_an_answer(pack):
+    folder = Path(os.environ.get("LONGTAKE_NEIGHBOURS", "/nowhere")) / pack / NEIGHBOURS[pack]
+    if not folder.is_dir():
+        pytest.skip(f"no checkout of {pack}: set LONGTAKE_NEIGHBOURS to the folder that holds it")
+    answered = set(re.findall(r"`([\w+]+)`", (ROOT / "docs" / "animatediff_evolved.md").read_text(encoding="utf-8")))
+    theirs = nodes_of(folder)
+    assert len(theirs) > 40
+    assert sorted(theirs - answered) == []

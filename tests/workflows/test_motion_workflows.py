@@ -179,7 +179,7 @@ def test_a_workflow_makes_its_video(name, as_shipped):
 KNOBS = [
     ("animatediff_text_to_video", ("Model that draws clips", "effect"), 0.0),
     ("animatediff_long_loop", ("Windows around the loop", "closed_loop"), False),
-    ("animatediff_prompt_travel", ("12 frames: third", "color"), 0x00FF00),
+    ("animatediff_prompt_travel", ("Prompts", "interpolation"), "hold"),
     ("animatediff_camera_moves", ("Zoom in", "strength"), 0.0),
     ("animatediff_camera_moves", ("Pan right (left, turned around)", "strength"), 0.7),
     ("animatediff_controlnet_windows", ("Follow the edges", "strength"), 0.0),
@@ -204,28 +204,28 @@ def test_what_the_workflow_is_about_reaches_the_frames(name, knob, value, as_shi
 
 
 STILL = (("Model that draws clips", "effect"), 0.0)
-PROMPTS = {"First prompt (red)": range(12), "Second prompt (green)": range(18, 30), "Third prompt (blue)": range(36, 48)}
+HELD = range(12), range(18, 30), range(36, 48)  # by the three lines of the workflow's schedule
 
 
 @pytest.fixture(scope="module")
 def single_prompts(files, tmp_path_factory):
     """The frames of each prompt alone: ``f h w c``."""
     graph = WORKFLOWS["animatediff_prompt_travel"]
-    words = [graph[titled(graph, title)]["inputs"]["text"] for title in PROMPTS]
+    lines = graph[titled(graph, "Prompts")]["inputs"]["schedule"].splitlines()
     return [
         run(
             "animatediff_prompt_travel",
             tmp_path_factory.mktemp("single"),
-            [STILL, *(((title, "text"), text) for title in PROMPTS)],
+            [STILL, (("Prompts", "schedule"), line.partition("= ")[2])],
         )[1]
-        for text in words
+        for line in lines
     ]
 
 
 @pytest.mark.comfy
 @pytest.mark.parametrize("mode", ["temporal", "views", "whole"])
-def test_prompts_hold_where_the_timeline_says_so(mode, single_prompts, tmp_path):
+def test_prompts_hold_where_the_schedule_says_so(mode, single_prompts, tmp_path):
     """Without motion, frames do not know each other: each is what its own prompt makes, or a mixture."""
     _, travel = run("animatediff_prompt_travel", tmp_path, [STILL, (("Windows over the clip", "mode"), mode)])
-    for single, held in zip(single_prompts, PROMPTS.values(), strict=True):
+    for single, held in zip(single_prompts, HELD, strict=True):
         assert [frame for frame in range(48) if (travel[frame] - single[frame]).abs().max() < 1e-4] == list(held)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ....modules.checkpoints.video_model import VideoModel, VideoModelInfo, fold, unfold
 from ....modules.control.hints import beside
+from ....modules.control.prompt_mixing import row_ids
 from ....modules.noise.levels import NoiseSchedule
 from ....modules.temporal.motion import MotionModel
 from ....modules.temporal.slots import widths
@@ -118,13 +119,14 @@ class FrameLabels(comfy.conds.CONDRegular):
 
 
 def label_rows(labels: Tensor, info: CallInfo) -> Tensor:
-    """Label vectors of the rows of a call: ``labels``: ``r l``, of each condition one row, or one per frame of the whole clip.
+    """Label vectors of the rows of a call: ``labels``: ``r l``, of each condition one row, or one per frame of the whole clip, the last
+    of which holds behind it.
 
     Returns:
         labels: ``n l``.
     """
     labels = labels.reshape(len(info.kinds), -1, labels.shape[-1])
-    rows = labels.expand(-1, len(info.ids), -1) if labels.shape[1] == 1 else labels[:, info.ids.to(labels.device)]
+    rows = labels[:, row_ids(info.ids.to(labels.device), labels.shape[1], held=True)]
     return rows.repeat(1, len(info.variants), 1).flatten(0, 1).repeat(info.copies, 1)
 
 

@@ -23,6 +23,7 @@ def apply_keyed_control(
     vae: Any = None,
     strength: float = 1.0,
     percents: tuple[float, float] = (0.0, 1.0),
+    per_frame: tuple[float, ...] = (),
 ) -> tuple[Conditioning, Conditioning]:
     """Both conditionings, controlled as strongly in each frame as the keyframes say.
 
@@ -35,6 +36,7 @@ def apply_keyed_control(
         vae: for those ControlNets that want one.
         strength: of everything.
         percents: shares of the sampling where it begins and ends.
+        per_frame: factors on the strength, one for each frame, the last one holding to the end; empty for 1.
 
     Raises:
         ValueError: there are fewer or more hints than frames, or the control is none.
@@ -46,11 +48,12 @@ def apply_keyed_control(
             f"{len(hints)} hints were given for a clip of {keyframes.clip} frames: give one for each, or none for the keyframes' own images"
         )
     weights = keyframes.weights(keyframes.clip)
+    factors = torch.tensor(per_frame or (1.0,))[torch.arange(keyframes.clip).clamp_max(max(len(per_frame), 1) - 1)]
     pictures = keyframes.images[weights.argmax(dim=0)] if hints is None else hints
     shown = pictures[..., :3].movedim(-1, 1)
 
     def make() -> KeyedControl:
-        return KeyedControl(control.copy().set_cond_hint(shown, strength, percents, vae=vae), weights.amax(dim=0))
+        return KeyedControl(control.copy().set_cond_hint(shown, strength, percents, vae=vae), weights.amax(dim=0) * factors)
 
     return chained(positive, negative, make)
 

@@ -69,7 +69,7 @@ def identity(value: Any) -> str:
 
 def _parts(value: Any) -> Any:
     if isinstance(value, ModelPatcher):
-        return _parts_of_model(value)
+        return parts_of_model(value)
     if isinstance(value, comfy.sd.VAE):
         return {"kind": type(value.first_stage_model).__name__, "weights": value.first_stage_model.state_dict()}
     if isinstance(value, comfy.sd.CLIP):
@@ -77,7 +77,7 @@ def _parts(value: Any) -> Any:
     return value
 
 
-def _parts_of_model(model: ModelPatcher) -> Mapping[str, Any]:
+def parts_of_model(model: ModelPatcher) -> Mapping[str, Any]:
     """A model as nodes have made it, wherever it is loaded and whatever is patched into it now."""
     network = model.model
     weights = {

@@ -23,8 +23,8 @@ from ..native_task import NativeChoices, NativeTask
 from ..options import Options
 from ..samples import sample_clip
 from ..settings import RunSettings
-from ..sources import FromClips, FromShapes
-from ..trainable import OWN, State, Trainable, Weights
+from ..sources import FromClips, FromShapes, Otherwise
+from ..trainable import OWN, State, Trainable, Weights, known_of
 from .row import Row
 
 Pixels = Callable[[Tensor], Tensor]  # latents ``f c h w`` to pictures ``f h w c`` in 0..1
@@ -192,23 +192,39 @@ def make(
             )
         info, pixels = architecture.for_shapes(), None
         source = FromShapes(info, settings.batch, settings.seed, choices.images, choices.wrong_outlines)
-    elif choices.wrong_outlines:
-        raise ValueError(
-            "wrong_outlines is for the procedural shapes, whose outlines are known: set it to 0, or leave out the clips"
-        )
     elif vae is None:
         info, pixels = architecture.for_clips(dataset, known=known), None
-        source = FromClips(dataset, info, settings.batch, choices.images)
+        source = of_clips(dataset, choices, settings, lambda clips: FromClips(clips, info, settings.batch, choices.images))
     else:
         info, decode = vae.model_of(dataset, architecture, known), vae.decode
         cache = folder / "cache" if dataset.settings.variants else None
-        encoder = vae.encoder
-        source = FromClips(dataset, info, settings.batch, choices.images, encode=encoder.encode, cache=cache, encoder=encoder.key)
+        how = {"encode": vae.encoder.encode, "cache": cache, "encoder": vae.encoder.key}
+        source = of_clips(dataset, choices, settings, lambda clips: FromClips(clips, info, settings.batch, choices.images, **how))
         pixels = lambda latents: decode(latents / info.latent_scale)  # noqa: E731
     info.label_vector(options.sample_prompt)  # refuses words that the model does not know
     task = NativeTask(info, choices, options, settings, source, device)
     own = None if vae is None or vae.own is None else {key: value.cpu() for key, value in vae.own.state_dict().items()}
-    return video_model(task, pixels or unfolded(info), device, own)
+    made = video_model(task, pixels or unfolded(info), device, own)
+    return made if dataset is None else replace(made, known=known_of(dataset))
+
+
+def of_clips(
+    dataset: ClipDataset, choices: NativeChoices, settings: RunSettings, source: Callable[[ClipDataset], FromClips]
+) -> FromClips | Otherwise:
+    """Where clips come from; some of them are shown with something else in them, if that is asked for.
+
+    Raises:
+        ValueError: it is, and nobody knows what else could be in these clips.
+    """
+    if not choices.wrong_outlines:
+        return source(dataset)
+    others = dataset.otherwise()
+    if others is None:
+        raise ValueError(
+            f"wrong_outlines is {choices.wrong_outlines:g} with clips of yours, and only of procedural shapes and postcards it is known"
+            " what else could be in them: set it to 0"
+        )
+    return Otherwise(source(dataset), source(others), choices.wrong_outlines, settings.seed)
 
 
 def unfolded(info: VideoModelInfo) -> Pixels:

@@ -15,7 +15,8 @@ from pack.modules.train.engine import Run, train
 from pack.modules.train.native_models import Architecture
 from pack.modules.train.native_task import NativeChoices
 from pack.modules.train.options import BasicSettings, Options
-from pack.modules.train.session import Files, Session
+from pack.modules.train.run_files import Files
+from pack.modules.train.session import Session
 from pack.modules.train.tasks.video_model import DEFAULTS, make, sample_of
 from tiny_training import SHORT, native, shaken, small
 
@@ -176,7 +177,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_step(tmp_pa
 
 
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
-    training = session(tmp_path)
-    (tmp_path / "mine.jsonl").mkdir()
+    training, log = session(tmp_path), tmp_path / "mine.jsonl"
+
+    def show(progress):
+        log.unlink()
+        log.mkdir()
+
+    training.show = show
     with pytest.raises(ValueError, match="mine.jsonl cannot be written .*Is a directory"):
         training.train()

@@ -12,15 +12,17 @@ from pack.modules.checkpoints.video_model import load_video_model
 from pack.modules.data.captions import NOT_NEEDED
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.postcard_clips import PostcardSettings
+from pack.modules.data.postcard_travellers import TRAVELLERS
 from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
 from pack.modules.nets.autoencoder import AutoencoderConfig, new_autoencoder
 from pack.modules.train import train_autoencoder as command
 from pack.modules.train.native_models import Architecture
 from pack.modules.train.native_task import NativeChoices
-from pack.modules.train.session import Files, Session
+from pack.modules.train.run_files import Files
+from pack.modules.train.session import Session
 from pack.modules.train.settings import RunSettings
-from pack.modules.train.sources import area_of
+from pack.modules.train.sources import FromClips, Otherwise, area_of
 from pack.modules.train.tasks import autoencoder
 from pack.modules.train.tasks.autoencoder import AutoencoderChoices, of_clips, of_postcards
 from pack.modules.train.tasks.video_model import DEFAULTS, PictureSide, make
@@ -112,6 +114,33 @@ def test_a_video_model_s_file_holds_its_autoencoder(trained, tmp_path):
     onwards = NativeChoices(start=str(session.files.model.with_suffix(".safetensors")))
     stage = make(DEFAULTS, FAST, tmp_path, architecture, onwards, dataset=other, vae=side)
     assert stage.task.info.labels == video.info.labels != architecture.for_clips(other).labels
+
+
+def test_some_postcards_are_shown_with_another_traveller():
+    """The words and what is asked for stay; where both travellers are counts more; a batch is the same however it is cut up."""
+    info = Architecture(width=8).for_clips(CLIPS)
+    right, wrong = (FromClips(clips, info, 4) for clips in (CLIPS, CLIPS.otherwise()))
+    every = Otherwise(right, wrong, 1.0, 7)(3, range(4))
+    given, other = right(3, range(4)), wrong(3, range(4))
+    assert torch.equal(every.clips, given.clips) and torch.equal(every.labels, given.labels)
+    changed = (every.extra["shown"] != given.clips).any(2)
+    assert changed.flatten(1).any(1).all() and changed.float().mean() < 0.5, "the land is the same"
+    assert ((every.extra["area"][:, :, 0] > every.extra["area"].amin((1, 2, 3, 4))[:, None, None, None]) >= changed).all()
+    assert torch.equal(Otherwise(right, wrong, 0.0, 7)(3, range(4)).extra["shown"], given.clips)
+    half = Otherwise(right, wrong, 0.5, 7)
+    torch.testing.assert_close(half(3, range(1, 3)).extra["shown"], half(3, range(4)).extra["shown"][1:3])
+    for mine, theirs in zip(CLIPS.sources, CLIPS.otherwise().sources, strict=True):
+        one, two = mine.footage.card, theirs.footage.card
+        assert (one.traveller, one.colour) != (two.traveller, two.colour) and two.scene in TRAVELLERS[two.traveller].scenes
+    assert not torch.equal(other.clips, given.clips)
+
+
+def test_clips_that_nobody_can_change_are_not_shown_otherwise(tmp_path):
+    shapes = ClipDataset(moving_shapes(2, 3, 64), ClipSettings(frames=3, stride=1, width=64, height=64, missing=NOT_NEEDED))
+    with pytest.raises(ValueError, match="wrong_outlines is 0.5 with clips of yours"):
+        make(DEFAULTS, FAST, tmp_path, Architecture(width=8), NativeChoices(wrong_outlines=0.5), dataset=shapes)
+    with pytest.raises(ValueError, match="wrong_outlines is 0.5 with images"):
+        make(DEFAULTS, FAST, tmp_path, Architecture(width=8), NativeChoices(wrong_outlines=0.5, images=1), dataset=CLIPS)
 
 
 def test_files_that_are_no_autoencoder_are_refused(trained, tmp_path):

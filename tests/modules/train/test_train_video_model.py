@@ -24,7 +24,8 @@ from pack.modules.train.losses import LOSSES
 from pack.modules.train.native_models import TEMPORAL, Architecture, small_video_model
 from pack.modules.train.native_task import NativeChoices
 from pack.modules.train.options import Options
-from pack.modules.train.session import Files, Session
+from pack.modules.train.run_files import Files
+from pack.modules.train.session import Session
 from pack.modules.train.sources import FromClips, FromShapes, folded, words_of
 from pack.modules.train.tasks.video_model import DEFAULTS, PictureSide, make
 from pack.modules.train.weights import WeightSettings, loss_weights
