@@ -1,4 +1,4 @@
-"""Draw the workflows of ``workflows/api`` for ComfyUI's editor: ``python workflows/api_to_ui.py [--check]``.
+"""Draw the workflows of ``workflows/api`` for ComfyUI's editor, and subgraphs of them: ``python workflows/api_to_ui.py [--check]``.
 
 The files in ``workflows/api`` are written by hand; those in ``workflows``, which ComfyUI lists as templates, are made here. Nodes stand
 in groups (``layout.py``); what stands under ``note`` in a node's ``_meta`` becomes a note, and under it the files that are needed, which
@@ -39,7 +39,7 @@ layout, addresses, others = (
     RUN.part("workflows.addresses"),
     RUN.part("workflows.comfyui_nodes").others,
 )
-files = RUN.part("host.run.workflows")
+files, BLUEPRINTS = RUN.part("host.run.workflows"), RUN.part("workflows.blueprints").BLUEPRINTS
 
 
 def schemas() -> dict[str, Any]:
@@ -214,9 +214,33 @@ def linked(file: str) -> str:
     return f"[{name}]({address}) in `{folder}`" if address else f"{name} in `{folder}`"
 
 
-def text_of(workflow: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """The file for the editor."""
-    return json.dumps(Drawing(workflow, known).json(), indent=1, ensure_ascii=False) + "\n"
+def text_of(made: Mapping[str, Any]) -> str:
+    """The text of a file for the editor."""
+    return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+
+
+def read(name: str) -> dict[str, Any]:
+    """A workflow in API format, notes included."""
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def blueprint(plan: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """A subgraph blueprint in the editor's format."""
+    part = plan.part(read(plan.workflow))
+    types = {
+        (node["_meta"]["title"], item.id): item.get_io_type()
+        for node in part.values()
+        for item in known[node["class_type"]].inputs
+    }
+    return plan.json(Drawing(part, known).json(), types)
+
+
+def files_made() -> dict[Path, str]:
+    """Path -> text of every file."""
+    known = schemas()
+    graphs = {FOLDER / path.name: Drawing(read(path.stem), known).json() for path in sorted(FOLDER.glob("api/*.json"))}
+    graphs |= {FOLDER.parent / "subgraphs" / f"{plan.name}.json": blueprint(plan, known) for plan in BLUEPRINTS}
+    return {path: text_of(graph) for path, graph in graphs.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -224,14 +248,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw the workflows of workflows/api for ComfyUI's editor.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     check = parser.parse_args(argv).check
-    known = schemas()
     stale = []
-    for path in sorted(FOLDER.glob("api/*.json")):
-        target = FOLDER / path.name
-        text = text_of(json.loads(path.read_text(encoding="utf-8")), known)
+    for target, text in files_made().items():
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             stale.append(target.name)
             if not check:
+                target.parent.mkdir(exist_ok=True)
                 partial = target.with_name(f".{target.name}.partial")
                 partial.write_text(text, encoding="utf-8", newline="\n")
                 partial.replace(target)

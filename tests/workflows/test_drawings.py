@@ -165,6 +165,34 @@ def test_what_cannot_be_drawn_is_named(drawing):
         drawing.Drawing({"1": NODES["1"], "2": {**NODES["2"], "inputs": {"images": ["1", 5]}}}, io_schemas(drawing)).json()
 
 
+@pytest.fixture(scope="module")
+def plans(drawing):
+    return {plan.name: plan for plan in drawing.BLUEPRINTS}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "subgraphs").glob("*.json")), ids=lambda path: path.stem)
+def test_a_blueprints_links_meet_and_its_inputs_are_the_workflows(path, drawing, plans):
+    plan, made = plans[path.stem], json.loads(path.read_text(encoding="utf-8"))
+    (inner,), (outer,) = made["definitions"]["subgraphs"], made["nodes"]
+    assert outer["type"] == inner["id"] and len({link["id"] for link in inner["links"]}) == len(inner["links"])
+    nodes = {node["id"]: node for node in inner["nodes"]}
+    for link in inner["links"]:
+        start, end = nodes.get(link["origin_id"]), nodes.get(link["target_id"])
+        assert end is None or end["inputs"][link["target_slot"]]["link"] == link["id"]
+        assert start is None or link["id"] in start["outputs"][link["origin_slot"]]["links"]
+        assert start or link["id"] in inner["inputs"][link["origin_slot"]]["linkIds"]
+        assert end or link["id"] in inner["outputs"][link["target_slot"]]["linkIds"]
+    assert [socket["name"] for socket in outer["inputs"]] == [name for name, _, _ in plan.inputs]
+    workflow = drawing.read(plan.workflow)
+    titles = {node["_meta"]["title"]: node for node in workflow.values() if "title" in node.get("_meta", {})}
+    assert all(key in titles[title]["inputs"] for _, title, key in plan.inputs)
+
+
+def test_a_blueprint_of_a_title_that_is_not_there_is_refused(plans):
+    with pytest.raises(ValueError, match="has 0 nodes called 'SD1.5 checkpoint'"):
+        plans["AnimateDiff Clip"].part({"1": {"class_type": "A", "inputs": {}, "_meta": {"title": "B"}}})
+
+
 def test_shipped_drawings_are_up_to_date():
     process = subprocess.run(
         [sys.executable, str(ROOT / "workflows" / "api_to_ui.py"), "--check"],
