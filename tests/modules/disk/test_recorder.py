@@ -5,7 +5,9 @@ import sys
 
 import pytest
 import torch
-from small_takes import SAMPLERS, Stopped, endless, extension, fifo, forcing, frames_in, made, stopped_at
+from full_disk import small_tmpfs
+from pack.modules.disk.atomic import NotWritten
+from small_takes import SAMPLERS, Stopped, backwards, endless, extension, fifo, forcing, frames_in, made, stopped_at
 from writes import recorded
 
 
@@ -22,6 +24,26 @@ def test_every_sampler_goes_on_from_wherever_it_was_stopped(build, tmp_path):
         assert recorder.begun_at >= min(finished, 9), "nothing that was finished is made again"
         assert frames_in(folder) == expected
         assert torch.equal(end, tail)
+
+
+@pytest.mark.parametrize("size", ["8k", "24k", "40k"])
+@pytest.mark.parametrize("build", [endless, backwards], ids=lambda build: build.__name__)
+def test_a_full_disk_loses_nothing(build, size, tmp_path):
+    """A real one: too small for a first state, for a batch of frames, for another state."""
+    made(tmp_path / "whole", build)
+    expected = frames_in(tmp_path / "whole")
+    with small_tmpfs(tmp_path / "take", size) as resized:
+        with pytest.raises(
+            NotWritten, match=r"cannot be written \(No space left on device\).*: make room and try again"
+        ) as error:
+            made(tmp_path / "take", build)
+        assert error.value.full and "\n" not in str(error.value)
+        there = frames_in(tmp_path / "take")
+        assert all(expected[name] == content for name, content in there.items())
+        assert not list((tmp_path / "take").glob(".*"))
+        resized("1m")
+        made(tmp_path / "take", build)
+        assert frames_in(tmp_path / "take") == expected
 
 
 @pytest.mark.parametrize("build", [endless, forcing, fifo, extension], ids=lambda build: build.__name__)
