@@ -3,11 +3,13 @@
 import json
 import random
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
 import pack
+import pack.nodes
 import pytest
 from live_server import asked, running
 from pack import host
@@ -22,8 +24,11 @@ GROWTH = 24 * MIB  # what an allocator keeps varies that much
 
 def posted(url, path, **data):
     request = urllib.request.Request(url + path, json.dumps(data).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        text = answer.read()
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read().decode()) from error
     return json.loads(text) if text else None
 
 
