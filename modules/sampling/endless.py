@@ -24,6 +24,15 @@ class Endless(Rollout):
 
     plan: EndlessLevels
 
+    @property
+    def frames(self) -> int:
+        """Length of the take, whatever that of the latent; 0 for no end."""
+        return self.plan.frames
+
+    def shown(self, frames: int, trained: int) -> int:
+        """Most frames in a call, on a model that was trained on so many."""
+        return self.window or trained or frames
+
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Generate frames until the plan ends, or for as long as somebody asks.
 

@@ -76,7 +76,7 @@ def calls_of(sampler: Any, guider: Any, options: Mapping[str, Any], noise: Tenso
     transformer = options.get("transformer_options", {})
     windowed = getattr(options.get("context_handler"), "plan", None) is not None
     variants = getattr(guider, "variants", 1)
-    known = getattr(getattr(algorithm, "plan", None), "known", torch.zeros(0, dtype=torch.bool))
+    known = torch.as_tensor(getattr(getattr(algorithm, "plan", None), "known", 0))  # which frames, or how many at the beginning
     finished = bool(known.any()) or (mask is not None and bool(whole_frames(layout.frames_first(mask)).any()))
     clean = finished and getattr(algorithm, "replacement", "none") == "none"  # others show known frames at the level of the rest
     return Calls(

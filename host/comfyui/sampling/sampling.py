@@ -141,7 +141,9 @@ class GeneratorSampler(comfy.samplers.Sampler):
         frames = getattr(self.algorithm, "frames", None)
         if frames is None:
             return Layout.of(latent).frames
-        return frames or max(Layout.of(latent).frames, self.shown(model, latent))  # without an end: as many as are seen at once
+        return frames or max(
+            Layout.of(latent).frames, self.shown(model, latent) + 1
+        )  # without an end: more than are seen at once
 
     def restored(self, clip: Tensor, latent: Tensor) -> Tensor:
         """A result whose known frames are what was given, bit for bit: the model's scaling and its inverse round.
