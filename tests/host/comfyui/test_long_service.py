@@ -97,7 +97,7 @@ def recorded(seed, folder="take", frames=24):
 
 def extended(seed):
     given = {"model": ["1", 0], "clip": ["3", 0], "positive": ["2", 0], "seed": seed, "new_frames": 8, "window": 8, "overlap": 4}
-    given |= {"steps": 2, "corrector_steps": 0}
+    given |= {"steps": 2, "corrector_steps": 0, "weight": 0.0}
     return MODEL | {"7": {"class_type": "LongTakeExtend", "inputs": given}} | shown(["7", 0])
 
 
