@@ -8,14 +8,18 @@ path and name it in ``PATHS``.
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..fields.setting import check, documented, setting
 from ..noise.seeded import frame_seed
+from .clips import ClipDataset
 from .footage import Footage
 from .report import Report
+from .settings import ClipSettings
 from .shapes import COLOURS, SHAPES, coverage, triangle_wave
 from .source import ClipSource, Found
 from .timing import even
@@ -132,3 +136,32 @@ def moving_shapes(clips: int, count: int, side: int, seed: int = 0) -> Found:
         )
     shapes = [MovingShape(number, count, side, seed) for number in range(clips)]
     return Found([ClipSource.of(shape, shape.name, shape.caption) for shape in shapes], Report(found=clips))
+
+
+@documented
+@dataclass(frozen=True)
+class ShapesSettings:
+    """Clips of the procedural world."""
+
+    count: int = setting(64, "So many clips are made.", least=1, most=1_000_000)
+    frames: int = setting(16, "A clip has so many frames.", least=1, most=4096)
+    size: int = setting(256, "A clip is so many pixels wide and high.", least=16, most=2048, step=8)
+    stride: int = setting(1, "So many moments lie from one frame to the next; more of them make motion faster.", least=1, most=64)
+    seed: int = setting(0, "The seed is that of the shapes and their order.", least=0, most=2**64 - 1, control=False)
+    caption_before: str = setting("", "Every caption begins with this; it may be empty.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def clips(self) -> ClipDataset:
+        """The clips."""
+        settings = ClipSettings(
+            frames=self.frames,
+            stride=self.stride,
+            width=self.size,
+            height=self.size,
+            variants=1,
+            caption_before=self.caption_before,
+            seed=self.seed,
+        )
+        return ClipDataset(moving_shapes(self.count, settings.pace.needed(), self.size, self.seed), settings)

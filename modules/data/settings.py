@@ -2,64 +2,96 @@
 
 from dataclasses import dataclass
 
-from .captions import FLIPS, MISSING, NEEDED
-from .lengths import REFUSE, SHORT, Pace
-from .sizes import CROPS, SIZES, Size
+from ..fields.setting import check, documented, setting
+from .captions import NEEDED, NOT_NEEDED
+from .lengths import LEAVE_OUT, REFUSE, Pace
+from .sizes import Size
 
 
+@documented
 @dataclass(frozen=True)
 class ClipSettings:
     """How clips are made; two data sets of equal sources and settings give equal clips.
 
     Attributes:
-        frames: of a clip.
-        stride: frames of the source from one frame of the clip to the next. AnimateDiff was trained with 16 frames, 4 apart.
-        fps: if above 0, so many frames per second instead of a stride.
-        width, height: of a clip, in pixels; with buckets, the area and one of the shapes.
-        sizes: a name in ``SIZES``, for sources of different shapes.
-        crop: a name in ``CROPS``.
-        flip: a name in ``FLIPS``; where a flip is allowed, every second clip is mirrored.
-        short: a name in ``SHORT``, for sources with too few frames.
-        variants: different cuts of a source; 0 for another one every time, which a cache is no use for.
-        seed: of all that is drawn.
-        missing: a name in ``MISSING``, for sources without a caption.
-        caption: of sources that have none.
-        before: what every caption begins with.
         multiple: what the sides of buckets are multiples of.
     """
 
-    frames: int = 16
-    stride: int = 4
-    fps: float = 0.0
-    width: int = 512
-    height: int = 512
-    sizes: str = "buckets"
-    crop: str = "centre"
-    flip: str = "never"
-    short: str = REFUSE
-    variants: int = 0
-    seed: int = 0
-    missing: str = NEEDED
-    caption: str = ""
-    before: str = ""
+    frames: int = setting(16, "A clip has so many frames; 1 trains on single pictures.", least=1, most=4096)
+    stride: int = setting(
+        4,
+        "So many frames of the video lie from one frame of a clip to the next: 4 as in AnimateDiff, 1 for slow videos such as GIFs of 8"
+        " frames per second.",
+        least=1,
+        most=1024,
+    )
+    clip_fps: float = setting(
+        0.0,
+        "A clip has so many frames per second, whatever those of its video, and the stride does nothing; at 0 the stride decides.",
+        least=0.0,
+        most=1000.0,
+        step=0.5,
+    )
+    width: int = setting(
+        512, "A clip is so many pixels wide; with buckets, width and height say how many it has.", least=8, most=8192, step=8
+    )
+    height: int = setting(512, "A clip is so many pixels high.", least=8, most=8192, step=8)
+    sizes: str = setting(
+        "buckets",
+        "Sizes says what becomes of videos of several shapes.",
+        menu={
+            "buckets": "Each gets a size of as many pixels as width times height, nearest to it in shape; a batch is of one size.",
+            "crop": "All are cut to width and height.",
+            "refuse": "The node stops if there are several.",
+        },
+    )
+    crop: str = setting(
+        "centre",
+        "The crop is where a clip is cut out of a frame of another shape.",
+        menu={"centre": "It is cut out of the middle.", "random": "It is cut out elsewhere in each clip."},
+    )
+    flip: str = setting(
+        "never",
+        "Flip says when every second clip is mirrored; leave it at never for camera moves that have a side.",
+        menu={
+            "never": "No clip is mirrored.",
+            "unless a side is named": "A clip is not mirrored if its caption names a side or writing.",
+            "swap left and right in captions": "Those without writing are mirrored, and so are their captions.",
+            "always allowed": "All may be mirrored.",
+        },
+    )
+    short: str = setting(
+        REFUSE,
+        "Short says what becomes of videos with too few frames.",
+        menu={
+            REFUSE: "The node stops and says so.",
+            LEAVE_OUT: "They are left out.",
+            "squeeze": "Their clips take smaller steps, as in AnimateDiff.",
+            "back and forth": "Their clips turn round at the ends.",
+        },
+    )
+    variants: int = setting(
+        0,
+        "Each video is cut in so many ways; at 0 it is cut anew every time it is seen. A cache of latents needs 1 or more.",
+        least=0,
+        most=10**6,
+    )
+    seed: int = setting(0, "The seed decides the order of clips, and where each is cut.", least=0, most=2**64 - 1, control=False)
+    missing_captions: str = setting(
+        NEEDED,
+        "This says what becomes of videos without a caption, if there is none for all.",
+        menu={NEEDED: "The node stops and says so.", NOT_NEEDED: "They are trained with an empty one."},
+    )
+    caption: str = setting("", "The caption is that of all videos that have none of their own; an empty one is none.")
+    caption_before: str = setting(
+        "", "Every caption begins with this, such as a word that shall stand for the motion; it may be empty."
+    )
     multiple: int = 64
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("frames", 1, 4096),
-            ("stride", 1, 1024),
-            ("fps", 0, 1000),
-            ("width", 8, 8192),
-            ("height", 8, 8192),
-            ("multiple", 1, 1024),
-            ("variants", 0, 10**6),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be from {least} to {most}")
-        tables = {"sizes": SIZES, "crop": CROPS, "flip": FLIPS, "short": SHORT, "missing": MISSING}
-        for name, table in tables.items():
-            if getattr(self, name) not in table:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}: choose one of {', '.join(table)}")
+        check(self)
+        if not 1 <= self.multiple <= 1024:
+            raise ValueError(f"multiple is {self.multiple}: it must lie between 1 and 1024")
         uneven = [name for name in ("width", "height") if getattr(self, name) % 8]
         if uneven:
             raise ValueError(f"{uneven[0]} is {getattr(self, uneven[0])}: it must be a multiple of 8, as image models have it")
@@ -67,7 +99,7 @@ class ClipSettings:
     @property
     def pace(self) -> Pace:
         """Which frames are looked at."""
-        return Pace(self.frames, self.stride, self.fps)
+        return Pace(self.frames, self.stride, self.clip_fps)
 
     @property
     def size(self) -> Size:

@@ -31,7 +31,9 @@ def usable(
     for source in sources:
         lacking = settings.pace.too_short(source.timing)
         if not settings.pace.reaches(source.timing):
-            unfit.append(LeftOut(source.name, f"it has {source.fps:.4g} frames per second, and {settings.fps:g} are asked for"))
+            unfit.append(
+                LeftOut(source.name, f"it has {source.fps:.4g} frames per second, and {settings.clip_fps:g} are asked for")
+            )
         elif lacking and SHORT[settings.short] is None:
             short.append(LeftOut(source.name, lacking))
         elif not lacking and not len(starts(source.timing)):
@@ -67,7 +69,7 @@ def described(sources: Sequence[ClipSource], settings: ClipSettings, whole: Sequ
     seconds = sum(source.timing.length for source in sources)
     notes.append(f"{seconds:.1f} s in all; a clip is {counted(settings.frames, 'frame')}.")
     uneven = [source.name for source in sources if source.timing.uneven]
-    if uneven and not settings.fps and settings.frames > 1:
+    if uneven and not settings.clip_fps and settings.frames > 1:
         notes.append(
             f"{counted(len(uneven), 'clip')} whose frames are not evenly timed ({named(uneven)}): by stride they speed up and slow"
             " down; set clip_fps to go by their times."

@@ -110,7 +110,10 @@ class CausalSettings:
         "Self-Forcing",
         "The system is the published one whose weights the model has: it says how many frames a block has, its steps, and what is"
         " cached.",
-        menu={name: f"Blocks of {row.block}, {len(row.times)} steps; for {row.weights}." for name, row in SYSTEMS.items()},
+        menu={
+            name: f"Blocks have {row.block} frames and {len(row.times)} steps; it is for {row.weights}."
+            for name, row in SYSTEMS.items()
+        },
     )
     room: int = setting(
         0,
@@ -133,7 +136,7 @@ class CausalSettings:
         AS_SYSTEM,
         "The positions say where in time the network is told that cached frames are.",
         menu={
-            AS_SYSTEM: "Where the system has them.",
+            AS_SYSTEM: "They are where the system has them.",
             "absolute": "Each is at its own number.",
             "window": "They stand one after the other, whatever was between them.",
             "adjoining": "Sink frames lie right before the oldest other frame.",

@@ -64,7 +64,7 @@ def clips_of(given: argparse.Namespace) -> ClipDataset | None:
         height=given.size[1],
         sizes="crop",
         seed=given.seed,
-        missing=NEEDED if given.caption else NOT_NEEDED,
+        missing_captions=NEEDED if given.caption else NOT_NEEDED,
         caption=given.caption,
     )
     return ClipDataset(find_clips(given.clips, Search(stills=given.frames == 1)), settings)

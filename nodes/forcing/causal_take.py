@@ -9,8 +9,10 @@ from ... import host
 from ...modules.control.timed_prompts import TimedPrompt, joined, starts
 from ...modules.sampling.causal import CausalTake
 from ...modules.sampling.causal_systems import CausalSettings
+from ...modules.sampling.sampling_settings import SamplingSettings
 from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
+from ..prompting import check_negative, prompt_inputs
 from .causal_inputs import PromptsType
 
 io = host.io
@@ -22,16 +24,18 @@ class LongTakeCausalTake(LongTakeNode):
 
     @classmethod
     def define_schema(cls) -> "io.Schema":
+        _, negative = prompt_inputs(needed=True)
         return io.Schema(
             node_id="LongTakeCausalTake",
             display_name="Causal Take (Self-Forcing, LongLive)",
             category=CATEGORY,
-            description="A long take from a causal, few-step Wan model: Self-Forcing, Causal-Forcing, LongLive, Infinity-RoPE. It is made"
-            " block after block; keys and values of past frames are kept in a cache of constant size, with sink frames. The same seed gives"
+            description="Makes a long take with a causal, few-step Wan model: Self-Forcing, Causal-Forcing, LongLive, Infinity-RoPE. It"
+            " is made block after block; keys and values of past frames are kept in a cache of constant size, with sink frames. The same seed gives"
             " the same frames, whatever the length.",
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The causal model, from Load Diffusion Model; it needs no mark in its file and no shift."
+                    "model",
+                    tooltip="The causal model comes from Load Diffusion Model; it needs no mark in its file and no shift.",
                 ),
                 io.Conditioning.Input("positive", tooltip="The positive conditioning is what the take shows, or begins with."),
                 io.Latent.Input(
@@ -39,28 +43,10 @@ class LongTakeCausalTake(LongTakeNode):
                     tooltip="An empty video latent says how large the frames are and how many there will be: whole blocks, 3 latent"
                     " frames each for most systems.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=True,
-                    tooltip="The seed is that of all noise; a frame's noise depends on it, the frame's number and the step alone.",
-                ),
+                *inputs_of(SamplingSettings, "seed"),
                 *inputs_of(CausalSettings),
-                io.Float.Input(
-                    "cfg",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="The guidance scale. These models were distilled with it, so 1, which is off, is usual and twice as fast.",
-                ),
-                io.Conditioning.Input(
-                    "negative",
-                    optional=True,
-                    tooltip="The negative conditioning is what CFG moves away from; it is needed where cfg is not 1.",
-                ),
+                *inputs_of(SamplingSettings, "cfg"),
+                negative,
                 io.Latent.Input(
                     "start",
                     optional=True,
@@ -73,7 +59,10 @@ class LongTakeCausalTake(LongTakeNode):
                     tooltip="The prompts are what the take shows later, each from its time on, from Prompt at a Time.",
                 ),
             ],
-            outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
+            outputs=[
+                io.Latent.Output(tooltip="It is the whole take."),
+                io.String.Output(display_name="report", tooltip="The report says what was made and how long it took."),
+            ],
         )
 
     @classmethod
@@ -89,8 +78,7 @@ class LongTakeCausalTake(LongTakeNode):
         prompts: tuple[TimedPrompt, ...] | None = None,
         **given: Any,
     ) -> "io.NodeOutput":
-        if cfg != 1.0 and negative is None:
-            raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
+        check_negative(cfg, negative)
         settings = settings_of(CausalSettings, given)
         system = settings.chosen()
         clip, known = beginning(latent["samples"], None if start is None else start["samples"])

@@ -24,8 +24,8 @@ class LongTakeSkyReels(LongTakeNode):
             category=CATEGORY,
             description=(
                 "Runs a SkyReels-V2-DF model, loaded with Load Diffusion Model, as its authors do: whole timesteps, the frame rate that"
-                " the 1.3B model wants to know, and attention that is causal by blocks of frames if you like. For samplers with a noise"
-                " level per frame, and for KSampler."
+                " the 1.3B model wants to know, and attention that is causal by blocks of frames if you like. It works with"
+                " samplers that have a noise level per frame, and with KSampler."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The model is SkyReels-V2-DF and comes from Load Diffusion Model."),

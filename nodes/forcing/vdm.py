@@ -53,7 +53,7 @@ class LongTakeExtend(LongTakeNode):
             display_name="Extend",
             category=CATEGORY,
             description="Makes any clip longer with a model of short clips: again and again its last frames and the next ones are sampled"
-            " together, and reconstruction guidance makes the new ones fit. Or the other way round: what came before the clip.",
+            " together, and reconstruction guidance makes the new ones fit. It goes backwards too, to frames before the clip.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model is one that moves: a video model, or an image model with a motion module."

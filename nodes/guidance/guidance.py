@@ -39,8 +39,8 @@ class LongTakeHistoryGuidance(LongTakeNode):
             display_name="History Guidance",
             category=CATEGORY,
             description="Makes new frames hold on more firmly to the finished ones: the model is asked with the history, without it or with"
-            " parts of it, and the answers are combined. For models trained with a noise level per frame, in samplers that finish frames"
-            " one after the other.",
+            " parts of it, and the answers are combined. It is for models trained with a noise level per frame, in samplers that finish"
+            " frames one after the other.",
             inputs=[
                 *inputs_of(HistorySettings),
                 *inputs_of(HistoryGuidance),
@@ -67,7 +67,7 @@ class LongTakeGuider(LongTakeNode):
             node_id="LongTakeGuider",
             display_name="Guider (Long Take)",
             category=CATEGORY,
-            description="Puts guidance of this pack around CFG, for SamplerCustomAdvanced. Rollout (Long Take) takes guidance directly.",
+            description="Puts guidance of this pack around CFG, for SamplerCustomAdvanced. Rollout takes guidance directly.",
             inputs=[
                 io.Model.Input("model", tooltip="The model is the one that is sampled."),
                 *prompt_inputs(needed=True),

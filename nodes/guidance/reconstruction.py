@@ -67,7 +67,7 @@ class LongTakeReconstructionGuidance(LongTakeNode):
             display_name="Reconstruction Guidance",
             category=CATEGORY,
             description="Makes a clip fit to frames of it that are known, or to a smaller version of it: new frames are moved to where the"
-            " model makes the known ones out of them (Video Diffusion Models). For Guider (Long Take), with any sampler.",
+            " model makes the known ones out of them (Video Diffusion Models). It goes to Guider (Long Take), with any sampler.",
             inputs=[
                 io.Latent.Input(
                     "known_frames",

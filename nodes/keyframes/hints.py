@@ -46,7 +46,7 @@ class LongTakeHintLatents(LongTakeNode):
                 io.Latent.Input(
                     "samples",
                     optional=True,
-                    tooltip="The keyframes come as latents, such as the result of the pass before. Or connect images or keyframes,"
+                    tooltip="The keyframes come as latents, such as the result of the pass before. Images or keyframes may come instead,"
                     " with a VAE.",
                 ),
                 io.Image.Input(
@@ -114,8 +114,8 @@ class LongTakeHintLatents(LongTakeNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
+                io.Conditioning.Output(display_name="positive", tooltip="The conditioning holds the hints, for the sampler."),
+                io.Conditioning.Output(display_name="negative", tooltip="The conditioning holds the hints, for the sampler."),
                 io.Latent.Output(
                     display_name="latent",
                     tooltip="The latent is the clip to sample over, with a noise mask that keeps pinned keyframes.",
@@ -197,7 +197,7 @@ class LongTakeInterpolateTo(LongTakeNode):
             category=CATEGORY,
             description="Gives a finished clip another frame rate: ComfyUI's own interpolation (RIFE, FILM) makes as many frames in"
             " between as"
-            " it takes, and those that are at the right times are kept. Up or down, by any ratio; the clip stays as long as it was.",
+            " it takes, and those that are at the right times are kept. Any ratio works, up or down; the clip stays as long as it was.",
             inputs=[
                 io.Image.Input("images", tooltip="The images are the frames of the clip."),
                 widget("from_fps", 8.0, Setting("The clip is meant for so many frames per second.", **RATE)),
@@ -220,9 +220,9 @@ class LongTakeInterpolateTo(LongTakeNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images"),
+                io.Image.Output(display_name="images", tooltip="The images are the clip at the new rate."),
                 io.Float.Output(display_name="fps", tooltip="The number is the result's rate, for Create Video."),
-                io.String.Output(display_name="report"),
+                io.String.Output(display_name="report", tooltip="The report says which frames were kept and which were made."),
             ],
         )
 

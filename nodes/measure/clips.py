@@ -46,7 +46,10 @@ class LongTakeMotionSpectrum(LongTakeNode):
                     "other", optional=True, tooltip="A second clip becomes a second curve; equal lengths compare best."
                 ),
             ],
-            outputs=[io.Image.Output(display_name="plot"), io.String.Output(display_name="numbers")],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="The plot shows how much changes at each frequency."),
+                io.String.Output(display_name="numbers", tooltip="The numbers say the same in a line per clip."),
+            ],
         )
 
     @classmethod
@@ -124,7 +127,7 @@ class LongTakeVideoMetrics(LongTakeNode):
                     ),
                 ),
             ],
-            outputs=[io.String.Output(display_name="report")],
+            outputs=[io.String.Output(display_name="report", tooltip="The report has a line per measure.")],
         )
 
     @classmethod
@@ -167,7 +170,10 @@ class LongTakeCompareVideos(LongTakeNode):
                 io.Image.Input("images_b", tooltip="This is the second clip, of the same length and size."),
                 *inputs_of(CompareSettings),
             ],
-            outputs=[io.Image.Output(), io.String.Output(display_name="report")],
+            outputs=[
+                io.Image.Output(tooltip="It is the clip that shows both."),
+                io.String.Output(display_name="report", tooltip="The report says how much they differ."),
+            ],
         )
 
     @classmethod

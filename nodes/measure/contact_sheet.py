@@ -24,7 +24,7 @@ class LongTakeContactSheet(LongTakeNode):
                 widget("columns", 8, Setting("A row has so many pictures.", least=1, most=64)),
                 widget("count", 40, Setting("The sheet has so many pictures at most.", least=1, most=4096)),
             ],
-            outputs=[io.Image.Output()],
+            outputs=[io.Image.Output(tooltip="The sheet is one picture.")],
         )
 
     @classmethod

@@ -48,7 +48,10 @@ class LongTakeLossPlot(LongTakeNode):
                 ),
                 widget("logarithmic", True, Setting("Equal distances upwards are equal factors.")),
             ],
-            outputs=[io.Image.Output(display_name="plot"), io.String.Output(display_name="numbers")],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="The plot has a curve per log and measure."),
+                io.String.Output(display_name="numbers", tooltip="The numbers say how each log began and ended."),
+            ],
         )
 
     @classmethod
@@ -120,9 +123,9 @@ class LongTakeAttentionEntropy(LongTakeNode):
                 widget("seed", 0, Setting("The seed decides the noise.", least=0, most=2**64 - 1, control=False)),
             ],
             outputs=[
-                io.String.Output(display_name="table"),
-                io.Image.Output(display_name="entropies"),
-                io.Image.Output(display_name="attention_map"),
+                io.String.Output(display_name="table", tooltip="The table has a line per attention."),
+                io.Image.Output(display_name="entropies", tooltip="The picture shows how many frames each head looks at."),
+                io.Image.Output(display_name="attention_map", tooltip="The map shows how much each frame looks at each other."),
             ],
         )
 

@@ -52,16 +52,18 @@ class LongTakeLoadVideoModel(LongTakeNode):
                     "attention_window",
                     0,
                     Setting(
-                        "Each frame sees so many frames: itself and as many on either side, so the number is odd; 0 is all. Clips"
-                        " longer than"
-                        " those that a model was trained on want about that length, if it looks both ways.",
+                        "Each frame sees so many frames: itself and as many on either side, so the number is odd; 0 is all. A clip"
+                        " that is longer than the model was trained for wants about its trained length, if the model looks both ways.",
                         least=0,
                         most=1023,
                         advanced=True,
                     ),
                 ),
             ],
-            outputs=[io.Model.Output(), io.Vae.Output()],
+            outputs=[
+                io.Model.Output(tooltip="The model goes to a sampler of this pack, or to KSampler."),
+                io.Vae.Output(tooltip="The VAE turns its latents into pictures."),
+            ],
         )
 
     @classmethod
@@ -122,7 +124,7 @@ class LongTakeLabelPrompt(LongTakeNode):
                     ),
                 ),
             ],
-            outputs=[io.Conditioning.Output()],
+            outputs=[io.Conditioning.Output(tooltip="The conditioning goes to a sampler.")],
         )
 
     @classmethod
@@ -148,7 +150,7 @@ class LongTakeEmptyClip(LongTakeNode):
                 io.Model.Input("model", tooltip="The clip is for this model."),
                 widget("frames", 16, Setting("The clip has so many frames.", least=1, most=100000)),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[io.Latent.Output(tooltip="The latent goes to a sampler.")],
         )
 
     @classmethod

@@ -68,10 +68,10 @@ class LongTakeNoiseAugment(LongTakeNode):
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent"),
-                io.Image.Output(display_name="image"),
-                io.Conditioning.Output(display_name="positive"),
-                io.Conditioning.Output(display_name="negative"),
+                io.Latent.Output(display_name="latent", tooltip="It is the latent with noise."),
+                io.Image.Output(display_name="image", tooltip="It is the image with noise."),
+                io.Conditioning.Output(display_name="positive", tooltip="The conditioning knows the level."),
+                io.Conditioning.Output(display_name="negative", tooltip="The conditioning knows the level."),
             ],
         )
 

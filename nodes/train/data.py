@@ -10,23 +10,23 @@ import torch
 
 from ... import host
 from ...host.port.run import ProgressBar
-from ...modules.data.captions import FLIPS, MISSING, NOT_NEEDED
+from ...modules.data.captions import NOT_NEEDED
 from ...modules.data.clips import ClipDataset
 from ...modules.data.find import Search, Tick, find_clips, stamp
-from ...modules.data.lengths import SHORT
 from ...modules.data.places import STRICT
-from ...modules.data.procedural import moving_shapes
+from ...modules.data.procedural import ShapesSettings
 from ...modules.data.settings import ClipSettings
 from ...modules.data.sheet import clip_sheet, sample_clips
-from ...modules.data.sizes import CROPS, SIZES
 from ...modules.data.source import from_images
 from ...modules.data.table import TABLE_ENDINGS
+from ...modules.fields.setting import Setting
+from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode
-from .train_inputs import CATEGORY, ClipsType, shared
+from .train_inputs import CATEGORY, ClipsType
 
 io = host.io
 ELSEWHERE = "the path below"
-DEFAULTS = ClipSettings()
+CUT = ("frames", "stride", "clip_fps", "width", "height", "sizes", "crop", "flip", "short", "variants", "seed")  # settings of all
 SAMPLES = 6
 
 
@@ -60,71 +60,16 @@ def clip_place(folder: str, path: str) -> Path:
     return host.input_directory() / Path(path.strip().strip('"')).expanduser()
 
 
-def cut_inputs() -> list[Any]:
-    """The inputs that say how clips are cut, which the nodes share."""
-    return [
-        shared("frames", DEFAULTS.frames, "Frames of a clip. 1 trains on single pictures."),
-        shared(
-            "stride",
-            DEFAULTS.stride,
-            "Frames of the video from one frame of a clip to the next. 4 as AnimateDiff; 1 for slow videos, such as GIFs of 8 frames per"
-            " second.",
-            max=1024,
-        ),
-        io.Float.Input(
-            "clip_fps",
-            default=DEFAULTS.fps,
-            min=0.0,
-            max=1000.0,
-            step=0.5,
-            tooltip="Frames per second of a clip, whatever those of its video; then stride does nothing. 0: stride decides.",
-        ),
-        io.Int.Input("width", default=DEFAULTS.width, min=8, max=8192, step=8, tooltip="Width of a clip in pixels."),
-        io.Int.Input("height", default=DEFAULTS.height, min=8, max=8192, step=8, tooltip="Height of a clip in pixels."),
-        io.Combo.Input(
-            "sizes",
-            options=list(SIZES),
-            default=DEFAULTS.sizes,
-            tooltip="Videos of several shapes. buckets: sizes of as many pixels as width times height, nearest in shape for each; a batch"
-            " is of one. crop: all to width and height. refuse: stop if there are several.",
-        ),
-        io.Combo.Input(
-            "crop",
-            options=list(CROPS),
-            default=DEFAULTS.crop,
-            tooltip="Where a clip is cut out of a frame of another shape.",
-        ),
-        io.Combo.Input(
-            "flip",
-            options=list(FLIPS),
-            default=DEFAULTS.flip,
-            tooltip="Mirror every second clip: never, only those whose captions name no side and no writing, with left and right swapped in"
-            " the captions, or all. Never for camera moves that have a side.",
-        ),
-        io.Combo.Input(
-            "short",
-            options=list(SHORT),
-            default=DEFAULTS.short,
-            tooltip="Videos with too few frames. refuse: stop and say so. leave out. squeeze: smaller steps, as AnimateDiff. back and"
-            " forth: turn round at the ends.",
-        ),
-        io.Int.Input(
-            "variants",
-            default=DEFAULTS.variants,
-            min=0,
-            max=10**6,
-            tooltip="Different cuts of each video. 0: another one every time it is seen. A cache of latents needs 1 or more.",
-        ),
-        shared("seed", DEFAULTS.seed, "Of the order, and of what is cut where."),
-    ]
-
-
 def outputs() -> list[Any]:
     """What each of the nodes gives."""
     return [
-        ClipsType.Output(display_name="clips", tooltip="For a training node."),
-        io.Image.Output(display_name="sheet", tooltip="Some of the clips as they are trained on, a clip in each row."),
-        io.String.Output(display_name="report", tooltip="What was found and used, and what was left out and why."),
+        ClipsType.Output(display_name="clips", tooltip="The clips go to a training node."),
+        io.Image.Output(
+            display_name="sheet", tooltip="The sheet shows some of the clips as they are trained on, a clip in each row."
+        ),
+        io.String.Output(
+            display_name="report", tooltip="The report says what was found and used, and what was left out and why it was."
+        ),
     ]
 
 
@@ -164,51 +109,41 @@ class LongTakeClipFolder(LongTakeNode):
             node_id="LongTakeClipFolder",
             display_name="Clip Folder",
             category=CATEGORY,
-            description="Clips to train on, from a folder of videos, GIFs and picture sequences and all folders below it, or from a CSV."
+            description="Finds clips to train on in a folder of videos, GIFs and picture sequences and all folders below it, or in a CSV."
             " Captions are text files beside the videos, or a column. Files that cannot be read are named in the report and left out.",
             inputs=[
                 io.Combo.Input(
                     "folder",
                     options=[ELSEWHERE, *clip_folders()],
                     default=ELSEWHERE,
-                    tooltip="A folder or a CSV in the input folder.",
+                    tooltip="The clips are in this folder or CSV of the input folder.",
                 ),
-                io.String.Input(
+                widget(
                     "path",
-                    default="",
-                    tooltip="A folder, a CSV or a video anywhere, if none is chosen above; with LONGTAKE_STRICT_PATHS=1 in the server's"
-                    " environment, in its input folder, its output folder or models/longtake only.",
+                    "",
+                    Setting(
+                        "If none is chosen above, the clips are in this folder, CSV or video anywhere; with LONGTAKE_STRICT_PATHS=1 in the"
+                        " server's environment it lies in its input folder, its output folder or models/longtake."
+                    ),
                 ),
-                *cut_inputs(),
-                io.Combo.Input(
-                    "missing_captions",
-                    options=list(MISSING),
-                    default=DEFAULTS.missing,
-                    tooltip="Videos without a caption, if there is none for all. refuse: stop and say so. train without: as empty ones.",
-                ),
-                io.String.Input(
-                    "caption", default="", tooltip="The caption of all videos that have none of their own; empty for none."
-                ),
-                io.String.Input(
-                    "caption_before", default="", tooltip="What every caption begins with, such as a word to call this motion by."
-                ),
-                io.Float.Input(
+                *inputs_of(ClipSettings, *CUT),
+                *inputs_of(ClipSettings, "missing_captions", "caption", "caption_before"),
+                widget(
                     "picture_fps",
-                    default=24.0,
-                    min=0.01,
-                    max=1000.0,
-                    step=0.5,
-                    tooltip="Frames per second of picture sequences, which do not tell.",
+                    24.0,
+                    Setting(
+                        "Picture sequences, which do not tell, have so many frames per second.", least=0.01, most=1000.0, step=0.5
+                    ),
                 ),
-                io.Boolean.Input(
+                widget(
                     "check_every_frame",
-                    default=False,
-                    tooltip="Decode all videos now, to find damage in their middle. Else it is found when training comes to it, and passed"
-                    " over.",
+                    False,
+                    Setting(
+                        "All videos are decoded now, to find damage in their middle. Else it is found when training comes to it, and"
+                        " passed over."
+                    ),
                 ),
-                io.Boolean.Input(
-                    "measure_motion", default=False, tooltip="Measure how much moves in each video, for the report."
-                ),
+                widget("measure_motion", False, Setting("The report says how much moves in the videos, which takes a while.")),
             ],
             outputs=outputs(),
         )
@@ -219,34 +154,10 @@ class LongTakeClipFolder(LongTakeNode):
 
     @classmethod
     def execute(
-        cls,
-        folder: str,
-        path: str,
-        frames: int,
-        stride: int,
-        clip_fps: float,
-        width: int,
-        height: int,
-        sizes: str,
-        crop: str,
-        flip: str,
-        short: str,
-        variants: int,
-        seed: int,
-        missing_captions: str,
-        caption: str,
-        caption_before: str,
-        picture_fps: float,
-        check_every_frame: bool,
-        measure_motion: bool,
+        cls, folder: str, path: str, picture_fps: float, check_every_frame: bool, measure_motion: bool, **chosen: Any
     ) -> "io.NodeOutput":
-        settings = ClipSettings(
-            *(frames, stride, clip_fps, width, height, sizes, crop, flip, short, variants, seed),
-            missing=missing_captions,
-            caption=caption,
-            before=caption_before,
-        )
-        search = Search(picture_fps=picture_fps, stills=frames == 1, every_frame=check_every_frame, within=allowed())
+        settings = settings_of(ClipSettings, chosen)
+        search = Search(picture_fps=picture_fps, stills=settings.frames == 1, every_frame=check_every_frame, within=allowed())
         dataset = ClipDataset(find_clips(clip_place(folder, path), search, ticker()), settings)
         return given(dataset, *([motion_text(dataset)] if measure_motion else []))
 
@@ -260,20 +171,26 @@ class LongTakeClipsFromImages(LongTakeNode):
             node_id="LongTakeClipsFromImages",
             display_name="Clips From Images",
             category=CATEGORY,
-            description="A clip to train on, from the frames of another node. Chain several for several clips, each with its caption.",
+            description="Makes a clip to train on from the frames of another node. Chain several for several clips, each with its caption.",
             inputs=[
-                io.Image.Input("images", tooltip="The frames, in their order."),
-                io.String.Input("caption", default="", multiline=True, tooltip="The words for them; empty trains without."),
-                io.Float.Input(
-                    "image_fps", default=8.0, min=0.01, max=1000.0, step=0.5, tooltip="Frames per second of the images."
+                io.Image.Input("images", tooltip="The images are the frames, in their order."),
+                widget(
+                    "caption",
+                    "",
+                    Setting("The caption says what is to be seen; an empty one trains without.", multiline=True),
                 ),
-                *cut_inputs(),
-                io.String.Input("caption_before", default="", tooltip="What the caption begins with."),
+                widget(
+                    "image_fps",
+                    8.0,
+                    Setting("The images are so many frames per second.", least=0.01, most=1000.0, step=0.5),
+                ),
+                *inputs_of(ClipSettings, *CUT),
+                *inputs_of(ClipSettings, "caption_before"),
                 ClipsType.Input(
                     "clips",
                     optional=True,
-                    tooltip="Clips to add these to. How they are cut then holds for these too, and nothing that is set here from frames to"
-                    " caption_before.",
+                    tooltip="These clips are added to those that are connected here. How those are cut then holds for these too, and"
+                    " nothing that is set here from frames to caption_before.",
                 ),
             ],
             outputs=outputs(),
@@ -281,32 +198,12 @@ class LongTakeClipsFromImages(LongTakeNode):
 
     @classmethod
     def execute(
-        cls,
-        images: torch.Tensor,
-        caption: str,
-        image_fps: float,
-        frames: int,
-        stride: int,
-        clip_fps: float,
-        width: int,
-        height: int,
-        sizes: str,
-        crop: str,
-        flip: str,
-        short: str,
-        variants: int,
-        seed: int,
-        caption_before: str,
-        clips: ClipDataset | None,
+        cls, images: torch.Tensor, caption: str, image_fps: float, clips: ClipDataset | None, **chosen: Any
     ) -> "io.NodeOutput":
         if clips is not None:
             name = f"images {len(clips.found.sources) + 1}"
             return given(clips.with_more(from_images(images, caption, image_fps, name)))
-        settings = ClipSettings(
-            *(frames, stride, clip_fps, width, height, sizes, crop, flip, short, variants, seed),
-            missing=NOT_NEEDED,
-            before=caption_before,
-        )
+        settings = settings_of(ClipSettings, chosen, missing_captions=NOT_NEEDED)
         return given(ClipDataset(from_images(images, caption, image_fps, "images 1"), settings))
 
 
@@ -319,23 +216,12 @@ class LongTakeShapesClips(LongTakeNode):
             node_id="LongTakeShapesClips",
             display_name="Shapes Clips",
             category=CATEGORY,
-            description="Clips to try training with, made on the spot: a coloured shape that bounces, turns or grows over a soft grey"
+            description="Makes clips to try training with on the spot: a coloured shape that bounces, turns or grows over a soft grey"
             " background, with a caption such as 'a red disk, bouncing'.",
-            inputs=[
-                io.Int.Input("count", default=64, min=1, max=1_000_000, tooltip="How many clips."),
-                shared("frames", DEFAULTS.frames, "Frames of a clip."),
-                io.Int.Input("size", default=256, min=16, max=2048, step=8, tooltip="Width and height in pixels."),
-                shared("stride", 1, "Moments from one frame to the next: more of them, faster motion.", max=64),
-                shared("seed", 0, "Of the shapes and their order."),
-                io.String.Input("caption_before", default="", tooltip="What every caption begins with."),
-            ],
+            inputs=inputs_of(ShapesSettings),
             outputs=outputs(),
         )
 
     @classmethod
-    def execute(cls, count: int, frames: int, size: int, stride: int, seed: int, caption_before: str) -> "io.NodeOutput":
-        settings = ClipSettings(
-            frames=frames, stride=stride, width=size, height=size, variants=1, before=caption_before, seed=seed
-        )
-        found = moving_shapes(count, settings.pace.needed(), size, seed)
-        return given(ClipDataset(found, settings))
+    def execute(cls, **chosen: Any) -> "io.NodeOutput":
+        return given(settings_of(ShapesSettings, chosen).clips())

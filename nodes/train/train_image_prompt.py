@@ -4,7 +4,6 @@ from typing import Any
 
 from ... import host
 from ...modules.checkpoints.image_prompt import load_image_prompt
-from ...modules.control.image_prompt import KINDS
 from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
 from ...modules.fields.setting import Setting
@@ -38,21 +37,26 @@ class LongTakeTrainImagePrompt(LongTakeNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The image model, with any LoRA that shall be part of it. From behind Apply Motion Module it learns to look at"
-                    " pictures while it moves, as MoonShot.",
+                    tooltip="The model is an image model, with any LoRA that shall be part of it. From behind Apply Motion Module it"
+                    " learns to look at pictures while it moves, as MoonShot.",
                 ),
                 inputs.clips_input(),
                 inputs.vae_input(),
                 ClipVisionType.Input(
                     "clip_vision",
-                    tooltip="From Load CLIP Vision: the image encoder through which it looks, CLIP-ViT-H-14 as a rule.",
+                    tooltip="It looks through this image encoder, from Load CLIP Vision; CLIP-ViT-H-14 is usual.",
                 ),
-                io.Combo.Input(
+                widget(
                     "kind",
-                    options=list(KINDS),
-                    default="plain",
-                    tooltip="plain: what the picture is about, in a few tokens. plus: a resampler of everything the encoder sees, closer to"
-                    " the picture. full: every one of its tokens.",
+                    "plain",
+                    Setting(
+                        "The kind says what becomes of a picture.",
+                        menu={
+                            "plain": "A few tokens say what it is about.",
+                            "plus": "A resampler looks at everything that the encoder sees, and is closer to the picture.",
+                            "full": "Every token of the encoder is used.",
+                        },
+                    ),
                 ),
                 widget(
                     "tokens",
@@ -65,7 +69,7 @@ class LongTakeTrainImagePrompt(LongTakeNode):
                 inputs.options_input(),
             ],
             outputs=inputs.trained_outputs(
-                ImagePromptType.Output(display_name="image_prompt", tooltip="What was trained, for Apply Image Prompt.")
+                ImagePromptType.Output(display_name="image_prompt", tooltip="What was trained goes to Apply Image Prompt.")
             ),
             is_output_node=True,
         )

@@ -21,7 +21,7 @@ from .train_in_model import encoded_clips, files_of, outputs, train_in
 
 io = host.io
 DEFAULTS, RANK = Options(), 32
-WHAT = [name for name, row in TRAINABLES.items() if row.in_motion]
+WHAT = {name: row.in_motion for name, row in TRAINABLES.items() if row.in_motion}
 
 
 class LongTakeTrainMotion(LongTakeNode):
@@ -38,19 +38,12 @@ class LongTakeTrainMotion(LongTakeNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="The image model, with any LoRA that shall be part of it; for a MotionLoRA without a motion"
-                    " module too, if one is connected below.",
+                    tooltip="The model is an image model, with any LoRA that shall be part of it; for a MotionLoRA it needs no motion"
+                    " module, if one is connected below.",
                 ),
                 inputs.clips_input(),
                 inputs.vae_input(),
-                io.Combo.Input(
-                    "what",
-                    options=WHAT,
-                    default="motion_lora",
-                    tooltip="motion_module: from nothing, or from the module connected. motion_lora: one motion from 10 to 50 clips, on the"
-                    " module connected. motion_lora_dual: the same, and its looks are kept out. domain_adapter: how the clips look, from"
-                    " single frames.",
-                ),
+                widget("what", "motion_lora", Setting("What is trained is one of these.", menu=WHAT)),
                 widget(
                     "rank",
                     RANK,
@@ -61,13 +54,15 @@ class LongTakeTrainMotion(LongTakeNode):
                 *inputs_of(BasicSettings, name="my_motion"),
                 inputs.clip_input(),
                 MotionModuleType.Input(
-                    "motion_module", optional=True, tooltip="What a MotionLoRA is for, or what a motion module starts from."
+                    "motion_module",
+                    optional=True,
+                    tooltip="A MotionLoRA is for this motion module, and a motion module starts from it.",
                 ),
                 inputs.conditioning_input(),
                 inputs.options_input(),
             ],
             outputs=inputs.trained_outputs(
-                io.Model.Output(display_name="model", tooltip="The model with what was trained on it, as the file has it.")
+                io.Model.Output(display_name="model", tooltip="It is the model with what was trained on it, as the file has it.")
             ),
             is_output_node=True,
         )

@@ -6,16 +6,17 @@ from typing import Any
 from torch import Tensor
 
 from ... import host
-from ...modules.checkpoints.sparsectrl import DEPTH, MOST, PICTURES, RGB, SCRIBBLE, load_sparse_control
+from ...modules.checkpoints.sparsectrl import DEPTH, MOST, RGB, SCRIBBLE, load_sparse_control
 from ...modules.control.sparsectrl import SparseConfig
 from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
+from ...modules.fields.setting import Setting
 from ...modules.train.in_base import Setup
 from ...modules.train.options import BasicSettings, Options
 from ...modules.train.tasks import TRAINABLES, check_options
 from ...modules.train.tasks.sparse_control import as_maps, image_config, scribbles, sparse_config
 from ...modules.train.trainable import Trainable
-from ..fields import inputs_of, settings_of
+from ..fields import inputs_of, settings_of, widget
 from ..keyframes.sparsectrl import SparseType
 from ..node import LongTakeNode
 from . import train_inputs as inputs
@@ -39,16 +40,22 @@ class LongTakeTrainSparseControl(LongTakeNode):
             " its last checkpoint when it is queued again with the same settings.",
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="An SD1.5 model from behind Apply Motion Module, LoRAs included; or a LongTake video model."
+                    "model",
+                    tooltip="The model is an SD1.5 one from behind Apply Motion Module, LoRAs included, or a LongTake video model.",
                 ),
                 inputs.clips_input(),
                 inputs.vae_input(),
-                io.Combo.Input(
+                widget(
                     "pictures",
-                    options=list(PICTURES),
-                    default=RGB,
-                    tooltip="What it is shown of its keyframes. rgb: their colours. scribble: their outlines, drawn here. depth: what"
-                    " condition_clips have. A video model takes rgb.",
+                    RGB,
+                    Setting(
+                        "The pictures are what the encoder is shown of its keyframes; a video model takes rgb.",
+                        menu={
+                            RGB: "It is shown their colours.",
+                            SCRIBBLE: "It is shown their outlines, which are drawn here.",
+                            DEPTH: "It is shown what condition_clips have.",
+                        },
+                    ),
                 ),
                 *inputs_of(BasicSettings, name="my_sparse_control", steps=2000),
                 inputs.clip_input(),
@@ -56,13 +63,13 @@ class LongTakeTrainSparseControl(LongTakeNode):
                 inputs.ClipsType.Input(
                     "condition_clips",
                     optional=True,
-                    tooltip="The same clips as depth maps or scribbles: as many videos in the same order, of the same lengths, cut with the"
-                    " same settings. Not for rgb.",
+                    tooltip="These are the same clips as depth maps or scribbles: as many videos in the same order, of the same lengths,"
+                    " cut with the same settings. They are not for rgb.",
                 ),
                 inputs.options_input(),
             ],
             outputs=inputs.trained_outputs(
-                SparseType.Output(display_name="sparse_control", tooltip="What was trained, for Apply Sparse Control.")
+                SparseType.Output(display_name="sparse_control", tooltip="What was trained goes to Apply Sparse Control.")
             ),
             is_output_node=True,
         )

@@ -41,20 +41,20 @@ class LongTakeTrainVideoModel(LongTakeNode):
                 inputs.ClipsType.Input(
                     "clips",
                     optional=True,
-                    tooltip="What it is trained on, from Clip Folder or another clips node. The model learns the words that tell the"
-                    " captions apart. Nothing connected: the procedural shapes.",
+                    tooltip="The model is trained on these clips, from Clip Folder or another clips node, and learns the words that tell"
+                    " the captions apart. Where nothing is connected, it learns the procedural shapes.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
                     tooltip="The model is trained on the latents of this VAE, which are kept on disk: that of an image model, for clips"
-                    " larger than about 64 pixels, or that of Train Autoencoder. Nothing connected: on pixels.",
+                    " larger than about 64 pixels, or that of Train Autoencoder. Where nothing is connected, it is trained on pixels.",
                 ),
                 inputs.options_input(),
             ],
             outputs=inputs.trained_outputs(
-                io.Model.Output(display_name="model", tooltip="The trained model."),
-                io.Vae.Output(display_name="vae", tooltip="What turns its latents into pictures."),
+                io.Model.Output(display_name="model", tooltip="It is the trained model."),
+                io.Vae.Output(display_name="vae", tooltip="The VAE turns its latents into pictures."),
             ),
             is_output_node=True,
         )

@@ -20,13 +20,13 @@ class LongTakeTrainingOptions(LongTakeNode):
             node_id="LongTakeTrainingOptions",
             display_name="Training Options",
             category=CATEGORY,
-            description="Everything about a training that has a usual value: how clips go through the model, what an error costs, what is"
-            " watched, what the file is like. Training nodes do without this node.",
+            description="Sets everything about a training that has a usual value: how clips go through the model, what an error costs,"
+            " what is watched, what the file is like. Training nodes do without this node.",
             inputs=inputs_of(Options),
             outputs=[
                 OptionsType.Output(
                     display_name="options",
-                    tooltip="For Train Motion, Train Sparse Control, Train Image Prompt or Train Video Model.",
+                    tooltip="The options go to Train Motion, Train Sparse Control, Train Image Prompt or Train Video Model.",
                 )
             ],
         )

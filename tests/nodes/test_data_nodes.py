@@ -7,8 +7,13 @@ import pytest
 import torch
 from clip_files import caption, grey_frames, write_animation, write_sequence, write_video
 from pack import host
+from pack.modules.data.captions import FLIPS, MISSING
 from pack.modules.data.clips import ClipDataset
+from pack.modules.data.lengths import SHORT
 from pack.modules.data.places import STRICT
+from pack.modules.data.settings import ClipSettings
+from pack.modules.data.sizes import CROPS, SIZES
+from pack.modules.fields.setting import rows_of
 from pack.nodes.train.data import ELSEWHERE, LongTakeClipFolder, LongTakeClipsFromImages, LongTakeShapesClips, clip_place
 
 SMALL = {"frames": 3, "stride": 1, "width": 32, "height": 24}
@@ -78,7 +83,13 @@ def test_every_setting_arrives():
     }
     settings = LongTakeClipsFromImages.execute(images=images, image_fps=12.0, **told).args[0].settings
     for name, value in told.items():
-        assert getattr(settings, {"clip_fps": "fps", "caption_before": "before"}.get(name, name)) == value, name
+        assert getattr(settings, name) == value, name
+
+
+def test_menus_are_those_of_the_tables():
+    tables = {"sizes": SIZES, "crop": CROPS, "flip": FLIPS, "short": SHORT, "missing_captions": MISSING}
+    menus = {row.name: list(row.about.menu) for row in rows_of(ClipSettings) if row.about.menu}
+    assert menus == {name: list(table) for name, table in tables.items()}
 
 
 def test_a_folder_has_the_same_settings(folder):
@@ -92,10 +103,9 @@ def test_a_folder_has_the_same_settings(folder):
         "variants": 5,
     }
     told |= {"seed": 9, "caption_before": "slow,", "caption": "something", "missing_captions": "train without"}
-    names = {"clip_fps": "fps", "caption_before": "before", "missing_captions": "missing"}
     settings = LongTakeClipFolder.execute(path=str(folder), **told).args[0].settings
     for name, value in told.items():
-        assert getattr(settings, names.get(name, name)) == value, name
+        assert getattr(settings, name) == value, name
 
 
 def test_pictures_alone_are_clips_of_one_frame(folder):

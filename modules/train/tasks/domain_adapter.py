@@ -55,4 +55,4 @@ def make(setup: Setup, motion: MotionModule | None, rank: int) -> Trainable:  # 
     return setup.finished(domain_adapter(setup.context(network, []), image_projections(setup.base.unet), rank), network)
 
 
-ROW = Row("loras", make, moves=False, in_motion=True)
+ROW = Row("loras", make, moves=False, in_motion="A domain adapter learns how the clips look, from single frames.")

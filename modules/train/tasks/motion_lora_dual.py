@@ -85,4 +85,4 @@ def make(setup: Setup, motion: MotionModule | None, rank: int) -> Trainable:
     return setup.finished(dual_path(context, motions[-1], looks, rank, read_blocks(setup.options.train_blocks)), network)
 
 
-ROW = Row("motion_loras", make, in_motion=True)
+ROW = Row("motion_loras", make, in_motion="It is the same, and the looks of the clips are kept out.")

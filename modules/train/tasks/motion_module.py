@@ -103,4 +103,9 @@ def make(setup: Setup, motion: MotionModule | None, rank: int) -> Trainable:  # 
     return setup.finished(replace(trainable, adapter_config=config), network)
 
 
-ROW = Row("motion_modules", make, in_motion=True, sigma_reparam=True)
+ROW = Row(
+    "motion_modules",
+    make,
+    in_motion="A motion module learns all that moves, from nothing or from the module connected.",
+    sigma_reparam=True,
+)

@@ -15,12 +15,12 @@ class Row:
         make: puts it together; its first argument is what is at hand (``in_base.Setup`` where a frozen model is trained in), further
             ones are its own.
         moves: whether a motion module is part of it.
-        in_motion: whether Train Motion offers it: ``make`` takes a ``MotionModule`` or None, and a rank.
+        in_motion: what it is, in a sentence, where Train Motion offers it: ``make`` takes a ``MotionModule`` or None, and a rank.
         sigma_reparam: whether its attention weights can have lengths of their own while training.
     """
 
     folder: str
     make: Callable[..., Trainable]
     moves: bool = True
-    in_motion: bool = False
+    in_motion: str = ""
     sigma_reparam: bool = False

@@ -73,7 +73,7 @@ def test_variants_are_what_is_tried_where_there_are_some():
 
 def test_nothing_sound_left(tmp_path):
     path = write_animation(tmp_path / "a.gif", grey_frames(9))
-    data = ClipDataset(find_clips(tmp_path), replace(ClipSettings(), frames=3, stride=1, missing="train without"))
+    data = ClipDataset(find_clips(tmp_path), replace(ClipSettings(), frames=3, stride=1, missing_captions="train without"))
     path.unlink()
     with pytest.raises(ValueError, match="none of the 1 clip can be read any more: a.gif cannot be read.*put the files back"):
         data.batch(0, 1)
@@ -122,7 +122,7 @@ def test_what_is_there_is_used_and_what_is_lost_is_said(name, tmp_path):
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_training_goes_on_over_damage(name, tmp_path):
-    settings = ClipSettings(frames=4, fps=12.5, width=96, height=64, multiple=8, missing="train without")
+    settings = ClipSettings(frames=4, clip_fps=12.5, width=96, height=64, multiple=8, missing_captions="train without")
     data = ClipDataset(found(name, tmp_path), settings)
     for step in range(12):
         for clip in data.batch(step, 2).clips:

@@ -120,16 +120,16 @@ def test_frames_are_a_stride_apart_and_begin_anywhere():
     [(24, 8, [0, 3, 6, 9]), (30, 8, [0, 4, 7, 11]), (24, 24, [0, 1, 2, 3]), (23.976, 24, [0, 1, 2, 3])],
 )
 def test_a_frame_rate_instead_of_a_stride(fps, wanted, indices):
-    data = dataset(Numbers(indices[-1] + 1, fps=fps), fps=wanted)
+    data = dataset(Numbers(indices[-1] + 1, fps=fps), clip_fps=wanted)
     assert data.take(0).indices == tuple(indices)
     assert data.take(0).fps == pytest.approx(wanted, rel=0.01)
 
 
 def test_clips_slower_than_asked_are_left_out():
-    data = dataset(Numbers(30, "slow", fps=12), Numbers(30, "fine", fps=24), fps=24)
+    data = dataset(Numbers(30, "slow", fps=12), Numbers(30, "fine", fps=24), clip_fps=24)
     assert [source.name for source in data.sources] == ["fine"]
     assert "slow: it has 12 frames per second, and 24 are asked for" in data.report.text()
-    assert len(dataset(Numbers(30, "slow", fps=12), fps=24, frames=1)) == 1, "a single picture has no rate"
+    assert len(dataset(Numbers(30, "slow", fps=12), clip_fps=24, frames=1)) == 1, "a single picture has no rate"
 
 
 def animatediff(count, frames, stride, start):
@@ -343,28 +343,28 @@ def test_captions_of_all():
     footage = Numbers(9, "a"), Numbers(9, "b")
     both = {"captions": ["a cat", None]}
     with pytest.raises(ValueError, match=r"1 clip of 2 has no caption \(b\): write a text file of the clip's name beside it"):
-        dataset(*footage, **both, missing="refuse")
+        dataset(*footage, **both, missing_captions="refuse")
     with pytest.raises(ValueError, match=r"2 clips of 2 have no caption \(a and others\)"):
-        dataset(*footage, captions=[None, None], missing="refuse")
+        dataset(*footage, captions=[None, None], missing_captions="refuse")
     assert dataset(*footage, **both).captions == ["a cat", ""]
-    assert dataset(*footage, **both, missing="refuse", caption="an animal").captions == ["a cat", "an animal"]
-    assert dataset(*footage, **both, before="zoom,").captions == ["zoom, a cat", "zoom,"]
+    assert dataset(*footage, **both, missing_captions="refuse", caption="an animal").captions == ["a cat", "an animal"]
+    assert dataset(*footage, **both, caption_before="zoom,").captions == ["zoom, a cat", "zoom,"]
 
 
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"frames": 0}, "frames is 0: it must be from 1 to 4096"),
-        ({"stride": 0}, "stride is 0: it must be from 1 to 1024"),
-        ({"fps": -1}, "fps is -1: it must be from 0 to 1000"),
-        ({"width": 4}, "width is 4: it must be from 8 to 8192"),
+        ({"frames": 0}, "frames is 0: it must lie between 1 and 4096; 16 is usual"),
+        ({"stride": 0}, "stride is 0: it must lie between 1 and 1024"),
+        ({"clip_fps": -1}, "clip_fps is -1: it must lie between 0 and 1000"),
+        ({"width": 4}, "width is 4: it must lie between 8 and 8192"),
         ({"height": 100}, "height is 100: it must be a multiple of 8"),
         ({"variants": -1}, "variants is -1"),
-        ({"sizes": "any"}, "sizes cannot be 'any': choose one of buckets, crop, refuse"),
-        ({"crop": "left"}, "crop cannot be 'left': choose one of centre, random"),
-        ({"flip": "yes"}, "flip cannot be 'yes': choose one of never"),
-        ({"short": "loop"}, "short cannot be 'loop': choose one of refuse, leave out, squeeze, back and forth"),
-        ({"missing": "guess"}, "missing cannot be 'guess': choose one of refuse, train without"),
+        ({"sizes": "any"}, "sizes is 'any': choose one of buckets, crop, refuse"),
+        ({"crop": "left"}, "crop is 'left': choose one of centre, random"),
+        ({"flip": "yes"}, "flip is 'yes': choose one of never"),
+        ({"short": "loop"}, "short is 'loop': choose one of refuse, leave out, squeeze, back and forth"),
+        ({"missing_captions": "guess"}, "missing_captions is 'guess': choose one of refuse, train without"),
     ],
 )
 def test_settings_that_cannot_be(wrong, sentence):
@@ -416,7 +416,7 @@ def test_the_fingerprint_of_a_data_set(tmp_path):
         ClipDataset(find_clips(tmp_path / "a"), SMALL).fingerprint(),
         ClipDataset(files(tmp_path / "c", change=1), SMALL).fingerprint(),
         ClipDataset(found, SMALL).cut_anew(seed=1).fingerprint(),
-        ClipDataset(found, SMALL).cut_anew(before="x").fingerprint(),
+        ClipDataset(found, SMALL).cut_anew(caption_before="x").fingerprint(),
         ClipDataset(found, SMALL).with_more(from_images(torch.rand(9, 8, 8, 3), "", 8.0)).fingerprint(),
     }
     assert len(prints) == 6

@@ -88,11 +88,11 @@ def test_a_table_s_row_is_what_lies_between_its_times(name, tmp_path):
 def test_uneven_files_are_named_where_a_stride_is_asked_for(tmp_path):
     made(TIMES["varying.mp4"], tmp_path / "varying.mp4")
     made(TIMES["ntsc.mp4"], tmp_path / "ntsc.mp4")
-    settings = {"frames": 4, "width": 96, "height": 64, "missing": "train without"}
+    settings = {"frames": 4, "width": 96, "height": 64, "missing_captions": "train without"}
     note = "1 clip whose frames are not evenly timed (varying.mp4): by stride they speed up and slow down; set clip_fps"
     by_stride = ClipDataset(find_clips(tmp_path), ClipSettings(stride=2, **settings))
     assert note in by_stride.report.text()
-    by_time = ClipDataset(find_clips(tmp_path), ClipSettings(fps=8, **settings))
+    by_time = ClipDataset(find_clips(tmp_path), ClipSettings(clip_fps=8, **settings))
     assert "evenly" not in by_time.report.text()
 
 

@@ -158,7 +158,7 @@ def test_a_vae_of_another_kind_is_refused(dataset, tmp_path):
 
 
 def test_clips_that_cannot_be_folded_are_refused():
-    settings = ClipSettings(frames=2, stride=1, width=24, height=24, missing=NOT_NEEDED)
+    settings = ClipSettings(frames=2, stride=1, width=24, height=24, missing_captions=NOT_NEEDED)
     clips = ClipDataset(moving_shapes(2, 2, 24, 1), settings)
     info = replace(Architecture(width=16).for_clips(clips), patch=5)
     with pytest.raises(ValueError, match="clips of 24x24 pixels cannot be folded into patches of 5"):
