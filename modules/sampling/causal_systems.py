@@ -146,7 +146,7 @@ class CausalSettings:
     switch: str = setting(
         AS_SYSTEM,
         "The switch says what happens to what is cached when another prompt begins.",
-        menu={AS_SYSTEM: "What the system does.", **SWITCHES},
+        menu={AS_SYSTEM: "It does what the system does.", **SWITCHES},
         aliases=("recache",),
     )
     fps: float = setting(
