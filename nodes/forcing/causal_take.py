@@ -30,8 +30,8 @@ class LongTakeCausalTake(LongTakeNode):
             display_name="Causal Take (Self-Forcing, LongLive)",
             category=CATEGORY,
             description="Makes a long take with a causal, few-step Wan model: Self-Forcing, Causal-Forcing, LongLive, Infinity-RoPE. It"
-            " is made block after block; keys and values of past frames are kept in a cache of constant size, with sink frames. The same seed"
-            " gives the same frames, whatever the length.",
+            " is made block after block; keys and values of past frames are kept in a cache of constant size, with sink frames. The same"
+            " seed gives the same frames, whatever the length.",
             inputs=[
                 io.Model.Input(
                     "model",

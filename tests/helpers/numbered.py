@@ -11,7 +11,7 @@ from pack.modules.data.settings import ClipSettings
 from pack.modules.data.source import ClipSource, Found
 from pack.modules.data.timing import even
 
-SMALL = ClipSettings(frames=4, stride=2, width=32, height=24, multiple=8, missing="train without")
+SMALL = ClipSettings(frames=4, stride=2, width=32, height=24, multiple=8, missing_captions="train without")
 
 
 class Numbers(Footage):

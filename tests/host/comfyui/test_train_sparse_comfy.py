@@ -104,7 +104,7 @@ def frames_of(model, control=None, vae=None, keyed=(0, -1)):
 
 def filmed(clips, change=lambda pictures: pictures):
     """The same clips as videos that can be cut in one way, so that others can be cut alike."""
-    settings = ClipSettings(frames=FRAMES, stride=1, width=SIZE, height=SIZE, variants=1, missing=NOT_NEEDED)
+    settings = ClipSettings(frames=FRAMES, stride=1, width=SIZE, height=SIZE, variants=1, missing_captions=NOT_NEEDED)
     pictures = [change((clips.clip(number).pixels.movedim(1, -1) + 1) / 2) for number in range(len(clips))]
     first, *others = (from_images(frames, "", 8.0, f"{number}") for number, frames in enumerate(pictures))
     made = ClipDataset(first, settings)
