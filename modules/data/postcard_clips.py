@@ -115,7 +115,7 @@ class PostcardSettings:
             width=SIDE,
             height=SIDE,
             variants=1,
-            before=self.caption_before,
+            caption_before=self.caption_before,
             seed=self.seed,
         )
         return ClipDataset(moving_postcards(self.count, settings.pace.needed(), self.seed), settings)

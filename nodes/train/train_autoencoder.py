@@ -38,7 +38,7 @@ class LongTakeTrainAutoencoder(LongTakeNode):
                     "clips",
                     optional=True,
                     tooltip="It is trained on single frames of these, from Clip Folder or another clips node, whose sides 8 divides."
-                    " Nothing connected: procedural postcards.",
+                    " Where nothing is connected, it learns procedural postcards.",
                 ),
                 inputs.options_input(),
             ],
