@@ -6,9 +6,9 @@ from ..fields.setting import check, documented, setting
 from .frame_files import FORMATS
 
 CHOICES = {
-    "png": "A picture per frame, without loss.",
-    "webp": "A picture per frame, without loss and smaller.",
-    "mp4": "A piece of video per decode_batch frames; it needs PyAV.",
+    "png": "Each frame is a picture, without loss.",
+    "webp": "Each frame is a picture, without loss and smaller.",
+    "mp4": "Each decode_batch frames are a piece of video; it needs PyAV.",
 }
 assert CHOICES.keys() == FORMATS.keys()
 

@@ -47,8 +47,8 @@ def recording_input() -> "io.Input":
     return RecordingType.Input(
         "recording",
         optional=True,
-        tooltip="From Record to Disk: finished frames go to disk as they come, and the LATENT is the end of the take, as many frames as"
-        " decode_batch.",
+        tooltip="Finished frames go to disk as they come, as Record to Disk says, and the LATENT is the end of the take, as many frames"
+        " as decode_batch.",
     )
 
 
