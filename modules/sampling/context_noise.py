@@ -2,13 +2,23 @@
 
 from dataclasses import dataclass
 
-KINDS = ("label", "noise", "addnoise")
-WHICH = ("all", "known", "generated")
+from ..fields.setting import check, documented, setting
+
+KINDS = {
+    "noise": "They really get that noise, the same at every call.",
+    "addnoise": "They get other noise at every call.",
+    "label": "The model is only told so.",
+}
+WHICH = {
+    "all": "It is for known ones and those made here.",
+    "known": "It is for those that are given only, as in SkyReels-V2.",
+    "generated": "It is for those made here only, as in DFoT.",
+}
 
 
 @dataclass(frozen=True)
 class ContextNoise:
-    """Noise of finished frames, in the model's eyes only; Diffusion Forcing calls it stabilisation (arXiv:2407.01392, Section 3.3).
+    """Noise of finished frames, in the model's eyes only (Diffusion Forcing, arXiv:2407.01392, Section 3.3).
 
     ``label`` only tells the model so and leaves the frame as it is, which is right when the frame's own error is noise of that size;
     ``noise`` adds noise of that size, the same at every call; ``addnoise`` adds other noise at every call, as SkyReels-V2 does
@@ -45,3 +55,33 @@ class ContextNoise:
 
 
 NO_NOISE = ContextNoise()  # finished frames are shown as they are
+
+
+@documented
+@dataclass(frozen=True)
+class ContextNoiseSettings:
+    """Context noise as a user sets it."""
+
+    context_noise: float = setting(
+        0.2,
+        "Finished frames are shown to the model with noise of this sigma, so that small errors do not add up. 0 is off, 0.2 suits the"
+        " bundled model, 0.02 SkyReels-V2, whose authors warn of more than 0.05.",
+        least=0.0,
+        most=10.0,
+        step=0.01,
+        aliases=("stabilization level (Diffusion Forcing, DFoT)",),
+    )
+    context_noise_kind: str = setting(
+        "noise",
+        "The kind says how the noise of finished frames is shown; the frames themselves never change.",
+        menu=KINDS,
+        advanced=True,
+    )
+    context_noise_frames: str = setting("all", "This says which finished frames context_noise is for.", menu=WHICH, advanced=True)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def made(self) -> ContextNoise:
+        """How frames are shown."""
+        return ContextNoise(self.context_noise, self.context_noise_kind, self.context_noise_frames)

@@ -18,6 +18,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..fields.setting import documented, setting
 from .context_noise import ContextNoise
 from .coordinates import mixed
 from .extent import Extent
@@ -162,23 +163,43 @@ def warm_up(job: Job, queue: Queue, clip: Tensor) -> State:
     return State(0, ids, mixed(clean, entry_noise(job, ids), job.sigmas[levels.to(job.sigmas.device)], job.coordinates))
 
 
+@documented
 @dataclass(frozen=True)
 class Fifo:
     """The rollout of a ``Queue`` as hosts run it, an ``Algorithm``.
 
     Attributes:
-        partitions: see ``Queue``.
-        window: see ``Queue``; 0 for the model's own length.
-        lookahead: see ``Queue``.
-        eta: see ``stepping.move``.
         base: samples of a LATENT, a clip of ``window`` frames to start from; None to fill the queue from noise.
         frames: of the clip; None for as many as the latent has, 0 for no end.
     """
 
-    partitions: int = 4
-    window: int = 16
-    lookahead: bool = True
-    eta: float = 1.0
+    partitions: int = setting(
+        4,
+        "The queue is divided into so many windows, and the scheduler needs partitions x window steps. With more of them the levels in a"
+        " window are closer together, which motion modules want, and frames cost more. 1 suits models trained with a noise level per"
+        " frame.",
+        least=1,
+        most=64,
+    )
+    window: int = setting(
+        16,
+        "The model sees so many frames at once: as many as its motion module was trained with, 16 for AnimateDiff. 0 is the model's own"
+        " length.",
+        least=0,
+        most=4096,
+    )
+    lookahead: bool = setting(
+        True,
+        "Windows overlap by half and only the noisier half moves, in sight of cleaner frames, which is better and takes twice the time.",
+    )
+    eta: float = setting(
+        1.0,
+        "Each step adds so much fresh noise: 0 is none (DDIM), 1 is ancestral. Its authors use 0.5 to 1, which keeps long clips from"
+        " wearing out.",
+        least=0.0,
+        most=1.0,
+        step=0.05,
+    )
     base: Tensor | None = None
     frames: int | None = None
 

@@ -11,34 +11,55 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..fields.setting import documented, setting
 from ..noise.seeded import frame_noise
 from .context_noise import NO_NOISE, ContextNoise
 from .extent import Extent
 from .job import Job, State, Step, check_finite, check_sigmas, started
 from .multistep import STEPS, Multistep
 from .plan import Plan, Row, unseen
-from .stepping import Stepper, check_order
+from .stepping import ORDERS, Stepper, check_order
 
 
+@documented
 @dataclass(frozen=True)
 class Rollout:
-    """How a plan is carried out.
+    """How a plan is carried out; see ``stepping.move`` and ``stepping.Stepper``.
 
     Attributes:
         plan: when each frame moves.
-        window: most frames in one call; 0 for the model's own length.
-        eta: see ``stepping.move``.
-        order: see ``stepping.Stepper``.
         context_noise: how finished frames are shown.
-        sink_frames: first frames of the clip that stay in the window for good.
     """
 
     plan: Plan
-    window: int = 0
-    eta: float = 0.0
-    order: str = "euler"
+    window: int = setting(
+        0,
+        "The model sees at most so many frames at once; 0 is as many as it was trained with. Frames in flight must fit: they are about"
+        " steps / lag.",
+        least=0,
+        most=4096,
+    )
+    eta: float = setting(
+        0.0,
+        "Each step adds so much fresh noise: 0 is none (DDIM), 1 is ancestral.",
+        least=0.0,
+        most=1.0,
+        step=0.05,
+    )
+    order: str = setting(
+        "euler",
+        "The order says how each step is made.",
+        menu={name: row.text for name, row in ORDERS.items()},
+        advanced=True,
+    )
     context_noise: ContextNoise = NO_NOISE
-    sink_frames: int = 0
+    sink_frames: int = setting(
+        0,
+        "So many first frames of the clip stay in the window for good, so that a long take does not forget how it began. They take room in"
+        " the window.",
+        least=0,
+        most=1024,
+    )
 
     def extent(self, job: Job) -> Extent:
         """How far the sampling of a job goes."""

@@ -27,3 +27,17 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@documented
+@dataclass(frozen=True)
+class EndlessSamplingSettings(SamplingSettings):
+    """The same for a take that goes on where it stopped, so that no editor may choose another seed."""
+
+    seed: int = setting(
+        0,
+        "The seed is that of all noise; a take is resumed with the seed that it began with.",
+        least=0,
+        most=2**64 - 1,
+        control=False,
+    )

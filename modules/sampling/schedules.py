@@ -5,9 +5,10 @@ A level counts denoising steps still to go: ``steps`` is pure noise, 0 is clean.
     level[m, f] = clip(steps + offset[f] - m, 0, steps)
 
 and differs only in when each frame starts, its offset. To add a schedule, write its offsets and name it in ``SCHEDULES``: menus and
-property tests read that table; if frames start in their order and without an end, name it in ``ENDLESS`` too. The schedules as samplers
-take them are in ``noise_levels.py``, matrices that are no offsets in ``level_matrix.py``. Differs from the reference code: its trapezoid
-mirrors around the wrong column and leaves one frame as noise for even lengths; rows in which nothing moves are left out.
+property tests read that table, and menus show the first sentence of its docstring. If frames start in their order and without an end, name
+it in ``ENDLESS`` too. The schedules as samplers take them are in ``noise_levels.py``, matrices that are no offsets in ``level_matrix.py``.
+Differs from the reference code: its trapezoid mirrors around the wrong column and leaves one frame as noise for even lengths; rows in which
+nothing moves are left out.
 """
 
 import math
@@ -20,7 +21,7 @@ from .known_frames import gaps
 
 
 def full_sequence(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """All frames at once: ordinary video diffusion. ``index``: ``n``. Returns ``n``."""
+    """All frames move together, as in ordinary video diffusion. ``index``: ``n``. Returns ``n``."""
     return torch.zeros_like(index)
 
 
@@ -30,20 +31,23 @@ def autoregressive(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
 
 
 def pyramid(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """Each block ``lag`` steps behind the one before; 0: full_sequence, ``steps``: autoregressive. ``index``: ``n``. Returns ``n``."""
+    """Each block is a little noisier than the one before it, for takes of any length.
+
+    It is ``lag`` steps behind: 0 is full_sequence, ``steps`` autoregressive. ``index``: ``n``. Returns ``n``.
+    """
     return _lagged(_blocks(index, block), min(lag, steps))
 
 
 def trapezoid(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """Both ends lead and the middle follows: for filling between two known ends. ``index``: ``n``. Returns ``n``."""
+    """Both ends lead and the middle follows, which fills gaps between known frames. ``index``: ``n``. Returns ``n``."""
     blocks = _blocks(index, block)
     return _lagged(torch.minimum(blocks, blocks.max() - blocks), min(lag, steps))
 
 
 def chunked(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """A pyramid inside each block, and a block starts when the whole one before it is clean (Diffusion Forcing's ``chunk_size``).
+    """Each block is a pyramid, and starts when the whole one before it is clean.
 
-    ``index``: ``n``. Returns ``n``.
+    Diffusion Forcing's ``chunk_size`` is ``block``. ``index``: ``n``. Returns ``n``.
     """
     lag = min(lag, steps)
     whole = steps + int(_lagged(torch.tensor(block - 1), lag))
@@ -51,34 +55,34 @@ def chunked(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
 
 
 def ar_step(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """SkyReels-V2 (arXiv:2504.13074) and AR-Diffusion for video (arXiv:2503.07418): ``lag`` is their ``ar_step``, in whole steps.
+    """It is as in SkyReels-V2 and AR-Diffusion for video: lag is their ar_step, in whole steps, and block their causal_block_size.
 
-    ``block`` is SkyReels' ``causal_block_size``; a last block that is not full is generated too, not cut off. ``index``: ``n``.
+    arXiv:2504.13074, arXiv:2503.07418; a last block that is not full is generated too, not cut off. ``index``: ``n``.
     Returns ``n``.
     """
     return _blocks(index, block) * int(min(lag, steps))
 
 
 def fifo(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """FIFO-Diffusion's queue (arXiv:2405.11473): every call moves ``steps`` frames one level; one leaves, one joins as pure noise.
+    """As many frames as steps stand in a queue, and every call takes one out of it; lag and block do nothing.
 
-    ``index``: ``n``. Returns ``n``.
+    FIFO-Diffusion (arXiv:2405.11473): every call moves each by a level, and another joins as pure noise. ``index``: ``n``. Returns ``n``.
     """
     return index.clone()
 
 
 def rolling(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """Rolling Diffusion (arXiv:2402.09470): ``lag`` is M, the steps between two shifts, and W = ``steps`` / M frames are in flight.
+    """It is Rolling Diffusion, with steps / lag frames in flight.
 
-    ``index``: ``n``. Returns ``n``.
+    arXiv:2402.09470: ``lag`` is M, the steps between two shifts, and W = ``steps`` / M. ``index``: ``n``. Returns ``n``.
     """
     return index * _sharing(steps, lag)
 
 
 def progressive(index: Tensor, steps: int, lag: float, block: int) -> Tensor:
-    """PA-VDM (arXiv:2410.08151): ``lag`` is the steps between two shifts of ``block`` frames, ``steps`` / lag chunks are in flight.
+    """It is PA-VDM, with steps / lag blocks in flight.
 
-    ``index``: ``n``. Returns ``n``.
+    arXiv:2410.08151: ``lag`` is the steps between two shifts of ``block`` frames. ``index``: ``n``. Returns ``n``.
     """
     return _blocks(index, block) * _sharing(steps, lag)
 

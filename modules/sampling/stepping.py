@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,23 @@ from .model_view import View
 from .multistep import Multistep
 from .plan import Row
 
-ORDERS = {"euler": 1, "heun": 2, "unipc": 1, "renoise": 1}  # model calls in a row
+
+class Order(NamedTuple):
+    """A way to step: a sentence, and how often a row may call the model."""
+
+    text: str
+    calls: int = 1
+
+
+ORDERS = {
+    "euler": Order("It makes one model call per row."),
+    "heun": Order("It makes two model calls per row, with a smaller error for the same steps; it needs eta 0.", calls=2),
+    "unipc": Order(
+        "It makes one call and has the smaller error, since each frame goes on from its own earlier calls; SkyReels-V2 and Wan are"
+        " sampled so, and it needs eta 0."
+    ),
+    "renoise": Order("It puts fresh noise on the guess, for models that were distilled to few steps; it needs eta 0."),
+}
 
 
 def move(
@@ -127,7 +144,7 @@ class Stepper:
             clean: ``n ...``, the model's guess.
         """
         before, after = (sigma_of(levels, self.job.sigmas).to(x) for levels in (row.before, row.after))
-        view = self._view(x, row, before, number * ORDERS[self.order])
+        view = self._view(x, row, before, number * ORDERS[self.order].calls)
         clean = self._guess(view)
         if self.order == "heun" and corrects(row):
             return self._corrected(x, clean, view, after), clean

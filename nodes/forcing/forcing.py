@@ -9,115 +9,58 @@ import torch
 from ... import host
 from ...modules.disk.recorder import Recording
 from ...modules.draw.level_picture import cost_of, draw_levels
-from ...modules.sampling.context_noise import ContextNoise
+from ...modules.sampling.context_noise import ContextNoiseSettings
 from ...modules.sampling.forcing import Forcing, frame_axis, take
-from ...modules.sampling.known_frames import known_frames, numbers_of
-from ...modules.sampling.level_matrix import CUSTOM, NAMES, planned
 from ...modules.sampling.model_view import Guide, plain
 from ...modules.sampling.plan import ClipPlan
+from ...modules.sampling.plan_settings import ClipPlanSettings, NoiseLevelSettings
+from ...modules.sampling.sampling_settings import SamplingSettings
+from ..fields import inputs_of, settings_of
+from ..guidance.guidance import GuidanceType
 from ..models.models import described, empty_clip, labelled
 from ..node import LongTakeNode, checked
-from .forcing_inputs import (
-    context_noise_inputs,
-    eta_input,
-    noisy_frames_input,
-    schedule_inputs,
-    stepping_inputs,
-    window_input,
-)
+from ..prompting import check_negative, prompt_inputs
 from .recording import recording_input
 
 io = host.io
 log = logging.getLogger("longtake")
 CATEGORY = "LongTake/forcing"
 NoiseLevelsType = io.Custom("LONGTAKE_NOISE_LEVELS")
-GuidanceType = io.Custom("LONGTAKE_GUIDANCE")
-
-
-def levels_of(
-    frames: int,
-    schedule: str,
-    steps: int,
-    lag: float,
-    block: int,
-    known: int,
-    known_at: str = "",
-    custom: str = "",
-    window: int = 0,
-) -> ClipPlan:
-    """The plan that Noise Levels is set to.
-
-    Raises:
-        ValueError: its widgets do not go together. One sentence.
-    """
-    given = known_at_all(frames, known, known_at) if schedule != CUSTOM else numbers_of(known_at) or known
-    return planned(schedule, frames, steps, lag=lag, block=block, known=given, window=window, text=custom)
 
 
 class LongTakeNoiseLevels(LongTakeNode):
+    """The schedule as a picture."""
+
     @classmethod
     def define_schema(cls) -> "io.Schema":
         return io.Schema(
             node_id="LongTakeNoiseLevels",
             display_name="Noise Levels",
             category=CATEGORY,
-            description="Which noise level each frame has at each model call, as an object for samplers and as a picture with its cost: "
-            "frames to the right, model calls downwards, bright is noise.",
-            inputs=[
-                io.Int.Input("frames", default=32, min=1, max=100000, tooltip="Length of the clip, known frames included."),
-                *schedule_inputs(NAMES),
-                io.Int.Input("known", default=0, min=0, max=100000, tooltip="Frames at the start that are given and stay clean."),
-                io.String.Input(
-                    "known_at",
-                    default="",
-                    optional=True,
-                    tooltip="Numbers of further frames that are given, such as 0, 16, -1 (the last). A trapezoid fills each gap between "
-                    "them from its ends inward.",
-                ),
-                io.String.Input(
-                    CUSTOM,
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="The matrix of schedule custom: a line per model call with the level of every frame, from noise down to 0; the "
-                    "largest is the number of steps. 3 3 3 or 333; real numbers too. Columns of zeros are known frames.",
-                ),
-                io.Int.Input(
-                    "window",
-                    default=0,
-                    min=0,
-                    max=100000,
-                    optional=True,
-                    tooltip="Frames that the model sees at once, for the cost, and for a trapezoid between many known frames, which then "
-                    "fills as many gaps at a time as fit; 0 is the least.",
-                ),
-            ],
+            description="Says which noise level each frame has at each model call, as an object for samplers and as a picture with its"
+            " cost: frames to the right, model calls downwards, bright is noise.",
+            inputs=inputs_of(NoiseLevelSettings, frames=32),
             outputs=[
-                NoiseLevelsType.Output(display_name="noise_levels"),
-                io.Image.Output(),
-                io.Int.Output(display_name="model_calls"),
-                io.String.Output(display_name="report"),
+                NoiseLevelsType.Output(display_name="noise_levels", tooltip="The levels go to Rollout or Forcing Sampler."),
+                io.Image.Output(tooltip="The picture has a row per model call and a column per frame."),
+                io.Int.Output(display_name="model_calls", tooltip="The clip takes so many model calls."),
+                io.String.Output(display_name="report", tooltip="The report says what the schedule costs."),
             ],
         )
 
-    validate_inputs = checked(levels_of)
+    validate_inputs = checked(NoiseLevelSettings)
 
     @classmethod
-    def execute(cls, schedule: str, window: int = 0, **given: Any) -> "io.NodeOutput":
-        levels = levels_of(schedule=schedule, window=window, **given)
-        report = "\n".join([f"{schedule}, {levels.steps} steps", *cost_of(levels, window).lines()])
-        return io.NodeOutput(levels, draw_levels(levels, window), levels.rows_total, report)
-
-
-def known_at_all(frames: int, known: int, known_at: str) -> torch.Tensor | int:
-    """Frames known at the start and elsewhere."""
-    numbers = numbers_of(known_at)
-    if not numbers:
-        return known
-    return known_frames([*range(min(known, frames)), *numbers], frames)
+    def execute(cls, **given: Any) -> "io.NodeOutput":
+        settings = settings_of(NoiseLevelSettings, given)
+        levels = settings.levels()
+        report = "\n".join([f"{settings.schedule}, {levels.steps} steps", *cost_of(levels, settings.window).lines()])
+        return io.NodeOutput(levels, draw_levels(levels, settings.window), levels.rows_total, report)
 
 
 class LongTakeRollout(LongTakeNode):
+    """A take of a length that is known."""
+
     REPLACED = {"noise_levels": ("frames", "schedule", "steps", "lag", "block")}
 
     @classmethod
@@ -126,46 +69,34 @@ class LongTakeRollout(LongTakeNode):
             node_id="LongTakeRollout",
             display_name="Rollout (Long Take)",
             category=CATEGORY,
-            description="Generate a clip of any length with a model that was trained with a noise level per frame (Diffusion Forcing): "
-            "a window slides over the take, finished frames are its context. Same seed, same frames, whatever the length.",
+            description="Generates a clip of any length with a model that was trained with a noise level per frame (Diffusion Forcing):"
+            " a window slides over the take, finished frames are its context. The same seed gives the same frames, whatever the length.",
             inputs=[
-                io.Model.Input("model", tooltip="A model trained with a noise level per frame."),
-                io.Conditioning.Input("positive", optional=True, tooltip="What to show; anything, where nothing is connected."),
-                io.Conditioning.Input("negative", optional=True, tooltip="What CFG moves away from; needed when cfg is not 1."),
-                io.Float.Input(
-                    "cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale; 1 is off and twice as fast."
-                ),
-                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of all noise."),
-                io.Int.Input("frames", default=64, min=1, max=100000, tooltip="Length of the take, known frames included."),
-                *schedule_inputs(),
-                window_input(),
-                eta_input(),
-                *context_noise_inputs(0.2),
+                model_input(),
+                *prompt_inputs(),
+                *inputs_of(SamplingSettings),
+                *inputs_of(ClipPlanSettings),
+                *inputs_of(Forcing),
+                *inputs_of(ContextNoiseSettings),
                 io.Latent.Input(
                     "known_frames",
                     optional=True,
-                    tooltip="Frames that the take starts with, or those that noise_levels takes as known, in order; a whole clip does too,"
-                    " which has them in their places. They come back unchanged.",
+                    tooltip="The take starts with these frames, or they are the known frames of noise_levels, in order; a whole clip does"
+                    " too, with all of them in their places. They come back unchanged.",
                 ),
                 NoiseLevelsType.Input(
                     "noise_levels",
                     optional=True,
-                    tooltip="A schedule from Noise Levels, used instead of frames, schedule, steps, lag and block here.",
+                    tooltip="This schedule, from Noise Levels, is used instead of frames, schedule, steps, lag and block here.",
                 ),
-                *stepping_inputs(optional=True),
-                GuidanceType.Input(
-                    "guidance", optional=True, tooltip="What is done around the model at every call; see the Guidance nodes."
-                ),
-                io.Latent.Input(
-                    "latent",
-                    optional=True,
-                    tooltip="An empty latent that says how large the frames are, for models that do not say it themselves; how many it has"
-                    " does not matter.",
-                ),
-                noisy_frames_input(),
+                guide_input(),
+                size_input(),
                 recording_input(),
             ],
-            outputs=[io.Latent.Output(), io.String.Output(display_name="report")],
+            outputs=[
+                io.Latent.Output(tooltip="It is the whole clip, or with a recording its end."),
+                io.String.Output(display_name="report", tooltip="The report says what was made and how long it took."),
+            ],
         )
 
     @classmethod
@@ -174,37 +105,23 @@ class LongTakeRollout(LongTakeNode):
         model: Any,
         cfg: float,
         seed: int,
-        frames: int,
-        schedule: str,
-        steps: int,
-        lag: float,
-        block: int,
-        window: int,
-        eta: float,
-        context_noise: float,
-        context_noise_kind: str,
         positive: list | None = None,
         negative: list | None = None,
         known_frames: dict | None = None,
         noise_levels: ClipPlan | None = None,
-        order: str = "euler",
-        sink_frames: int = 0,
         guidance: Guide | None = None,
         latent: dict | None = None,
-        context_noise_frames: str = "all",
         recording: Recording | None = None,
+        **given: Any,
     ) -> "io.NodeOutput":
-        if cfg != 1.0 and negative is None:
-            raise ValueError(f"cfg is {cfg} and no negative conditioning is connected: connect one, or set cfg to 1")
+        check_negative(cfg, negative)
         positive = anything(model) if positive is None else positive
         known = None if known_frames is None else known_frames["samples"]
-        levels = noise_levels or planned(
-            schedule, frames, steps, lag=lag, block=block, known=0 if known is None else known.shape[frame_axis(known)]
-        )
+        levels = noise_levels or settings_of(ClipPlanSettings, given).plan(0 if known is None else known.shape[frame_axis(known)])
         clip = take(levels, known, frame_size(model, known, latent))
-        info = host.video_info(model)
-        shown_with = ContextNoise(context_noise, context_noise_kind, context_noise_frames)
-        algorithm = Forcing(levels, window or (info.frames if info else 0), eta, order, shown_with, sink_frames)
+        shown_with = settings_of(ContextNoiseSettings, given).made()
+        window = window_of(model, given["window"])
+        algorithm = settings_of(Forcing, given, plan=levels, context_noise=shown_with, window=window)
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
         began = time.perf_counter()
         clip = host.sample(
@@ -222,6 +139,33 @@ class LongTakeRollout(LongTakeNode):
         report = f"seed {seed}, {levels.frames} frames, {algorithm.model_calls} model calls, {time.perf_counter() - began:.1f} s"
         log.debug(report)
         return io.NodeOutput({"samples": clip}, report, ui=host.ui.PreviewText(report))
+
+
+def model_input() -> Any:
+    """What makes a take."""
+    return io.Model.Input("model", tooltip="The model was trained with a noise level per frame.")
+
+
+def guide_input() -> Any:
+    """What is done around the model."""
+    return GuidanceType.Input(
+        "guidance", optional=True, tooltip="The guidance is put around the model at every call; it comes from a guidance node."
+    )
+
+
+def size_input() -> Any:
+    """How large the frames are."""
+    return io.Latent.Input(
+        "latent",
+        optional=True,
+        tooltip="This empty latent says how large the frames are, for models that do not say it themselves; its length does not matter.",
+    )
+
+
+def window_of(model: Any, window: int) -> int:
+    """A window as it was asked for, or what the model was trained with; 0 where that is not known."""
+    info = host.video_info(model)
+    return window or (info.frames if info else 0)
 
 
 def anything(model: Any) -> list:

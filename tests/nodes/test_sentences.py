@@ -6,7 +6,6 @@ import pytest
 from sentences import sentences, wrong_with
 
 NODES = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in pack.nodes.node_classes()}
-UNFINISHED = (*("LongTakeRollout", "LongTakeStream", "LongTakeNoiseLevels", "LongTakeForcingSampler", "LongTakeFifoSampler"),)
 
 # as tooltips once were
 FRAGMENTS = (
@@ -43,7 +42,7 @@ def prose(item) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", [name for name in NODES if name not in UNFINISHED])
+@pytest.mark.parametrize("name", NODES)
 def test_a_node_speaks_in_sentences(name):
     schema = NODES[name]
     texts = {f"input {item.id}": prose(item) for item in schema.inputs}

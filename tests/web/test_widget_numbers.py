@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pack.modules.control.keyframes import read_frames
 from pack.modules.draw.level_picture import cost_of
+from pack.modules.sampling.known_frames import numbers_of
 from pack.modules.sampling.level_matrix import CUSTOM, NAMES, planned
-from pack.nodes.forcing.forcing import known_at_all, numbers_of
+from pack.modules.sampling.plan_settings import NoiseLevelSettings
 from sparing import sparing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def nodes_plan(values: dict[str, Any]) -> Any:
     """What Noise Levels makes of its widgets."""
     known = numbers_of(values["known_at"]) or values["known"]
     if values["schedule"] != CUSTOM:
-        known = known_at_all(values["frames"], values["known"], values["known_at"])
+        known = NoiseLevelSettings(frames=values["frames"], known=values["known"], known_at=values["known_at"]).known_frames()
     given = {name: values[name] for name in ("lag", "block", "window")}
     return planned(values["schedule"], values["frames"], values["steps"], known=known, text=values["custom"], **given)
 
