@@ -23,7 +23,8 @@ def ar_diffusion(frames: int, steps: int) -> Tensor:
     """It is AR-Diffusion for text: each frame has a speed of its own, the window holds the clip, and lag and block do nothing.
 
     arXiv:2305.09515, Section 3.2: levels lie on a line between two anchors. One anchor stands still, at frame 2N and level T.
-    The other slides with the row t = N + T ... 0: down the levels at place 0, then along the frames at level 0. N is ``frames``, T is ``steps``, and the first frame is number 1. Returns ``m f``, float64.
+    The other slides with the row t = N + T ... 0: down the levels at place 0, then along the frames at level 0. N is ``frames``, T is
+    ``steps``, and the first frame is number 1. Returns ``m f``, float64.
     """
     place = torch.arange(1, frames + 1, dtype=torch.float64)
     t = torch.arange(frames + steps, -1, -1, dtype=torch.float64)[:, None]
