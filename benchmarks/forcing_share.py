@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modules.checkpoints.video_model import VideoModelInfo, clean_prediction, new_networks, slot_subset
-from modules.nets.unet import UNetConfig
+from modules.nets.unet_config import UNetConfig
 from modules.noise.levels import NoiseSchedule
 from modules.noise.seeded import frame_noise
 from modules.sampling.context_noise import ContextNoise

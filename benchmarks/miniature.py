@@ -46,7 +46,7 @@ from pack.modules.checkpoints.video_model import VideoModelInfo, fold, slot_subs
 from pack.modules.data.motion_strength import motion_strength
 from pack.modules.data.shapes import COLOURS, SHAPES, SIZE, coverage, triangle_wave
 from pack.modules.measure.spectrum import motion_compensated
-from pack.modules.nets.unet import UNetConfig
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.noise.seeded import frame_noise, frame_seed
 from pack.modules.sampling.stepping import move

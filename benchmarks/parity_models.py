@@ -176,7 +176,7 @@ def image_model(base: str, width: int, seed: int = 0) -> Any:
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models_base
-    from pack.modules.nets.unet import UNetConfig
+    from pack.modules.nets.unet_config import UNetConfig
 
     class Settings(comfy.supported_models_base.BASE):
         unet_extra_config: dict[str, Any] = {}

@@ -66,7 +66,7 @@ CASES = (
 def config(*, rgb: bool) -> Any:
     """The encoder of the small base model."""
     from pack.modules.control.sparsectrl import STEM, SparseConfig
-    from pack.modules.nets.unet import UNetConfig
+    from pack.modules.nets.unet_config import UNetConfig
 
     shape = BASES["SD1.5"]
     unet = UNetConfig(

@@ -31,7 +31,8 @@ from pack.modules.data.cache import EncodedClips
 from pack.modules.data.clips import ClipDataset
 from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
-from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.nets.unet import UNet
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.slots import widths

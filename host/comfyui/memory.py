@@ -9,7 +9,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...modules.temporal.frames import Frames
-from ...modules.temporal.memory import Call, MemoryPlan, choose, estimate
+from ...modules.temporal.memory import MemoryPlan, choose, estimate
+from ...modules.temporal.memory_moments import Call
 from .attached import Attached, MotionSampling, attached_to, frames_in_call, unet_of, windows_of
 
 PLAN = "longtake_memory"  # in transformer_options: the plan of the sampling under way

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nets.unet import Attention, UNet, UNetConfig
+from ..nets.unet import Attention, UNet
+from ..nets.unet_config import UNetConfig
 from ..temporal.inside import InsideModel
 from .files import kind, read_state
 from .schema import ENTRIES, json_object, made, shown

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..nets.autoencoder import AutoencoderConfig
-from ..nets.unet import LATER as UNET_LATER
-from ..nets.unet import UNetConfig
+from ..nets.unet_config import LATER as UNET_LATER
+from ..nets.unet_config import UNetConfig
 from ..noise.levels import NOISE_SCHEDULES, PREDICTIONS
 from ..temporal.config import LATER, TemporalConfig
 from ..temporal.kinds import class_of

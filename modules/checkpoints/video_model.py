@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..disk.tensor_file import save_tensors
 from ..nets.autoencoder import Autoencoder
-from ..nets.unet import UNet, UNetConfig
+from ..nets.unet import UNet
+from ..nets.unet_config import UNetConfig
 from ..noise.levels import PREDICTIONS, NoiseSchedule
 from ..noise.seeded import broadcast
 from ..temporal.motion import MotionModel

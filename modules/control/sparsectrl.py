@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..nets.unet import Attention, UNet, UNetConfig, timestep_embedding
+from ..nets.unet import Attention, UNet, timestep_embedding
+from ..nets.unet_config import UNetConfig
 from ..temporal.config import TemporalConfig
 from ..temporal.frames import Frames
 from ..temporal.motion import MotionModel

@@ -7,7 +7,7 @@ from ..checkpoints.video_model import VideoModelInfo, slot_subset
 from ..data.clips import ClipDataset
 from ..data.shapes import LABELS, SIZE
 from ..fields.setting import check, documented, setting
-from ..nets.unet import UNetConfig
+from ..nets.unet_config import UNetConfig
 from ..noise.levels import PREDICTIONS
 from ..temporal.config import TemporalConfig
 from ..temporal.normalise import QK_NORMS

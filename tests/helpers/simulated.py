@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.nets.unet import UNet
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.chunks import Chunks, spatial_layers
 from pack.modules.temporal.frames import Frames
-from pack.modules.temporal.memory import Call, MemoryPlan, estimate
+from pack.modules.temporal.memory import MemoryPlan, estimate
+from pack.modules.temporal.memory_moments import Call
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.slots import empty, fill, widths
 from pack.modules.temporal.transformer import TemporalConfig

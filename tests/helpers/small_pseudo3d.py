@@ -6,7 +6,8 @@ import re
 import torch
 from einops import rearrange
 from pack.modules.checkpoints.pseudo3d import new_inside
-from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.nets.unet import UNet
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.slots import fill, norms, swap
 from safetensors.torch import save_file
 from tiny_motion import randomized

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from pack.modules.checkpoints.video_model import VideoModel, VideoModelInfo, new_networks, slot_subset
-from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.nets.unet import UNet
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.transformer import TemporalConfig
 from torch import nn
 

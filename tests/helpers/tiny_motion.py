@@ -6,7 +6,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from pack.modules.nets.unet import UNetConfig
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import sinusoid
 from pack.modules.temporal.transformer import TemporalConfig

@@ -140,3 +140,23 @@ def test_an_import_upwards_is_named(tmp_path):
         (tmp_path / room).mkdir()
         (tmp_path / room / "file.py").write_text(line, encoding="utf-8")
     assert running_up(tmp_path, ["high", "low"]) == [f"{tmp_path.name}/low/file.py:1 imports high"]
+
+
+MOST = 300  # lines: what is longer is about two things
+
+
+def too_long(root: Path) -> dict[str, int]:
+    """Files of ``modules/``, ``nodes/`` and ``host/`` with too many lines."""
+    files = (path for house in ("modules", "nodes", "host") for path in sorted((root / house).glob("**/*.py")))
+    lengths = {str(path.relative_to(root)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    return {name: length for name, length in lengths.items() if length > MOST}
+
+
+def test_no_file_is_too_long():
+    assert too_long(ROOT) == {}
+
+
+def test_a_file_that_is_too_long_is_named(tmp_path):
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "long.py").write_text("pass\n" * (MOST + 1), encoding="utf-8")
+    assert too_long(tmp_path) == {"nodes/long.py": MOST + 1}

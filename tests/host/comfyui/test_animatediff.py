@@ -4,7 +4,8 @@ import pytest
 import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
-from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.nets.unet import UNet
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.noise.levels import NoiseSchedule, linear
 from pack.modules.temporal.frames import Frames
 from pack.modules.temporal.slots import MARK, empty

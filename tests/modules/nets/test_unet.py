@@ -3,7 +3,8 @@
 import pytest
 import tiny
 import torch
-from pack.modules.nets.unet import UNetConfig, timestep_embedding
+from pack.modules.nets.unet import timestep_embedding
+from pack.modules.nets.unet_config import UNetConfig
 
 WEIGHTS = ("weight", "bias")
 RES = ("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3")

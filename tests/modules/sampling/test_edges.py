@@ -9,7 +9,7 @@ from pack.modules.noise.clip_noise import Clip, Layer
 from pack.modules.sampling.model_view import View
 from pack.modules.sampling.plan import Row, unseen
 from pack.modules.temporal import memory
-from pack.modules.temporal.memory import Call
+from pack.modules.temporal.memory_moments import Call
 from pack.modules.temporal.slots import widths
 from tiny import unet
 

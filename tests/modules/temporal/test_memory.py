@@ -7,7 +7,8 @@ import torch
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.temporal import transformer
-from pack.modules.temporal.memory import CHUNKS, Call, choose, estimate, human
+from pack.modules.temporal.memory import CHUNKS, choose, estimate, human
+from pack.modules.temporal.memory_moments import Call
 from pack.modules.temporal.slots import widths
 from pack.modules.temporal.windows import WindowPlan
 from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet, peak_of

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from pack.modules.checkpoints.video_model import VideoModelInfo, load_video_model
-from pack.modules.nets.unet import UNetConfig
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.frames import Frames, Gain
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.normalise import QK_NORMS

@@ -6,7 +6,8 @@ import math
 import pytest
 import tiny
 import torch
-from pack.modules.nets.unet import UNet, UNetConfig
+from pack.modules.nets.unet import UNet
+from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.frames import Frames
 from pack.modules.temporal.masks import MASKS, anchored, local
 from pack.modules.temporal.motion import MotionModel
