@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import host
 from ..modules.fields.setting import Setting, rows_of
+from .aliases import ALIASES
 
 MARK = "_longtake_fills_defaults"
 
@@ -37,6 +38,13 @@ class LongTakeNode(host.io.ComfyNode):
         own = vars(cls).get("execute")
         if isinstance(own, classmethod) and not hasattr(own.__func__, MARK):
             setattr(cls, "execute", classmethod(_with_defaults(own.__func__)))  # noqa: B010  narrower than what the host declares
+
+    @classmethod
+    def GET_SCHEMA(cls) -> Any:  # noqa: N802  the host's name
+        """The schema, with the words that the node is searched by; hosts that know no such words do not look at them."""
+        schema: Any = super().GET_SCHEMA()
+        schema.search_aliases = list(ALIASES.get(schema.node_id, ()))
+        return schema
 
 
 def _with_defaults(execute: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,9 +13,9 @@ VERBS = listed(
     """
     act acts add adds agree agrees answers applies apply are ask asks attend attends averages be bear bears become becomes began
     begin begins believes belong belongs bends bounds breaks bring brings call calls can cannot carries carry change changes
-    choose chooses clips coincide combine combines come comes compare compares compute computed computes contain contains continue
+    choose chooses coincide combine combines come comes compare compares compute computed computes contain contains continue
     continues converts cost costs could count counts cover covers cuts decide decides depend depends describe describes did differ
-    differs divide divides do does downloads draw draws encodes ended ends expect expects explain explains fade fades fill fills
+    differs divide divides do does downloads draw draws encodes ended ends expect expects explain explains fade fades fill finish finishes fills
     find finds fit fits follow follows forget forgets freezes get gets give gives go goes grow grows guides had halves happen
     happens has have help helps hide hides hold holds interpolates is joins judges keep keeps know knows lasts lead leads learn
     learns lets lie lies limits loads look looks lose loses lowers make makes may mean means measure measures meet meets mirrors
@@ -24,7 +24,7 @@ VERBS = listed(
     replace replaces resemble resembles resumes return returns rise rises run runs samples satisfy save saves say says scales see
     sees selects separates serves set sets shall share shares shifts shortens show shows shrinks slides smooths spans speeds stand
     stands start starts stay stays steadies steady stop stops suit suits swap swaps take takes tell tells tends tests think took
-    touches train trained trains treats trusts turn turns understands use uses varies vary waits want wants was watches weighs
+    touches train trains treats trusts turn turns understands use uses varies vary waits want wants was watches weighs
     went were will work works would write writes
     """
 )
@@ -47,7 +47,7 @@ def whole(sentence: str) -> bool:
     words = [word.lower() for word in WORD.findall(NOT_BESIDE.sub("so", clause))]
     if words and words[0] in ASKS:
         return True
-    verbs = [place for place, word in enumerate(words) if word in VERBS]
+    verbs = [place for place, word in enumerate(words) if word in VERBS and words[max(0, place - 1)] != "to"]
     subject = bool(verbs) and (verbs[0] > 0 or clause[0].isdigit())
     return subject and len(verbs) > sum(word in BESIDE for word in words)
 
