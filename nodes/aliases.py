@@ -36,6 +36,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "LongTakeKnownFrames": ("inbetweening", "first last frame", "flf2v", "start end frame"),
     "LongTakeHintLatents": ("frame interpolation", "keyframe interpolation", "inbetweening"),
     "LongTakeInterpolateTo": ("rife", "film", "frame interpolation", "vfi", "frame rate", "fps", "slow motion"),
+    "LongTakePromptSchedule": ("prompt travel", "batch prompt schedule", "fizznodes", "animate prompt", "keyframed prompt"),
+    "LongTakeValueSchedule": ("batch value schedule", "fizznodes", "animation curve", "deforum"),
     # samplers with a noise level per frame
     "LongTakeNoiseLevels": ("diffusion forcing", "scheduling matrix", "pyramid", "noise schedule", "autoregressive"),
     "LongTakeRollout": ("diffusion forcing", "text to video", "t2v", "autoregressive", "long video", "df sampler"),

@@ -78,7 +78,7 @@ def known_of(dataset: ClipDataset) -> dict[str, Any]:
     """What a finished file says of the clips that it was made of; JSON-able."""
     about = dataset.settings
     return {
-        "trigger": about.before.strip(),
+        "trigger": about.caption_before.strip(),
         "size": f"{about.width}x{about.height}",
         "frames": about.frames,
         "clips": len(dataset),

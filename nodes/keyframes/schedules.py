@@ -81,7 +81,7 @@ class LongTakePromptSchedule(LongTakeNode):
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="The prompts go to a sampler."),
                 io.Conditioning.Output(display_name="negative", tooltip="The negative prompt goes to a sampler."),
-                io.String.Output(display_name="report", tooltip="The report is what holds when, a line for each key."),
+                io.String.Output(display_name="report", tooltip="The report says what holds at each time, a line for each key."),
             ],
         )
 

@@ -15,17 +15,17 @@ VERBS = listed(
     begin begins believes belong belongs bends bounds breaks bring brings call calls can cannot carries carry change changes
     choose chooses coincide combine combines come comes compare compares compute computed computes contain contains continue
     continues converts cost costs could count counts cover covers cuts decide decides depend depends describe describes did differ
-    differs divide divides do does downloads draw draws encodes ended ends expect expects explain explains fade fades fill finish finishes fills
-    find finds fit fits follow follows forget forgets freezes get gets give gives go goes grow grows guides had halves happen
-    happens has have help helps hide hides hold holds interpolates is joins judges keep keeps know knows lasts lead leads learn
-    learns lets lie lies limits loads look looks lose loses lowers make makes may mean means measure measures meet meets mirrors
-    mix mixes move moves multiplies must names need needs offer offers overlap overlaps paints pass passes plays points predict
-    predicts prevents produces pulls put puts raises reaches read reads refuse refuses remain remains remembers removes repeats
-    replace replaces resemble resembles resumes return returns rise rises run runs samples satisfy save saves say says scales see
-    sees selects separates serves set sets shall share shares shifts shortens show shows shrinks slides smooths spans speeds stand
-    stands start starts stay stays steadies steady stop stops suit suits swap swaps take takes tell tells tends tests think took
-    touches train trains treats trusts turn turns understands use uses varies vary waits want wants was watches weighs
-    went were will work works would write writes
+    differs divide divides do does downloads draw draws encodes ended ends expect expects explain explains fade fades fill finish
+    finishes fills find finds fit fits follow follows forget forgets freezes get gets give gives go goes grow grows guides had
+    halves happen happens has have help helps hide hides hold holds interpolates is joins judges keep keeps know knows lasts lead
+    leads learn learns lets lie lies limits loads look looks lose loses lowers make makes may mean means measure measures meet
+    meets mirrors mix mixes move moves multiplies must names need needs offer offers overlap overlaps paints pass passes plays
+    points predict predicts prevents produces pulls put puts raises reaches read reads refuse refuses remain remains remembers
+    removes repeats replace replaces resemble resembles resumes return returns rise rises run runs samples satisfy save saves say
+    says scales see sees selects separates serves set sets shall share shares shifts shortens show shows shrinks slides smooths
+    spans speeds stand stands start starts stay stays steadies steady stop stops suit suits swap swaps take takes tell tells tends
+    tests think took touches train trains treats trusts turn turns understands use uses varies vary waits want wants was watches
+    weighs went were will work works would write writes
     """
 )
 BESIDE = listed("that which who whose where what when whenever if whether how why because unless although")
