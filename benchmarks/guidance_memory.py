@@ -119,7 +119,7 @@ def call_of(rig: Rig, side: int, wish: Gradients | None) -> int:
     recompute = wish is not None and wish.gradient_checkpointing
     conds = 1 if wish is not None and wish.conditional else 2
     chunks, layers = rig.chunks, spatial_layers(rig.unet)
-    chunks.size, chunks.conds, chunks.recompute = None, conds, recompute
+    chunks.size, chunks.conds, chunks.gradient_checkpointing = None, conds, recompute
     fill(rig.unet, rig.motion.slot_functions(), chunks.around, layers)
     given = rig._inputs(conds, FRAMES, side, side)
     tracker = Tracker([*rig.unet.parameters(), *rig.motion.parameters(), *given.values()])

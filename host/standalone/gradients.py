@@ -64,7 +64,7 @@ def differentiable(model: Model, whole: Denoise, conditional: Denoise, wish: Gra
 def recomputing(model: Model) -> Iterator[None]:
     """While open, the layers of a model whose slots are filled keep their input only and compute again for gradients, in portions."""
     chunks, functions = Chunks(), functions_of(model.motions)
-    chunks.recompute = True
+    chunks.gradient_checkpointing = True
     layers = spatial_layers(model.unet)
     fill(model.unet, functions, chunks.around, layers)
     try:

@@ -24,7 +24,7 @@ from .camera import CameraPath, rays
 from .encoders import BLOCKS, POSE_CHANNELS
 
 FOLD = 8  # pixels to a side that become one pixel's channels, as many as a latent's pixel shows
-AT_ONCE = 16  # frames that go through a convolution together
+FRAME_BATCH = 16  # frames that go through a convolution together
 
 
 class Residual(nn.Module):
@@ -87,11 +87,11 @@ class PoseEncoder(nn.Module):
             A tensor per level, finest first: frames, channels, height and width, in the precision of the weights.
         """
         frames = windows_of(len(path), self.max_frames, device)
-        x = torch.cat([self._started(path, ids, height, width, device) for ids in torch.arange(len(path)).split(AT_ONCE)])
+        x = torch.cat([self._started(path, ids, height, width, device) for ids in torch.arange(len(path)).split(FRAME_BATCH)])
         features = []
         for residuals, attentions in zip(self.encoder_down_conv_blocks, self.encoder_down_attention_blocks, strict=True):
             for residual, attend in zip(residuals, attentions, strict=True):  # type: ignore[arg-type]
-                x = torch.cat([residual(part) for part in x.split(AT_ONCE)])
+                x = torch.cat([residual(part) for part in x.split(FRAME_BATCH)])
                 x = _over_time(x, attend, frames)
             features.append(x)
         return features

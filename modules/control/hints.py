@@ -196,7 +196,7 @@ def every(frames: int, factor: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Told:
+class HintInputs:
     """All that a sampler and its conditions need of keyframes.
 
     Attributes:
@@ -215,7 +215,7 @@ class Told:
         return "" if self.made is None else ", ".join(map(str, self.hints.known.nonzero().flatten().tolist()))
 
 
-def told(keys: Tensor, frames: Places, count: int, layout: Layout, *, pin: bool = True, over: Tensor | None = None) -> Told:
+def told(keys: Tensor, frames: Places, count: int, layout: Layout, *, pin: bool = True, over: Tensor | None = None) -> HintInputs:
     """What is told of keyframes.
 
     Args:
@@ -245,9 +245,9 @@ def told(keys: Tensor, frames: Places, count: int, layout: Layout, *, pin: bool 
             " it as many frames, of the keyframes' size"
         )
     if not pin or not bool(hints.known.any()):
-        return Told(hints, clip, None)
+        return HintInputs(hints, clip, None)
     made = (~hints.known).to(keys)[:, None, None, None].expand_as(hints.mask)
-    return Told(hints, hints.pinned(clip), made.contiguous())
+    return HintInputs(hints, hints.pinned(clip), made.contiguous())
 
 
 def length(keys: int, factor: int, frames: int, layout: Layout) -> int:

@@ -151,7 +151,7 @@ class SparseControl(UNet):
         *,
         strength: Tensor | None = None,
         frames: Frames | None = None,
-        at_once: int = 0,
+        chunk: int = 0,
     ) -> list[Tensor]:
         """What is added to each skip of the U-Net, in the order in which it makes them, and last to its middle.
 
@@ -162,7 +162,7 @@ class SparseControl(UNet):
             y: ``n m``, label vector of each frame, if the U-Net takes one.
             strength: ``n``, how much of each frame's condition counts: 0 as if it had none, 1 all of it; None for 1.
             frames: how ``n`` divides into clips; None lets every frame alone, so that frames without a condition get nothing of others'.
-            at_once: frames that go through a layer at once, to save memory; 0 for all.
+            chunk: frames that go through a layer at once, to save memory; 0 for all.
 
         Returns:
             residuals: for each ``n c h w``.
@@ -171,14 +171,14 @@ class SparseControl(UNet):
         if y is not None:
             emb = emb + self.label_emb(y.to(condition.dtype))
         over_time = self.motion.slot_functions()
-        h = _in_parts(self._entered, at_once, condition, strength)
+        h = _in_parts(self._entered, chunk, condition, strength)
         residuals = [self.zero_convs[0](h)]
         with nullcontext() if frames is None else self.motion.during(frames):
             for block, slot, zero in zip(self.input_blocks[1:], self.slots, self.zero_convs[1:], strict=True):
-                h = _in_parts(block, at_once, h, emb, context)
+                h = _in_parts(block, chunk, h, emb, context)
                 h = h if slot is None else over_time[slot](h)
                 residuals.append(zero(h))
-        h = _in_parts(self.middle_block, at_once, h, emb, context)
+        h = _in_parts(self.middle_block, chunk, h, emb, context)
         return [*residuals, self.middle_block_out(h)]
 
     def _entered(self, condition: Tensor, strength: Tensor | None) -> Tensor:

@@ -15,6 +15,8 @@ from ..noise.seeded import KeptNoise
 from .context_noise import NO_NOISE, ContextNoise
 from .coordinates import begun, mixed
 
+CONTEXT = "stabilise"  # what context noise is drawn for; another word would be other noise
+
 
 @dataclass(frozen=True)
 class View:
@@ -73,11 +75,11 @@ class View:
             noisy = self._noisy(how) & ~self._among(raised)
             sigma = torch.where(noisy, torch.full_like(sigma, how.sigma), sigma)
             if how.kind != "label":
-                x = self._noised(x, noisy, "stabilise" if how.kind == "noise" else f"addnoise {self.call}", sigma)
+                x = self._noised(x, noisy, CONTEXT if how.kind == "noise" else f"addnoise {self.call}", sigma)
         if raised:
             numbers = [raised.get(number, 0.0) for number in self.ids.tolist()]
             sigma = torch.maximum(sigma, torch.tensor(numbers, dtype=sigma.dtype, device=sigma.device))
-            x = self._noised(x, self._among(raised), "stabilise", sigma)
+            x = self._noised(x, self._among(raised), CONTEXT, sigma)
         if how.hidden:
             hidden = self._among(how.hidden)
             sigma = torch.where(hidden, torch.full_like(sigma, self.top), sigma)

@@ -26,7 +26,7 @@ class Chunks:
         conds: how many clips lie one after the other in the batch axis, each with all frames.
         variants: how many of them belong to one condition.
         ids: absolute frame numbers of the call, for hooks of other packs; empty if unknown.
-        recompute: whether a portion is computed again when gradients come back through it, so that only its input is kept.
+        gradient_checkpointing: whether a portion is computed again when gradients come back through it, so that only its input is kept.
         halved: called with the new size when memory ran out.
     """
 
@@ -35,7 +35,7 @@ class Chunks:
         self.conds = 1
         self.variants = 1
         self.ids: list[int] = []
-        self.recompute = False
+        self.gradient_checkpointing = False
         self.halved = halved
 
     def around(self, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -56,8 +56,8 @@ class Chunks:
 
     def _run(self, inner: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         count, rest = divmod(len(x), self.conds)
-        run = partial(recomputed, inner) if self.recompute else inner
-        size = min(self.size or count, portion(count, x)) if self.recompute else self.size
+        run = partial(recomputed, inner) if self.gradient_checkpointing else inner
+        size = min(self.size or count, portion(count, x)) if self.gradient_checkpointing else self.size
         if rest or size is None or size >= count:
             return run(x, *args, **kwargs)
         if torch.is_grad_enabled():  # a graph keeps no buffer that is written to part by part

@@ -99,7 +99,7 @@ def checkpointed(
         network: a U-Net of Stable Diffusion's family, or any network whose blocks stand in lists.
         motions: the motion models in its slots.
         holders: what is told things for one call: the motion models, and all others whose attributes a layer reads.
-        parted: layers that see to it themselves, a few frames at a time (``Chunks.recompute``).
+        parted: layers that see to it themselves, a few frames at a time (``Chunks.gradient_checkpointing``).
     """
     temporal = [block for motion in motions for block in motion.modules() if isinstance(block, TemporalBlock)]
     parted_blocks = partial(_in_parts, holders=holders)

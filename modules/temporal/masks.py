@@ -45,18 +45,18 @@ def local(ids: Tensor, reach: int = 2, *, inside: Tensor | None = None) -> Tenso
     return near if inside is None else near & inside
 
 
-def anchored(mask: Tensor, ids: Tensor, anchors: Tensor) -> Tensor:
-    """Let every frame also look at the anchor frames, whatever the mask says.
+def with_sink_frames(mask: Tensor, ids: Tensor, sink_frames: Tensor) -> Tensor:
+    """Let every frame also look at the sink frames, whatever the mask says.
 
     Args:
         mask: ``f f``.
         ids: ``f``, frame numbers.
-        anchors: ``k``, frame numbers of the anchors; those outside the window do nothing.
+        sink_frames: ``k``, numbers of the sink frames; those outside the window do nothing.
 
     Returns:
         mask: ``f f``.
     """
-    return mask | torch.isin(ids, anchors)[None, :]
+    return mask | torch.isin(ids, sink_frames)[None, :]
 
 
 # (frame numbers, frames per block or to either side) -> mask

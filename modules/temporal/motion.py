@@ -17,7 +17,7 @@ from ..nets.unet import Attention
 from .config import TemporalConfig
 from .frames import Frames, Gain, Group, Hint, way_back
 from .kinds import TemporalModule, class_of
-from .masks import MASKS, anchored, local
+from .masks import MASKS, local, with_sink_frames
 from .past import Past
 from .picture_part import PicturePart
 from .positions import POSITIONS, STRETCHES
@@ -140,7 +140,7 @@ class MotionModel(nn.Module):
     def frames_for(
         self,
         ids: Tensor,
-        anchors: Tensor | None = None,
+        sink_frames: Tensor | None = None,
         windows: Windows | None = None,
         positions: str = "trained",
         most: int = 0,
@@ -152,17 +152,17 @@ class MotionModel(nn.Module):
 
         Args:
             ids: ``f``, absolute frame numbers, in the order of the batch axis.
-            anchors: ``k``, frame numbers that every frame may see whatever the mask says.
+            sink_frames: ``k``, frame numbers that every frame may see whatever the mask says.
             windows: over the ``f`` frames of this call; None for one that holds them all.
             positions: a name in ``STRETCHES``, what happens to absolute times beyond those that were trained.
             most: how many times were trained, for ``positions``; 0 for any number.
         """
-        whole = Frames(len(ids), self._times(ids, positions, most, seen=windows is None), self._mask(ids, anchors))
+        whole = Frames(len(ids), self._times(ids, positions, most, seen=windows is None), self._mask(ids, sink_frames))
         if windows is None:
             return whole
         alike = _alike(windows.groups, len(ids), ids.device)
         groups = [
-            Group(index, self._times(_unrolled(index[0], ids), positions, most), self._masks(ids[index], anchors))
+            Group(index, self._times(_unrolled(index[0], ids), positions, most), self._masks(ids[index], sink_frames))
             for index, _ in alike
         ]
         places, weights = way_back(alike, len(ids))
@@ -179,18 +179,18 @@ class MotionModel(nn.Module):
             )
         return times
 
-    def _mask(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
+    def _mask(self, ids: Tensor, sink_frames: Tensor | None) -> Tensor | None:
         mask = None if self.config.mask == "full" else MASKS[self.config.mask](ids, self.config.mask_frames)
         mask = mask if self.reach is None else local(ids, self.reach, inside=mask)
         if self.first_seen and mask is not None:
-            mask = anchored(mask, ids, torch.zeros(1, dtype=ids.dtype, device=ids.device))
-        return mask if anchors is None or mask is None else anchored(mask, ids, anchors)
+            mask = with_sink_frames(mask, ids, torch.zeros(1, dtype=ids.dtype, device=ids.device))
+        return mask if sink_frames is None or mask is None else with_sink_frames(mask, ids, sink_frames)
 
-    def _masks(self, ids: Tensor, anchors: Tensor | None) -> Tensor | None:
+    def _masks(self, ids: Tensor, sink_frames: Tensor | None) -> Tensor | None:
         """``ids``: ``w l``. Returns ``w l l``."""
         if self.config.mask == "full" and self.reach is None:
             return None
-        return torch.stack([mask for row in ids if (mask := self._mask(row, anchors)) is not None])
+        return torch.stack([mask for row in ids if (mask := self._mask(row, sink_frames)) is not None])
 
     @contextmanager
     def during(

@@ -20,7 +20,7 @@ from ....modules.temporal.motion import MotionModel, functions_of
 from ....modules.temporal.slots import empty, fill, norms, swap
 from ..attached import KEY, Attached, InUNet, MotionSampling, attached_to, frames_in_call, leads, unet_of, windows_of
 from ..memory import PLAN, plan_for
-from ..options import ALONE, RECOMPUTE
+from ..options import ALONE, GRADIENT_CHECKPOINTING
 from ..parts.patches import keeps_calls
 from ..parts.windows import FrameHandler
 from .attachment import Attachment
@@ -98,10 +98,10 @@ class Motion(Attachment):
         """See ``Attachment``."""
         inside: InUNet = info.inside[self.key]
         known = MotionSampling() if info.sampling is None else info.sampling.kept[self.key]
-        recompute = info.options.get(RECOMPUTE, False) and torch.is_grad_enabled()
+        again = info.options.get(GRADIENT_CHECKPOINTING, False) and torch.is_grad_enabled()
         chunks = inside.chunks
         chunks.size, chunks.conds, chunks.variants = known.chunk, info.clips, len(info.variants)
-        chunks.ids, chunks.recompute = info.ids.tolist(), recompute
+        chunks.ids, chunks.gradient_checkpointing = info.ids.tolist(), again
         with ExitStack() as stack:
             stack.callback(_rest, chunks)
             told = [stack.enter_context(_told(place, motion, known, info)) for place, motion in enumerate(inside.motions)]
@@ -109,7 +109,7 @@ class Motion(Attachment):
         for place, check in enumerate(told):
             if place not in known.seen and check():
                 known.seen.add(place)
-        if not recompute:
+        if not again:
             known.chunk = chunks.size
 
 
@@ -117,7 +117,7 @@ MOTION = Motion()
 
 
 def _rest(chunks: Chunks) -> None:
-    chunks.conds, chunks.variants, chunks.ids, chunks.recompute = 1, 1, [], False
+    chunks.conds, chunks.variants, chunks.ids, chunks.gradient_checkpointing = 1, 1, [], False
 
 
 def _say_halved(size: int) -> None:

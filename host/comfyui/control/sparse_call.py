@@ -58,8 +58,8 @@ class ControlCall:
     def computed(self) -> list[Tensor]:
         """Residuals of the frames that the model sees: ``n c h w`` each."""
         known = motion_sampling(self.info.options)
-        at_once = 0 if known is None or known.chunk is None else known.chunk  # of the memory plan
-        return self._run(self.info.ids.cpu(), self.info.sigma, *self.told(), self.info.clips, at_once)
+        chunk = 0 if known is None or known.chunk is None else known.chunk  # of the memory plan
+        return self._run(self.info.ids.cpu(), self.info.sigma, *self.told(), self.info.clips, chunk)
 
     def cut_out(self) -> list[Tensor]:
         """The same as part of the whole clip's, which is computed when its first window asks."""
@@ -91,7 +91,7 @@ class ControlCall:
             text = text.repeat(1, tokens // text.shape[1], 1)
         return text, None if label is None else cycled(label, every)
 
-    def _run(self, ids: Tensor, t: Tensor, text: Tensor | None, label: Tensor | None, rows: int, at_once: int) -> list[Tensor]:
+    def _run(self, ids: Tensor, t: Tensor, text: Tensor | None, label: Tensor | None, rows: int, chunk: int) -> list[Tensor]:
         control, device = self.control, self.x.device
         encoder, network = control.encoder, control.encoder.patcher.model
         hints = control.hints(*self.x.shape[-2:]).to(device, encoder.dtype)
@@ -104,5 +104,5 @@ class ControlCall:
             None if label is None else label.to(device, encoder.dtype),
             strength=None if strength is None else strength.repeat(rows),
             frames=frames,
-            at_once=at_once,
+            chunk=chunk,
         )

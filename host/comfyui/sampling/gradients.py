@@ -26,7 +26,7 @@ from ..attach.motion_call import MOTION
 from ..attach.video import video_info
 from ..attached import InUNet, attached_to
 from ..layout import Layout
-from ..options import RECOMPUTE
+from ..options import GRADIENT_CHECKPOINTING
 
 AFTER_SKIP = "input_block_patch_after_skip"  # ComfyUI's place for what goes on once a U-Net's block has left its skip
 PAST = ("causal", "local_causal")  # masks with which a frame sees itself and those before it
@@ -158,7 +158,10 @@ def predicted(
     given = options.get("transformer_options", {})
     patches = given.get("patches", {})
     patches = {**patches, AFTER_SKIP: [*patches.get(AFTER_SKIP, []), apart_from_skip]}
-    options = {**options, "transformer_options": {**given, RECOMPUTE: wish.gradient_checkpointing, "patches": patches}}
+    options = {
+        **options,
+        "transformer_options": {**given, GRADIENT_CHECKPOINTING: wish.gradient_checkpointing, "patches": patches},
+    }
     call = partial(predict, x, normal(sigma), options, seed)
     conds, cfg = guider.conds, guider.cfg
     guider.conds = {name: _normal_conds(several) for name, several in conds.items()}

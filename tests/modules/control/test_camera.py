@@ -302,7 +302,7 @@ def test_more_frames_than_it_knows_times_for_go_through_in_windows():
 def test_features_do_not_depend_on_how_much_is_computed_at_once(monkeypatch):
     made, path = encoder(), some_path(11)
     whole = made(path, 4, 4)
-    monkeypatch.setattr("pack.modules.control.camera_model.AT_ONCE", 3)
+    monkeypatch.setattr("pack.modules.control.camera_model.FRAME_BATCH", 3)
     monkeypatch.setitem(transformer.WORKSPACE, "cpu", 1)
     for a, b in zip(made(path, 4, 4), whole, strict=True):
         torch.testing.assert_close(a, b, **EXACT)

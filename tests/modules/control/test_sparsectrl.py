@@ -114,7 +114,7 @@ def test_strength_blends_a_keyframe_with_none():
 def test_frames_in_parts_give_the_same():
     made, t_text, frames = network(), told(), Frames.of(F)
     with torch.no_grad():
-        whole, parts = (made(condition(RGB), *t_text, frames=frames, at_once=size) for size in (0, 2))
+        whole, parts = (made(condition(RGB), *t_text, frames=frames, chunk=size) for size in (0, 2))
     for one, other in zip(parts, whole, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * float(other.abs().max()))
 

@@ -353,7 +353,7 @@ def network(**temporal):
 def denoiser(made, motion, recompute):
     """A call of the network as hosts make it: what it is told for the call is over when gradients come back."""
     chunks, layers = Chunks(), spatial_layers(made)
-    chunks.recompute = recompute
+    chunks.gradient_checkpointing = recompute
     fill(made, motion.slot_functions(), chunks.around, layers)
 
     def denoise(view):

@@ -93,5 +93,5 @@ def test_the_node_sets_it_and_nothing_else_changes(tmp_path):
     usual = frames()
     assert torch.equal(usual, frames(attention_window=0, see_first_frame=True)), "the first frame is seen anyway"
     torch.testing.assert_close(usual, frames(attention_window=17), atol=1e-4, rtol=1e-4)  # as wide as the clip
-    near, anchored = frames(attention_window=3), frames(attention_window=3, see_first_frame=True)
-    assert (near - usual).abs().max() > 1e-3 and (anchored - near).abs().max() > 1e-3
+    near, with_sink_frames = frames(attention_window=3), frames(attention_window=3, see_first_frame=True)
+    assert (near - usual).abs().max() > 1e-3 and (with_sink_frames - near).abs().max() > 1e-3

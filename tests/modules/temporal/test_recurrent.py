@@ -332,17 +332,17 @@ def test_windows_from_the_noisy_end_to_the_clean_one():
     assert sizes[-1] <= 12 + 2
 
 
-@pytest.mark.parametrize("anchors", [0, 2])
-def test_memory_does_not_grow_with_the_take(anchors):
+@pytest.mark.parametrize("sink_frames", [0, 2])
+def test_memory_does_not_grow_with_the_take(sink_frames):
     """A window of 8 over 200 frames, three calls for each place."""
     memory, sizes = Memory(), []
     for first in range(200):
         for _ in range(3):
-            ids = torch.tensor([*range(min(anchors, first)), *range(first, first + 8)])
+            ids = torch.tensor([*range(min(sink_frames, first)), *range(first, first + 8)])
             past = memory.call(ids, ("yes", "no")).at(SLOT)
             past.keep([torch.zeros(2, 1, 1, 1) for _ in ids])
         sizes.append(len(memory))
-    assert max(sizes) <= 2 * (8 + 2 + anchors)
+    assert max(sizes) <= 2 * (8 + 2 + sink_frames)
     assert len(set(sizes[10:])) == 1
 
 

@@ -9,7 +9,7 @@ import torch
 from pack.modules.nets.unet import UNet
 from pack.modules.nets.unet_config import UNetConfig
 from pack.modules.temporal.frames import Frames
-from pack.modules.temporal.masks import MASKS, anchored, local
+from pack.modules.temporal.masks import MASKS, local, with_sink_frames
 from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.positions import POSITIONS, Shaw, sinusoid
 from pack.modules.temporal.slots import MARK, empty, fill, slots, widths
@@ -67,7 +67,7 @@ def test_every_mask_is_tried_by_brute_force():
 def test_anchors_are_seen_by_all_and_nothing_else_changes():
     ids = torch.arange(4, 10)
     before = local(ids, 1)
-    after = anchored(before, ids, torch.tensor([0, 5]))  # 0 lies outside the window
+    after = with_sink_frames(before, ids, torch.tensor([0, 5]))  # 0 lies outside the window
     assert after[:, 1].all()
     assert torch.equal(after[:, [0, 2, 3, 4, 5]], before[:, [0, 2, 3, 4, 5]])
 
@@ -262,12 +262,12 @@ def test_without_a_call_the_modules_rest():
 
 
 def test_frames_for_counts_tables_from_the_window_and_relative_ones_from_the_video():
-    ids, anchors = torch.arange(30, 34), torch.tensor([31])
+    ids, sink_frames = torch.arange(30, 34), torch.tensor([31])
     with torch.device("meta"):
         table, relative = (MotionModel({}, TemporalConfig(positions=p, mask="causal")) for p in ("sinusoid", "rotary"))
     assert table.frames_for(ids).positions.tolist() == [0, 1, 2, 3]
     assert relative.frames_for(ids).positions.tolist() == [30, 31, 32, 33]
-    assert relative.frames_for(ids, anchors).mask[:, 1].all()
+    assert relative.frames_for(ids, sink_frames).mask[:, 1].all()
     assert MotionModel({}, TemporalConfig()).frames_for(ids).mask is None
 
 
