@@ -17,7 +17,9 @@ NAMES = "longtake_names"  # in transformer options: the names of the variants; a
 ALONE = "longtake_alone"  # in transformer options: whether something needs every variant in a call of its own
 WHOLE = "longtake_whole"  # in transformer options: a ``windows.Whole``, the clip that a window of the whole model is cut out of
 WINDOW = "longtake_window"  # name of the wrapper that says how many frames there are in a call
-GRADIENT_CHECKPOINTING = "longtake_gradient_checkpointing"  # in transformer options: layers keep their input only and compute again
+GRADIENT_CHECKPOINTING = (
+    "longtake_gradient_checkpointing"  # in transformer options: layers keep their input only and compute again
+)
 CACHES = "longtake_caches"  # in transformer options: what a causal model has seen of the present take, a ``causal.Caches``
 SAMPLING = "longtake_sampling"  # in transformer options: an ``call_info.Sampling``, what is known for the length of one sampling
 OWN_UUIDS = (

@@ -59,11 +59,8 @@ class ClipDataset:
         self._starts = lru_cache(maxsize=None)(self.settings.pace.starts)
         self.sources = usable(found.sources, self.settings, self._starts, self.report)
         names = [source.name for source in self.sources]
-        wanted = {
-            "missing": self.settings.missing_captions,
-            "instead": self.settings.caption,
-            "before": self.settings.caption_before,
-        }
+        chosen = self.settings
+        wanted = {"missing": chosen.missing_captions, "instead": chosen.caption, "before": chosen.caption_before}
         self.captions = filled_in([source.caption for source in self.sources], names, **wanted)
         whole = [Size(source.footage.width, source.footage.height) for source in self.sources]
         self.sizes = SIZES[self.settings.sizes](whole, self.settings.size, self.settings.multiple)

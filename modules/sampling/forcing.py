@@ -42,7 +42,7 @@ class Forcing(Rollout):
     def model_calls(self) -> int:
         """How often the model is called for the whole clip."""
         rows = self.plan.rows_total
-        if ORDERS[self.order] == 1:
+        if ORDERS[self.order].calls == 1:
             return rows
         return rows + sum(map(corrects, self.plan.rows(self.plan.in_flight() + self.sink_frames, self.sink_frames)))
 
