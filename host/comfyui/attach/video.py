@@ -99,7 +99,7 @@ class VideoBase(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         conds = super().extra_conds(**kwargs)
         if "y" in conds:
-            conds["y"] = FrameLabels(conds["y"].cond.to(kwargs["device"]))
+            conds["y"] = FrameLabels(conds["y"].cond.to(kwargs["device"])[None])
         if not self.takes_context:
             conds.pop("c_crossattn", None)
         return conds
@@ -112,14 +112,17 @@ class VideoBase(comfy.model_base.BaseModel):
 
 
 class FrameLabels(comfy.conds.CONDRegular):
-    """Label vectors that stay as they are, one row or one per frame of the whole clip, until it is known which frames a call is about."""
+    """Label vectors that stay as they are, one row or one per frame of the whole clip, until it is known which frames a call is about.
+
+    They are ``1 r l``: ComfyUI's own context windows cut whatever has as many rows as the clip has frames, and leave these alone.
+    """
 
     def process_cond(self, batch_size: int, **kwargs: Any) -> Any:
         return self._copy_with(self.cond)
 
 
 def label_rows(labels: Tensor, info: CallInfo) -> Tensor:
-    """Label vectors of the rows of a call: ``labels``: ``r l``, of each condition one row, or one per frame of the whole clip, the last
+    """Label vectors of the rows of a call: ``labels``: ``... l``, of each condition one row, or one per frame of the whole clip, the last
     of which holds behind it.
 
     Returns:

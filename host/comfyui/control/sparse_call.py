@@ -86,6 +86,7 @@ class ControlCall:
         text = whole.told("crossattn_controlnet", uuid)
         text = whole.told("c_crossattn", uuid) if text is None else text
         label = whole.told("y", uuid) if self.control.encoder.file.config.unet.label_channels else None
+        label = None if label is None else label.flatten(0, -2)
         if text is not None:
             text = cycled(text, every)
             text = text.repeat(1, tokens // text.shape[1], 1)

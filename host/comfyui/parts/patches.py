@@ -160,6 +160,7 @@ PATCHES = {
     "nodes_video_model.VideoLinearCFG": Patch("VideoLinearCFGGuidance", ("place",)),
     "nodes_video_model.VideoTriangleCFG": Patch("VideoTriangleCFGGuidance", ("place",)),
     "CrossAttentionPatch.Attn2Replace": EACH_FRAME,  # ComfyUI_IPAdapter_plus: it asks which frames a call is about
+    "tiled_diffusion": EACH_FRAME,  # ComfyUI-TiledDiffusion
 }
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from custom import advanced, scheduler_sigmas, theirs
+from custom import advanced, forcing, scheduler_sigmas, theirs
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.temporal.settings import MotionSettings
@@ -46,10 +46,11 @@ def animated(tmp_path):
     """A model with a motion module none of whose frames sees another."""
     module = load_motion_module(motion_file(tmp_path))
     module = replace(module, config=replace(module.config, positions="rotary"))
-    return host.apply_motion(image_model(), module, MotionSettings(window=1), "model")
+    return host.apply_motion(image_model(), module, MotionSettings(attention_window=1), "model")
 
 
-def sampled(model, positive=None, sampler=None, latent=LATENT):
+def sampled(model, positive=None, sampler=None, latent=None):
+    latent = (model.get_attachment("latent") or (LATENT,))[0] if latent is None else latent
     conds = {"positive": positive or text(3), "negative": text(4), "cfg": 2.0}
     return advanced(model, sampler or theirs("euler"), latent, scheduler_sigmas(model, STEPS), **conds)
 
@@ -71,7 +72,27 @@ def under_fifo(model, positive, monkeypatch):
     return sampled(model, positive, LongTakeFifoSampler.execute(partitions=2, window=4, eta=0.0).args[0])
 
 
-WAYS = {"windows": in_windows, "chunks": in_chunks, "FIFO": under_fifo}
+def in_motion_windows(model, positive, monkeypatch):
+    return sampled(host.context_windows(model, WindowPlan(length=4, overlap=2), "temporal"), positive)
+
+
+def rolling(model, positive, monkeypatch):
+    return sampled(model, positive, forcing("autoregressive", FRAMES, STEPS, block=2, window=4))
+
+
+def pyramid(model, positive, monkeypatch):
+    return sampled(model, positive, forcing("pyramid", FRAMES, STEPS, lag=2.0))
+
+
+WAYS = {
+    "windows": in_windows,
+    "motion windows": in_motion_windows,
+    "chunks": in_chunks,
+    "FIFO": under_fifo,
+    "rolling": rolling,
+    "pyramid": pyramid,
+}
+QUICK = [pytest.param(way, marks=() if way in ("windows", "FIFO") else pytest.mark.slow) for way in WAYS]
 
 
 def rising(*shape):
@@ -106,7 +127,7 @@ def adapted(model, **given):
     return patched
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", QUICK)
 @pytest.mark.parametrize("kind", ADAPTED)
 def test_ipadapter_plus_follows_the_frames(animated, kind, way, monkeypatch):
     model = adapted(animated, **ADAPTED[kind])
@@ -127,7 +148,7 @@ def advanced_control(kind):
     return made.set_cond_hint(hints(FRAMES), 0.9, (0.0, 1.0))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", QUICK)
 @pytest.mark.parametrize("kind", ["hints", "latent keyframes"])
 def test_advanced_controlnet_follows_the_frames(animated, kind, way, monkeypatch):
     positive = controlled(advanced_control(kind))[0]
@@ -145,16 +166,23 @@ def test_advanced_controlnet_that_changes_during_sampling_is_refused_where_frame
     assert "\n" not in str(error.value)
 
 
-def test_tileddiffusion_with_four_tiles_in_a_call_gives_what_one_gives(animated):
-    """MultiDiffusion's whole function around the model."""
+def tiled(model, at_once):
+    """MultiDiffusion's whole function around the model, for a picture of four tiles."""
     (tiles,) = neighbour("ComfyUI-TiledDiffusion", "tiled_diffusion")
-    found = []
-    for at_once in (1, 4):
-        tiled = tiles.MultiDiffusion()
-        tiled.compression, tiled.width, tiled.height, tiled.overlap = 8, 16, 16, 0
-        tiled.tile_width = tiled.tile_height = SIZE
-        tiled.tile_overlap, tiled.tile_batch_size = 0, at_once
-        model = animated.clone()
-        model.set_model_unet_function_wrapper(tiled)
-        found.append(sampled(model, latent=torch.zeros(FRAMES, 4, 2 * SIZE, 2 * SIZE)))
-    close(found[1], found[0], 1e-5)
+    made = tiles.MultiDiffusion()
+    made.compression, made.width, made.height, made.overlap = 8, 16, 16, 0
+    made.tile_width = made.tile_height = SIZE
+    made.tile_overlap, made.tile_batch_size = 0, at_once
+    model = model.clone()
+    model.set_model_unet_function_wrapper(made)
+    model.set_attachments("latent", (torch.zeros(FRAMES, 4, 2 * SIZE, 2 * SIZE),))
+    return model
+
+
+def test_tileddiffusion_with_four_tiles_in_a_call_gives_what_one_gives(animated):
+    close(sampled(tiled(animated, 4)), sampled(tiled(animated, 1)), 1e-5)
+
+
+@pytest.mark.parametrize("way", QUICK)
+def test_tileddiffusion_in_every_way(animated, way, monkeypatch):
+    close(WAYS[way](tiled(animated, 4), None, monkeypatch), sampled(tiled(animated, 1)), 1e-4)
