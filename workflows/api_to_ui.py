@@ -21,7 +21,12 @@ ROW, HEAD = 24, 60
 NOTE = 400  # width of the note, which stands left of everything
 PICTURE = 260  # room for what a node shows
 SHOWING = ("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveVideo", "LoadImage", "LoadVideo", "LongTakeShowPlan")
-CANVASES = {"LongTakeKeyframes": 192, "LongTakeNoiseLevels": 214}  # heights of web/*_widget.js, margins included
+CANVASES = {
+    "LongTakeKeyframes": 192,
+    "LongTakeNoiseLevels": 214,
+    "LongTakePromptSchedule": 142,
+    "LongTakeValueSchedule": 142,
+}  # heights of web/*_widget.js, margins included
 
 
 def load_run() -> ModuleType:

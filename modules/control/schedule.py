@@ -79,9 +79,10 @@ class Key:
         except ValueError as error:
             raise ValueError(f"{self.place}: {error}") from None
 
-    def worked_out(self, text: str, frame: float, count: int) -> str:
-        """A text of it, with a number for what stands between backticks."""
-        return TERM.sub(lambda found: f"{self.number(found[1], frame, count):.4g}", text)
+    def whole(self, before: str, after: str, frame: float, count: int) -> str:
+        """The prompt of it between two texts, in a frame of a clip of ``count`` frames, 0 for any."""
+        parts = (part.strip().strip(",").strip() for part in (before, self.text, after))
+        return TERM.sub(lambda found: f"{self.number(found[1], frame, count):.4g}", ", ".join(filter(None, parts)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +178,9 @@ class Schedule:
         shares, places = self.shares(frames), {}
         columns: list[Tensor] = []
         for column, key in enumerate(self.keys):
-            whole = ", ".join(part.strip().strip(",").strip() for part in (before, key.text, after) if part.strip(" ,"))
-            changing = TERM.search(whole) is not None
+            changing = TERM.search(before + key.text + after) is not None
             for row in shares[:, column].nonzero().flatten().tolist() if changing else [slice(None)]:
-                text = key.worked_out(whole, float(frames[row]), self.count) if changing else whole
+                text = key.whole(before, after, float(frames[row]) if changing else key.at, self.count)
                 if text not in places:
                     places[text] = len(columns)
                     columns.append(torch.zeros(len(shares), dtype=shares.dtype, device=shares.device))

@@ -173,8 +173,9 @@ def _starts(text: str, position: int, end: int, numbers: bool) -> list[int]:
 
 def _value(text: str, position: int, end: int, numbers: bool) -> tuple[str, int]:
     """What an entry says, and where it ends."""
-    position += len(text[position:end]) - len(text[position:end].lstrip())
-    if text[position : position + 1] == '"' and position < end:
+    ahead = position + len(text[position:end]) - len(text[position:end].lstrip())
+    if ahead < end and text[ahead] == '"' and _key(text, ahead, end) is None:
+        position = ahead
         found = CLOSED.match(text, position, end)
         if found is None:
             raise ValueError(f'{Place.of(text, position)}: the quotation mark is not closed: write " at the end of the prompt')

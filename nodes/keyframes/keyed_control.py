@@ -17,6 +17,16 @@ io = host.io
 ControlType: Any = io.Custom("CONTROL_NET")
 
 
+def check_strengths(strength: float, start_percent: float, end_percent: float, strength_per_frame: str) -> None:
+    """Refuse settings that do not go together, and strengths that are no numbers.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    KeyedSettings(strength, start_percent, end_percent)
+    numbers_per_frame(strength_per_frame, "strength_per_frame")
+
+
 class LongTakeKeyframedControlNet(LongTakeNode):
     """A ControlNet that acts around keyframes."""
 
@@ -67,7 +77,7 @@ class LongTakeKeyframedControlNet(LongTakeNode):
             ],
         )
 
-    validate_inputs = checked(KeyedSettings)
+    validate_inputs = checked(check_strengths)
 
     @classmethod
     def execute(

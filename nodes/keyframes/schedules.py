@@ -8,10 +8,12 @@ import torch
 from ... import host
 from ...modules.control.prompt_mixing import BLENDS, Encoded
 from ...modules.control.schedule import Mixture, Schedule, ScheduleSettings
+from ...modules.control.timed_prompts import TimedPrompt
 from ...modules.fields.setting import Setting
 from ..fields import inputs_of, settings_of, widget
+from ..forcing.causal_inputs import PromptsType
 from ..models.models import described, labelled
-from ..node import LongTakeNode
+from ..node import LongTakeNode, checked
 from .keyframes import CATEGORY
 
 io = host.io
@@ -25,8 +27,29 @@ BLEND = {
     "text": "Each frame has the mixture of its prompts' encodings; a step costs as much as with one prompt.",
     "predictions": "The model is asked for each prompt, and its answers are mixed in each frame; a step costs as much as there are"
     " prompts. It also does for video models with a time axis of their own, such as Wan.",
-    "shots": "Positive is the first prompt alone; the later ones are in the output prompts, for samplers that take them one by one.",
+    "shots": "Positive is the first prompt alone, for Causal Take, which takes the later ones from the output prompts.",
 }
+
+
+def check_prompts(schedule: str, negative: str, interpolation: str, frames: int, fps: float) -> None:
+    """Refuse texts of Prompt Schedule.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    settings = ScheduleSettings(interpolation, frames, fps)
+    Schedule.read(schedule, settings)
+    Schedule.read(negative, settings)
+
+
+def check_values(schedule: str, interpolation: str, frames: int, fps: float) -> None:
+    """Refuse texts of Value Schedule.
+
+    Raises:
+        ValueError: it cannot be read, or an entry is no number.
+    """
+    read = Schedule.read(schedule, ScheduleSettings(interpolation, frames, fps), numbers=True)
+    read.values(torch.arange(read.least))
 
 
 class LongTakePromptSchedule(LongTakeNode):
@@ -82,8 +105,15 @@ class LongTakePromptSchedule(LongTakeNode):
                 io.Conditioning.Output(display_name="positive", tooltip="The prompts go to a sampler."),
                 io.Conditioning.Output(display_name="negative", tooltip="The negative prompt goes to a sampler."),
                 io.String.Output(display_name="report", tooltip="The report says what holds at each time, a line for each key."),
+                PromptsType.Output(
+                    display_name="prompts",
+                    tooltip="The prompts are those after the first, each with its time by fps, for Causal Take, which is given the first as"
+                    " positive by blend shots.",
+                ),
             ],
         )
+
+    validate_inputs = checked(check_prompts)
 
     @classmethod
     def execute(
@@ -105,7 +135,7 @@ class LongTakePromptSchedule(LongTakeNode):
             BLENDS[blend]([encode(text) for text in mixture.texts], mixture.shares)
             for mixture in (mixed(positive, before, after), added(mixed(against), mixed(beside)))
         ]
-        return io.NodeOutput(*made, told(positive))
+        return io.NodeOutput(*made, told(positive), later(positive, settings.fps, before, after, encode))
 
 
 class Encoder:
@@ -142,6 +172,16 @@ class Encoder:
 def mixed(schedule: Schedule, before: str = "", after: str = "") -> Mixture:
     """The prompts of every frame of a clip; where it has no end, of those to the last key."""
     return schedule.prompts(torch.arange(schedule.least), before, after)
+
+
+def later(schedule: Schedule, fps: float, before: str, after: str, encode: "Encoder") -> tuple[TimedPrompt, ...]:
+    """The prompts after the first, each with its time."""
+    found, last = [], schedule.keys[0].text
+    for key in schedule.keys[1:]:
+        if key.text != last and key.at > 0:
+            found.append(TimedPrompt(key.at / fps, list(encode(key.whole(before, after, key.at, schedule.count)))))
+        last = key.text
+    return tuple(found)
 
 
 def added(one: Mixture, other: Mixture) -> Mixture:
@@ -197,6 +237,8 @@ class LongTakeValueSchedule(LongTakeNode):
                 io.Mask.Output(display_name="mask", tooltip="The numbers are a mask, the same all over each frame."),
             ],
         )
+
+    validate_inputs = checked(check_values)
 
     @classmethod
     def execute(cls, schedule: str, **given: Any) -> "io.NodeOutput":

@@ -31,7 +31,7 @@ def roll(model, positive, **changes):
 
 
 def test_a_frame_has_its_prompts_encodings_in_their_shares():
-    (entry,), (against,), report = scheduled("0: a; 8: b; 20: c", negative="worst", frames=FRAMES)
+    (entry,), (against,), report, _ = scheduled("0: a; 8: b; 20: c", negative="worst", frames=FRAMES)
     tokens, options = entry
     a, b, c = (Words.encoding(word) for word in "abc")
     for frame, (one, other, part) in {0: (a, b, 0), 2: (a, b, 0.25), 8: (b, c, 0), 11: (b, c, 0.25)}.items():
@@ -67,8 +67,16 @@ def test_predictions_are_a_condition_for_each_prompt_with_its_share():
 
 
 def test_the_negative_may_be_a_schedule_and_an_entry_may_add_to_it():
-    _, ((tokens, _),), _ = scheduled('"0": "a --neg p", "8": "b"', negative="0: m; 8: n", frames=9, interpolation="hold")
+    _, ((tokens, _),), *_ = scheduled('"0": "a --neg p", "8": "b"', negative="0: m; 8: n", frames=9, interpolation="hold")
     assert torch.equal(tokens[0], Words.encoding("m, p")[0][0]) and torch.equal(tokens[8], Words.encoding("n")[0][0])
+
+
+def test_later_prompts_come_with_their_times_for_samplers_that_turn_from_one_to_the_next():
+    positive, _, _, prompts = scheduled('0:4 = "a", 24 = "b", 3.5s = "c"', blend="shots", fps=16.0, frames=0, before="x")
+    assert [prompt.seconds for prompt in prompts] == [1.5, 3.5]
+    for prompt, text in zip(prompts, ("x, b", "x, c"), strict=True):
+        assert torch.equal(prompt.conditioning[0][0], Words.encoding(text)[0])
+    assert len(positive) == 1 and torch.equal(positive[0][0], Words.encoding("x, a")[0])
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,21 @@ def test_bad_input_is_one_sentence_before_anything_is_encoded(options, words):
     with pytest.raises(ValueError, match=words):
         LongTakePromptSchedule.execute(**given)
     assert not clip.seen
+
+
+@pytest.mark.parametrize(
+    ("node", "schedule", "words"),
+    [
+        (LongTakePromptSchedule, "0: a; b", "line 1, column 7: 'b' has no time"),
+        (LongTakeValueSchedule, "0: 1, 4: x", "line 1, column 7: 'x' holds 'x'"),
+    ],
+)
+def test_what_does_not_read_is_said_before_a_run(node, schedule, words):
+    given = {"schedule": schedule, "interpolation": "linear", "frames": 16, "fps": 8.0}
+    given |= {"negative": ""} if node is LongTakePromptSchedule else {}
+    assert words in node.validate_inputs(**given)
+    assert node.validate_inputs(**given | {"schedule": "0: 1"}) is True
+    assert node.validate_inputs(**given | {"schedule": None}) is True, "it comes by a link"
 
 
 def test_it_can_be_cancelled_between_two_prompts(monkeypatch):

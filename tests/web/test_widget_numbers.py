@@ -1,11 +1,7 @@
 """The numbers that the widgets in ``web/`` draw, computed by Node.js: equal to what the modules compute, refusals included."""
 
-import json
 import random
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +12,6 @@ from pack.modules.sampling.level_matrix import CUSTOM, NAMES, planned
 from pack.modules.sampling.plan_settings import NoiseLevelSettings
 from sparing import sparing
 
-ROOT = Path(__file__).resolve().parents[2]
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="no Node.js (node) on the path")
 BUILT = {
     "frames": 12,
     "schedule": "pyramid",
@@ -30,35 +23,6 @@ BUILT = {
     "custom": "",
     "window": 0,
 }
-
-
-@pytest.fixture(scope="module")
-def js(tmp_path_factory) -> Any:
-    """``js(module, function, *arguments)`` gives what a function of ``web/<module>.js`` does, or raises ValueError with what it throws."""
-    folder = tmp_path_factory.mktemp("web")
-    for path in (ROOT / "web").glob("*.js"):
-        shutil.copy(path, folder)
-    (folder / "package.json").write_text('{"type": "module"}')
-    process = subprocess.Popen(
-        [str(NODE), str(ROOT / "tests" / "helpers" / "js_calls.mjs"), str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    into, out = process.stdin, process.stdout
-    assert into is not None and out is not None
-
-    def call(module: str, name: str, *args: Any) -> Any:
-        into.write(json.dumps({"module": module, "name": name, "args": args}) + "\n")
-        into.flush()
-        answer = json.loads(out.readline())
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        return answer.get("value")
-
-    yield call
-    into.close()
-    process.wait(timeout=10)
 
 
 def nodes_plan(values: dict[str, Any]) -> Any:

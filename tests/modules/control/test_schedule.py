@@ -63,6 +63,8 @@ def test_whatever_json_writes_is_read_back():
         ('0:4 = "a", 8: = "b"', [(0, "a", "hold"), (3, "a", "linear"), (8, "b", "hold")]),
         ('0:1 = "a"', [(0, "a", "linear")]),
         ("0: a; 40: b", [(0, "a", "linear"), (40, "b", "linear")]),
+        ("0:\n12: b", [(0, "", "linear"), (12, "b", "linear")]),
+        ('"0":\n"a",\n"12":\n"b"', [(0, "a", "linear"), (12, "b", "linear")]),
     ],
 )
 def test_times(text, keys):
