@@ -3,6 +3,8 @@
 Without arguments: the long take, on ComfyUI where there is one, else standalone. WORKFLOW is a file in API format, or the name of one
 in ``workflows/api``; ``--list`` tells of those. NODE is a node's id, or its title, its class or what the editor calls that where only
 one node has it; INPUT is an input's id, or what the editor calls it.
+
+``python run.py convert GRAPH`` turns a graph of AnimateDiff-Evolved's, Advanced-ControlNet's and FizzNodes' nodes into one of ours.
 """
 
 import argparse
@@ -201,13 +203,26 @@ def listing() -> str:
     return part("host.run.workflows").listing(without_comfyui())
 
 
+def convert(argv: Sequence[str]) -> int:
+    """Turn a graph of other packs' nodes into one of ours. Returns the exit status."""
+    try:
+        print(part("host.run.convert.command").convert(argv, note))
+    except (ValueError, OSError) as error:
+        note(f"error: {error}")
+        return 1
+    return 0
+
+
 def _stop(signum: int, frame: Any) -> None:  # noqa: ARG001  what a signal handler is given
     raise KeyboardInterrupt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a workflow and print what it saved and said. Returns the exit status: 0, 1 after an error, 130 when cancelled."""
-    options = arguments(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given[:1] == ["convert"]:
+        return convert(given[1:])
+    options = arguments(given)
     if options.list:
         print(listing())
         return 0

@@ -35,7 +35,7 @@ def start_comfyui(checkout: Path | None = None) -> Path:
     Raises:
         ValueError: none is found, or this Python cannot import it.
     """
-    find = load("longtake_find", ROOT / "host" / "find.py")
+    find = load("longtake_find", ROOT / "host" / "run" / "find.py")
     checkout = checkout or find.find(ROOT)
     if checkout is None or not find.is_checkout(checkout):
         raise ValueError(f"{checkout or 'nothing'} is no ComfyUI checkout: name one with --comfyui or COMFYUI_PATH")

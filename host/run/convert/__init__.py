@@ -1,0 +1,1 @@
+"""Graphs made for AnimateDiff-Evolved, Advanced-ControlNet and FizzNodes, as graphs of this pack's nodes."""
