@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pack.nodes
 import pytest
 from browser import FOLDER, ROOT, Editor, browsing, frontend, lacking, serving
 from pack.modules.draw.pictures import heat_map
 from pack.modules.sampling.level_matrix import planned
+from pack.nodes.forcing.forcing import LongTakeRollout
 from PIL import Image, ImageDraw
 
 pytestmark = [
@@ -245,6 +247,112 @@ def test_a_drag_can_be_undone(editor):
     editor.page.wait_for_timeout(300)
     editor.page.keyboard.press("Control+z")
     editor.page.wait_for_function(f"app.graph.getNodeById({KEYS}).widgets.find(w => w.name === 'frames').value === '0, 2'")
+
+
+# Schedules
+
+
+def scheduled(text: str, kind: str = "LongTakePromptSchedule", **changes) -> dict:
+    """A schedule that nothing encodes; the numbers of a value schedule are saved by Preview Any."""
+    settings = {"schedule": text, "interpolation": "linear", "frames": FRAMES, "fps": 8.0}
+    if kind == "LongTakePromptSchedule":
+        settings |= {"negative": "", "before": "", "after": "", "blend": "text"}
+    return {str(KEYS): {"class_type": kind, "inputs": settings | changes, "_meta": {"title": kind}}}
+
+
+STRIP_MIDDLE = 68  # of a schedule's strip, in pixels
+
+
+def drag_key(editor: Editor, start: int, end: int) -> None:
+    canvas, mouse = editor.canvas(KEYS, "strip"), editor.page.mouse
+    mouse.move(*place(canvas, start, height=STRIP_MIDDLE))
+    mouse.down()
+    mouse.move(*place(canvas, end, height=STRIP_MIDDLE), steps=5)
+    mouse.up()
+    editor.settle()
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "then"),
+    [
+        ("0: a forest; 4: snow", 4, 6, "0: a forest; 6: snow"),
+        ('"0": "a forest", "-1": "snow"', 7, 3, '"0": "a forest", "-5": "snow"'),
+        ("0: a; 2: b; 4: c", 2, 6, "0: a; 6: b; 4: c"),  # past another
+        ("0: a; 4: b", 2, 6, "0: a; 4: b"),  # there is none at 2
+    ],
+)
+def test_dragging_a_key_changes_its_time_in_the_text(editor, text, start, end, then):
+    editor.open(scheduled(text))
+    drag_key(editor, start, end)
+    assert editor.value(KEYS, "schedule") == then
+    assert editor.prompt()[str(KEYS)]["inputs"]["schedule"] == then
+
+
+def test_a_double_click_adds_a_key_and_takes_one_away(editor):
+    editor.open(scheduled("0: a forest\n6: snow"))
+    canvas = editor.canvas(KEYS, "strip")
+    for frame, then in ((3, "0: a forest\n6: snow\n3: a forest"), (6, "0: a forest\n3: a forest")):
+        editor.page.mouse.dblclick(*place(canvas, frame, height=STRIP_MIDDLE))
+        editor.settle()
+        assert editor.value(KEYS, "schedule") == then
+
+
+def test_the_strip_shows_shares_as_mixtures_and_what_does_not_read(editor):
+    editor.open(scheduled("0: a; 4: b"))
+    canvas = editor.canvas(KEYS, "strip")
+    editor.settle()
+    first, second = (64, 200, 190), (245, 170, 70)  # web/drawing.js's first two inks
+    image = pixels(canvas).astype(int)
+    scale = image.shape[1] / canvas.evaluate("c => c.clientWidth")
+    row = image[round((50 + 4) * scale)]
+    for frame, part in ((2, 0.5), (6, 1.0)):
+        x = MARGIN + (frame + 0.5) * (image.shape[1] / scale - 2 * MARGIN) / FRAMES
+        wanted = [(1 - part) * one + part * other for one, other in zip(first, second, strict=True)]
+        assert np.abs(row[round((x + 4) * scale)] - wanted).max() <= 2
+    editor.type(KEYS, "schedule", "0: a; b")
+    editor.settle()
+    assert count_of(canvas, (245, 170, 70)) > 50
+
+
+def test_a_dragged_value_schedule_is_what_is_queued(editor):
+    graph = scheduled("0: 0; 4: 1", "LongTakeValueSchedule") | {
+        "5": {"class_type": "PreviewAny", "inputs": {"source": [str(KEYS), 0]}, "_meta": {"title": "said"}}
+    }
+    editor.open(graph)
+    drag_key(editor, 4, 2)
+    assert editor.value(KEYS, "schedule") == "0: 0; 2: 1"
+    assert editor.run()["5"]["text"] == ["0, 0.5, 1, 1, 1, 1, 1, 1"]
+
+
+# Widgets that do nothing
+
+
+def greyed(editor: Editor, id: int) -> list[str]:
+    return editor.call("id => app.graph.getNodeById(id).widgets.filter(w => w.disabled).map(w => w.name)", id)
+
+
+def test_what_a_link_replaces_is_greyed_out_while_it_is_there(editor):
+    editor.open(workflow())
+    rollout = LongTakeRollout.REPLACED["noise_levels"]
+    assert greyed(editor, 8) == list(rollout) and greyed(editor, LEVELS) == []
+    editor.call("id => { const n = app.graph.getNodeById(id); n.disconnectInput(n.findInputSlot('noise_levels')) }", 8)
+    assert greyed(editor, 8) == []
+    editor.call(
+        "([from, to]) => { const [a, b] = [from, to].map(id => app.graph.getNodeById(id)); a.connect(0, b, 'noise_levels') }",
+        [LEVELS, 8],
+    )
+    assert greyed(editor, 8) == list(rollout)
+    editor.draw(editor.call("() => app.graph.serialize()"))
+    assert greyed(editor, 8) == list(rollout), "and in a workflow that is loaded"
+
+
+def test_the_table_of_such_widgets_is_the_nodes_own(editor):
+    path = f"/extensions/{FOLDER}/replaced_widgets.js"
+    table = editor.call("async path => (await import(path)).REPLACED", path)
+    nodes = {node.GET_SCHEMA().node_id: node for node in pack.nodes.node_classes()}
+    assert table == {
+        name: {input: list(names) for input, names in node.REPLACED.items()} for name, node in nodes.items() if node.REPLACED
+    }
 
 
 # Noise levels

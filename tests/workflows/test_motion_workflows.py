@@ -188,7 +188,7 @@ KNOBS = [
     ("animatediff_lcm", ("AnimateLCM's LoRA for the image model", "strength_model"), 0.0),
     ("animatediff_video_to_video", ("Draw it anew", "denoise"), 0.3),
     ("animatediff_fifo", ("Queue", "lookahead"), False),
-    ("animatediff_fifo", ("Second prompt (green)", "text"), "a meadow"),
+    ("animatediff_fifo", ("Prompts by frame", "schedule"), "a meadow"),
 ]
 QUICK = [knob for knob in KNOBS if knob[0] != "animatediff_fifo"]  # it calls the model for every frame
 
