@@ -33,7 +33,7 @@ WIDGETS = {
         "ADE_ViewsOnlyContextOptions": "start_percent guarantee_steps",
         "ADE_StandardStaticViewOptions": "view_length view_overlap fuse_method",
         "ADE_StandardUniformViewOptions": "view_length view_stride view_overlap fuse_method",
-        "ADE_LoopedUniformViewOptions": "view_length view_stride view_overlap closed_loop fuse_method",
+        "ADE_LoopedUniformViewOptions": "view_length view_stride view_overlap closed_loop fuse_method use_on_equal_length",
         "ADE_AnimateDiffSamplingSettings": "batch_offset noise_type seed_gen seed_offset adapt_denoise_steps",
         "ADE_IterationOptsFreeInit": "iterations filter d_s d_t n_butterworth sigma_step apply_to_1st_iter init_type"
         " iter_batch_offset iter_seed_offset",

@@ -40,8 +40,10 @@ def theirs(comfyui):
 
 
 def encoded(text):
+    from parity_models import CONTEXT
+
     generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
-    return [[torch.randn(1, 4, 768, generator=generator), {"pooled_output": torch.zeros(1, 768)}]]
+    return [[torch.randn(1, 4, CONTEXT, generator=generator), {}]]
 
 
 def frames(graph, theirs):
