@@ -152,6 +152,7 @@ class EncodedClips:
         video_key: tells the VAE and how it is used from any other, such as its ``weights_key``.
         text_key: tells the text encoder from any other.
         motion: measure how much moves in each clip, which takes about as long as decoding it.
+        held: other clips, through the same encoders, that are not trained on.
 
     Raises:
         ValueError: nothing can be written to the folder, or clips without end are to be cached.
@@ -167,8 +168,9 @@ class EncodedClips:
         video_key: str = "",
         text_key: str = "",
         motion: bool = False,
+        held: "EncodedClips | None" = None,
     ):
-        self.motion = motion
+        self.motion, self.held = motion, held
         self.dataset, self.encode_video, self.encode_text = dataset, encode_video, encode_text
         self.videos = self.texts = None
         if folder is None:

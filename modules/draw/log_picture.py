@@ -9,8 +9,9 @@ from ..disk.log import Record, column
 from .pictures import curves, smoothed
 
 LOSS = "loss"
+HELD = "held_out"  # the loss on clips that are not trained on
 RATE = "lr"
-BESIDE = ("grad_norm", RATE)  # drawn below the loss where a log has them
+BESIDE = (HELD, "grad_norm", RATE)  # drawn below the loss where a log has them
 LAST = 100  # steps whose mean is told
 POINTS = 2000  # of a curve; more would not be seen
 
@@ -42,7 +43,7 @@ def _panel(logs: Mapping[str, Sequence[Record]], name: str, smoothing: float, lo
     found = {log: (steps, values) for log, (steps, values) in found.items() if values}
     if not found:
         return None
-    smoothing = 0.0 if name == RATE else smoothing  # it is as smooth as it was meant to be
+    smoothing = 0.0 if name in (HELD, RATE) else smoothing  # they are as smooth as they were meant to be
     series: dict[str, Sequence[float]] = {}
     for log, (_, values) in found.items():
         if len(found) == 1 and smoothing:

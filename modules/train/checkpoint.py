@@ -23,6 +23,7 @@ FACTS: dict[str, tuple[type, ...]] = {
     "scaler": (dict,),
     "watch": (dict,),
     "changes": (list,),
+    "looks": (list,),
     "run": (str,),
 }
 ANOTHER = "give this run another name, or set restart, which keeps the old checkpoint beside it"

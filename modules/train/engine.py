@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..disk.state import has_state
 from . import checkpoint
 from .distributed import add_up, agreed, processes, rank, share
+from .held_out import TIMES, WINDOW, Looks, wrecked
 from .run_state import about, restore, stamp, state
 from .settings import OPTIMIZERS, PRECISIONS, RunSettings
 from .task import Keeping, Task
@@ -131,6 +132,7 @@ class Run:
         self.done = 0
         self.losses: list[float] = []
         self.slowed = 1.0  # factor on the learning rate that a monitor has set
+        self.looks = Looks()  # at clips that are not trained on
         self.changes: list[dict[str, Any]] = []  # settings that became others on the way: from which step on, before and now
         self.id = secrets.token_hex(8)
         self.resumes = path is not None and has_state(path) and not anew
@@ -154,7 +156,7 @@ class Run:
         """Train to the end, one step at a time.
 
         Raises:
-            Diverged: the loss or a gradient is not finite. The weights are those before the step.
+            Diverged: the loss or a gradient is not finite, or the loss far above what it was at first.
         """
         started, first = time.monotonic(), self.done
         while self.done < self.settings.steps:
@@ -163,6 +165,11 @@ class Run:
                 loss, norm = self._step(rate)
             self.done += 1
             self.losses.append(loss)
+            if wrecked(self.losses):
+                raise Diverged(
+                    f"training diverged: the loss of the last {WINDOW} steps before step {self.done} is more than {TIMES:g} times that of"
+                    f" the first {WINDOW}; {self.remedy(rate)}"
+                )
             if self.watch is not None:
                 self.slowed = agreed(self.watch.seen(self.done, norm), self.device)
             seconds = time.monotonic() - started
@@ -186,8 +193,7 @@ class Run:
         """
         if self.settings.sharded and processes() > 1:
             self.optimizer.consolidate_state_dict(0)  # type: ignore[attr-defined]
-        where = path or self.path
-        if where is not None and rank() == 0:
+        if (where := path or self.path) is not None and rank() == 0:
             checkpoint.write(where, about(self), state(self))
 
     def remedy(self, rate: float) -> str:
@@ -219,7 +225,7 @@ class Run:
         size = self.settings.micro_batch or len(places)
         total = torch.zeros((), dtype=torch.float64)
         for start in range(0, len(places), max(1, size)):
-            with self._autocast():
+            with self.autocast():
                 losses = self.task.losses(self.done, places[start : start + size])
             part = losses.float().sum() / self.settings.batch
             self.scaler.scale(part).backward()
@@ -234,7 +240,8 @@ class Run:
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Open while anything is computed: what it computes in."""
         dtype = PRECISIONS[self.settings.precision]
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..temporal.motion import MotionModel
 from .base import Base
 from .denoising import Batch, Network, Source
 from .encoded import NOTHING, conditioned, source_of
+from .held_out import DRAWS, Shown
 from .options import Options
 from .samples import guided, sample_clip
 from .settings import PRECISIONS, RunSettings
@@ -46,12 +47,21 @@ class Setup:
         """The clips, so many at a step."""
         return source_of(self.clips, batch, self.base.to_model, self.each)
 
+    @cached_property
+    def shown(self) -> Shown | None:
+        """The clips of each step, and those that are not trained on; None where all are."""
+        held, batch = self.clips.held, self.settings.batch
+        if held is None:
+            return None
+        other = source_of(held, batch, self.base.to_model, self.each)
+        return Shown(self.source(batch), other, max(DRAWS, len(held.dataset)))
+
     def context(self, network: Network, motions: Sequence[MotionModel], loss: str = "mse") -> TaskContext:
         """What a trainable is given in a base whose ``network`` has these motion models; ``loss`` is what is usual for it."""
         moved = {"motion": weights_key(motions[-1].state_dict())} if motions else {}  # as they are before anything trains
         return TaskContext(
             network,
-            self.source(self.settings.batch),
+            self.shown or self.source(self.settings.batch),
             self.base.schedule,
             self.options.objective(self.base.prediction, loss),
             self.settings,
@@ -75,7 +85,7 @@ class Setup:
         self.base.holders.extend(trainable.holders)
         first = example or partial(self.source(1), 0, range(1))
         sampled = lambda weights: self._sampled(trainable, network, first(), weights)  # noqa: E731
-        return replace(trainable, sampled=sampled, data=self.clips.report, known=known_of(self.clips.dataset))
+        return replace(trainable, sampled=sampled, data=self.clips.report, known=known_of(self.clips.dataset), shown=self.shown)
 
     def _sampled(self, trainable: Trainable, network: Network, told: Batch, weights: Weights) -> Tensor:
         """A clip by these weights, always from the same noise. Returns ``f h w c`` in 0..1."""

@@ -199,10 +199,30 @@ class Options:
         "",
         "A new run begins as this one was: the name of another training, or NAME@STEP for one of its kept steps. Empty begins anew.",
     )
+    held_out: int = setting(
+        0,
+        "So many of the videos are not trained on: the loss on them, always with the same noise, goes to log and plot. For motion modules,"
+        " MotionLoRAs and domain adapters. 0 trains on all.",
+        least=0,
+        most=EVER,
+    )
+    look_every: int = setting(100, "The loss on held_out videos is taken every so many steps.", least=1, most=EVER)
+    stop_at_best: int = setting(
+        0,
+        "The run stops when so many looks in a row have found no lower loss on held_out videos, and its file has the weights of the lowest."
+        " 0 goes to the end.",
+        least=0,
+        most=1000,
+    )
 
     def __post_init__(self) -> None:
         check(self)
         read_blocks(self.train_blocks)
+        if self.stop_at_best and not self.held_out:
+            raise ValueError(
+                f"stop_at_best is {self.stop_at_best} and no video is held out, on which a run could be best: set held_out, or stop_at_best"
+                " to 0"
+            )
 
     def run(self, basic: BasicSettings) -> RunSettings:
         """Settings of a run."""

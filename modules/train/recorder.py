@@ -16,7 +16,7 @@ from torch import Tensor
 from ..disk import log
 from ..disk.atomic import append, replacing
 
-COLUMNS = ("step", "loss", "grad_norm", "lr", "seconds", "entropy", "lowest_entropy", "max_logit")
+COLUMNS = ("step", "loss", "grad_norm", "lr", "seconds", "entropy", "lowest_entropy", "max_logit", "held_out")
 
 
 class Recorder(Protocol):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint
+from .held_out import Looks
 from .settings import MOMENTS
 from .task import Keeping
 
@@ -25,6 +26,7 @@ def about(run: "Run") -> dict[str, Any]:
         "scaler": run.scaler.state_dict(),
         "watch": {} if run.watch is None else {"facts": run.watch.facts(), "state": run.watch.state()},
         "changes": run.changes,
+        "looks": run.looks.each,
         "run": run.id,
     }
 
@@ -34,6 +36,7 @@ def state(run: "Run") -> dict[str, Tensor]:
     tensors = {"losses": torch.tensor(run.losses, dtype=torch.float64)}
     tensors |= {f"now/{name}": parameter.detach() for name, parameter in run.parameters.items()}
     tensors |= {f"average/{name}": value for name, value in run.average.items()}
+    tensors |= {f"best/{name}": value for name, value in run.looks.best.items()}
     if isinstance(run.task, Keeping):
         tensors |= {f"task/{name}": value for name, value in run.task.tensors().items()}
     moments = run.optimizer.state_dict()["state"]
@@ -81,7 +84,7 @@ def restore(run: "Run", path: Path, *, new: bool = False) -> None:
             " run another name"
         )
     averaged = bool(run.average) and bool(facts["settings"].get("ema"))
-    checkpoint.check(kept, wanted(run, tensors, averaged=averaged), path.name)
+    checkpoint.check(kept, wanted(run, tensors, averaged=averaged, looked=bool(facts["looks"])), path.name)
     with torch.no_grad():
         for name, parameter in run.parameters.items():
             parameter.copy_(tensors[f"now/{name}"])
@@ -97,6 +100,9 @@ def restore(run: "Run", path: Path, *, new: bool = False) -> None:
         raise ValueError(f"{path.name} says of its watch or scaler what no run says ({error!r}); {checkpoint.ANOTHER}") from error
     run.losses = tensors["losses"].tolist()
     run.done, run.slowed = done, facts["slowed"]
+    run.looks = Looks()
+    run.looks.each = [(int(step), float(loss)) for step, loss in facts["looks"]]
+    run.looks.best = checkpoint.below("best/", tensors)
     run.id = run.id if new else facts["run"]
     run.changes = [*facts["changes"], *_change(run, facts["settings"])]
 
@@ -108,13 +114,14 @@ def _change(run: "Run", before: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"step": run.done, "settings": changed, "rate": rate}] if changed and run.done < run.settings.steps else []
 
 
-def wanted(run: "Run", held: Mapping[str, Tensor], *, averaged: bool) -> dict[str, Tensor]:
+def wanted(run: "Run", held: Mapping[str, Tensor], *, averaged: bool, looked: bool) -> dict[str, Tensor]:
     """Tensors of the types and shapes that a checkpoint of this run must hold, by name.
 
     Args:
         run: any, whatever its weights are.
         held: what the checkpoint holds: a parameter that no gradient has reached yet has no moments.
         averaged: whether there are averaged weights.
+        looked: whether there are best weights, by a look at clips that are not trained on.
     """
     names = MOMENTS.get(run.settings.optimizer, {})
     found: dict[str, Tensor] = {}
@@ -122,6 +129,8 @@ def wanted(run: "Run", held: Mapping[str, Tensor], *, averaged: bool) -> dict[st
         found[f"now/{name}"] = parameter
         if averaged:
             found[f"average/{name}"] = parameter
+        if looked:
+            found[f"best/{name}"] = parameter
         if checkpoint.below(f"optimizer/{name}/", held):
             found |= {f"optimizer/{name}/{part}": like(parameter) for part, like in names.items()}
     return found

@@ -6,7 +6,7 @@ is the unbroken one, the lowered learning rate of a watched run included.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,18 @@ from ..disk.file_names import check_writable
 from ..disk.lock import owned
 from ..disk.log import Record, read
 from ..disk.state import has_state
-from ..draw.log_picture import log_picture
+from ..draw.log_picture import HELD, log_picture
 from ..draw.pictures import contact_sheet, curves, smoothed
 from .attention_watch import AttentionWatch, WatchSettings
 from .distributed import rank
 from .engine import Run, TrainStep, train
+from .held_out import look
 from .options import Options
 from .recorder import LOGS, Recorder, check_log
+from .report import in_words, told_of
 from .run_files import Files, free, run_of
 from .samples import write_clip
-from .trainable import Trainable
+from .trainable import Trainable, Weights
 
 REDRAW = 2.0  # seconds from one picture of the curve to the next, at least
 SMOOTHING = 0.98
@@ -98,6 +100,11 @@ class Session:
     ):
         self.task, self.files, self.options, self.show = task, files, options, show
         check_log(options.log)
+        if options.held_out and task.shown is None:
+            raise ValueError(
+                f"held_out is for motion modules, MotionLoRAs and domain adapters, and a {task.what.replace('_', ' ')} is trained: set it"
+                " to 0 in Training Options"
+            )
         looked = WatchSettings.asked(options.watch_every, lower=options.auto_lower_lr)
         self.watch = None if looked is None or task.watched is None else AttentionWatch(task.watched, looked)
         origin = files.named(options.begin_with) if options.begin_with else None
@@ -128,6 +135,8 @@ class Session:
             self.run.catch_up()
             if not self.begins:
                 self._open_log(self.run.done)
+            if self._past_its_best():
+                return
             steps = train(self.run, self.options.save_every, self._record)
             try:
                 for step in steps:
@@ -135,6 +144,8 @@ class Session:
                     if due and rank() == 0:
                         self._keep_sample(step.step)
                     self.show(Progress(step, self._picture(step, due=due)))
+                    if self._past_its_best():
+                        break
             finally:
                 steps.close()
 
@@ -144,7 +155,7 @@ class Session:
         Raises:
             ValueError: it cannot be written.
         """
-        path, sample = self.save(), self.sample()
+        path, sample = self.save(), self.sample(self.weights())
         name = path.relative_to(self.files.models).as_posix()
         return Trained(path, name, self.plot(), sample, self.log, self.report(name))
 
@@ -155,7 +166,7 @@ class Session:
             ValueError: it cannot be written.
         """
         with self._alone():
-            path, stem = self._save_as(self.files.model)
+            path, stem = self._save_as(self.files.model, self.weights())
         if stem != self.files.model:
             self.notes.append(f"{self.files.name} was there and is not of this run: it stays, and this is {stem.name}")
         return path
@@ -165,11 +176,16 @@ class Session:
         settings = {name: getattr(self.task.settings, name) for name in ("batch", "learning_rate", "seed", "optimizer")}
         return {"name": self.files.name, "run": self.run.id, "steps": self.run.done, "changes": self.run.changes, **settings}
 
-    def sample(self) -> Tensor:
-        """A clip by the averaged weights, always from the same noise. Returns ``f h w c`` in 0..1."""
+    def weights(self) -> Weights:
+        """Those of the finished file: the averaged ones, or where a run stops at its best those that were best."""
+        best = self.run.looks.best if self.options.stop_at_best else {}
+        return best or self.run.weights()
+
+    def sample(self, weights: Weights | None = None) -> Tensor:
+        """A clip by these weights, or the averaged ones so far, always from the same noise. Returns ``f h w c`` in 0..1."""
         if self.task.sampled is None:
             raise ValueError(f"nothing was said of samples of this {self.task.what}")
-        return self.task.sampled(self.run.weights())
+        return self.task.sampled(self.run.weights() if weights is None else weights)
 
     def plot(self) -> Tensor:
         """The log as curves. Returns ``1 h w 3`` in 0..1."""
@@ -186,19 +202,10 @@ class Session:
 
     def report(self, name: str) -> str:
         """What was trained, in a few lines; ``name`` is the file's."""
-        run, settings = self.run, self.task.settings
         spent = in_words(time.monotonic() - self.began)
-        lines = [f"{self.task.what.replace('_', ' ')}: {name}", f"{run.done} steps of {settings.batch} clips, {spent} this time"]
-        if run.losses:
-            last = run.losses[-max(1, len(run.losses) // 10) :]
-            over = "in the last step" if len(last) == 1 else f"over the last {len(last)} steps"
-            lines.append(f"loss {run.losses[0]:.4g} at first, {sum(last) / len(last):.4g} {over}")
-        lines += [change_text(change) for change in run.changes] + self.notes
-        lines.append(self.task.data())
+        lines = [f"{self.task.what.replace('_', ' ')}: {name}", *told_of(self.run, spent), *self.notes, self.task.data()]
         if self.watch is not None:
             lines += [item.sentence for item in self.watch.found[-10:]] or ["attentions: nothing to worry about"]
-        if run.slowed < 1:
-            lines.append(f"the learning rate was lowered to {run.slowed:g} of what was set")
         return "\n".join(line for line in lines if line)
 
     def _alone(self) -> AbstractContextManager[Any]:
@@ -217,20 +224,35 @@ class Session:
             if aside is not None:
                 self.notes.append(f"the run of this name that was there is kept in {aside.name}")
             self._open_log(step.step - 1)
+        seen = self._look(step.step)
         if self.recorder is not None:
-            self.recorder.add(self.run.record(step))
+            self.recorder.add(self.run.record(step) | seen)
         every = self.options.keep_every
         if every and step.step % every == 0:
             self._keep(step.step)
         if first:
             self.run.save()
 
+    def _look(self, step: int) -> dict[str, float]:
+        """What the log says of the clips that are not trained on, after a step at which they are looked at."""
+        shown, run = self.task.shown, self.run
+        if shown is None or step % self.options.look_every:
+            return {}
+        weights = run.weights()
+        loss = look(self.task.task, shown, run.settings.batch, self.task.with_weights(weights), run.autocast)
+        run.looks.add(step, loss, weights)
+        return {HELD: loss}
+
+    def _past_its_best(self) -> bool:
+        most = self.options.stop_at_best
+        return bool(most) and self.run.looks.without_gain() >= most
+
     def _keep(self, step: int) -> None:
         """Keep checkpoint and weights of a step, and of those kept before as many as are wanted."""
         self.run.save(self.files.kept_at(step))
         if rank() != 0:
             return
-        self._save_as(self.files.weights_at(step))
+        self._save_as(self.files.weights_at(step), self.run.weights())
         suffix, most = self.task.written_as(self.options.file_format)[1], self.options.keep_last
         for old in self.files.steps_kept()[:-most] if most else []:
             weights = Path(f"{self.files.weights_at(old)}{suffix}")
@@ -238,11 +260,11 @@ class Session:
                 weights.unlink()
             self.files.kept_at(old).unlink()
 
-    def _save_as(self, wanted: Path) -> tuple[Path, Path]:
+    def _save_as(self, wanted: Path, weights: Weights) -> tuple[Path, Path]:
         """Write the finished file. Returns where it is, and its stem, which is another than ``wanted`` where that is somebody's."""
         dtype = torch.float16 if self.options.fp16 else torch.float32
         stem = free(wanted, self.run.id, self.task.written_as(self.options.file_format)[1])
-        return self.task.save(stem, self.run.weights(), self.options.file_format, dtype, self.about()), stem
+        return self.task.save(stem, weights, self.options.file_format, dtype, self.about()), stem
 
     def _keep_sample(self, step: int) -> None:
         clip = self.sample()
@@ -265,25 +287,3 @@ class Session:
         height = max(1, round(self.sheet.shape[0] * curve.shape[1] / self.sheet.shape[1]))
         wide = F.interpolate(self.sheet.movedim(-1, 0)[None], size=(height, curve.shape[1]), mode="nearest")[0]
         return torch.cat([curve, wide.movedim(0, -1)])
-
-
-def change_text(change: Mapping[str, Any]) -> str:
-    """An entry of ``engine.Run.changes`` as people say it.
-
-    >>> change_text({"step": 300, "settings": {"learning_rate": [1e-4, 5e-5]}, "rate": 2.5e-5})
-    'from step 300 on: learning_rate 5e-05 instead of 0.0001; the rate goes on at 2.5e-05'
-    """
-    told = ", ".join(f"{name} {now} instead of {before}" for name, (before, now) in change["settings"].items())
-    return f"from step {change['step']} on: {told}; the rate goes on at {change['rate']:.3g}"
-
-
-def in_words(seconds: float) -> str:
-    """A time as people say it.
-
-    >>> in_words(5), in_words(150), in_words(8000)
-    ('5 s', '2 min', '2 h 13 min')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

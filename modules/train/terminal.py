@@ -19,8 +19,9 @@ from ..data.settings import ClipSettings
 from .command_line import add_settings
 from .distributed import processes, rank
 from .options import BasicSettings, Options
+from .report import in_words
 from .run_files import Files
-from .session import Progress, Session, in_words
+from .session import Progress, Session
 
 log = logging.getLogger("longtake")
 CLIPS = ClipSettings()

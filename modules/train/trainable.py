@@ -29,6 +29,7 @@ from ..data.clips import ClipDataset
 from ..noise.levels import NoiseSchedule
 from .about_file import metadata_of
 from .denoising import Network, Objective, Source
+from .held_out import Shown
 from .lora import TrainableBranches, deltas_of
 from .settings import RunSettings
 from .task import Denoising, Task
@@ -103,6 +104,7 @@ class Trainable:
         sampled: what makes pictures, ``f h w c`` in 0..1, by weights; None where nothing was said of samples.
         data: says what was wrong with the clips.
         known: what the file says of the clips, JSON-able.
+        shown: the source of the task, where some of its clips are not trained on.
     """
 
     what: str
@@ -118,6 +120,7 @@ class Trainable:
     sampled: Callable[[Weights], Tensor] | None = None
     data: Callable[[], str] = lambda: ""
     known: Mapping[str, Any] = field(default_factory=dict)
+    shown: Shown | None = None
 
     @property
     def holders(self) -> list[Any]:

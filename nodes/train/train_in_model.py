@@ -9,6 +9,7 @@ import torch
 from ... import host
 from ...modules.data.cache import EncodedClips
 from ...modules.data.clips import ClipDataset
+from ...modules.train.held_out import parted
 from ...modules.train.in_base import Setup
 from ...modules.train.options import Options
 from ...modules.train.run_files import Files
@@ -39,7 +40,12 @@ def encoded_clips(
         clips = clips.cut_anew(variants=options.crops_per_video)
     blank = options.dropout > 0 or options.sample_cfg != 1
     pixels, words = host.clip_encoder(vae), host.text_encoder(model, clip, conditioning, blank=blank)
-    encoded = EncodedClips(clips, pixels.encode, words.encode, folder=cache_of(clips), video_key=pixels.key, text_key=words.key)
+    clips, other = parted(clips, options.held_out) if options.held_out else (clips, None)
+    through: dict[str, Any] = {"video_key": pixels.key, "text_key": words.key}
+    held = None if other is None else EncodedClips(other, pixels.encode, words.encode, folder=cache_of(other), **through)
+    encoded = EncodedClips(clips, pixels.encode, words.encode, folder=cache_of(clips), held=held, **through)
+    if held is not None:
+        filled(held)
     filled(encoded)
     return encoded, {"data": clips.fingerprint(), "vae": pixels.key, "text": words.key}
 

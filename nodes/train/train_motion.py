@@ -15,12 +15,13 @@ from ...modules.train.tasks import TRAINABLES, check_options
 from ...modules.train.trainable import Trainable
 from ..fields import inputs_of, settings_of, widget
 from ..motion.motion import MotionModuleType
+from ..motion.motion_lora import lora_file, lora_files
 from ..node import LongTakeNode
 from . import train_inputs as inputs
 from .train_in_model import encoded_clips, files_of, outputs, train_in
 
 io = host.io
-DEFAULTS, RANK = Options(), 32
+DEFAULTS, RANK, NEW = Options(), 32, "none"
 WHAT = {name: row.in_motion for name, row in TRAINABLES.items() if row.in_motion}
 
 
@@ -60,6 +61,14 @@ class LongTakeTrainMotion(LongTakeNode):
                 ),
                 inputs.conditioning_input(),
                 inputs.options_input(),
+                io.Combo.Input(
+                    "start",
+                    options=[NEW, *lora_files()],
+                    default=NEW,
+                    optional=True,
+                    tooltip="A MotionLoRA or domain adapter begins with the weights of this file, which has the same rank; the run itself"
+                    " is a new one. A motion module begins with what is connected as motion_module.",
+                ),
             ],
             outputs=inputs.trained_outputs(
                 io.Model.Output(display_name="model", tooltip="It is the model with what was trained on it, as the file has it.")
@@ -79,17 +88,19 @@ class LongTakeTrainMotion(LongTakeNode):
         motion_module: MotionModule | None,
         conditioning: Any,
         options: Options | None,
+        start: str = NEW,
         **given: Any,
     ) -> "io.NodeOutput":
         chosen, basic = options or DEFAULTS, settings_of(BasicSettings, given)
         check_options(what, chosen)
         settings, files = chosen.run(basic), files_of(what, basic.name)
         motion = start_of(what, model, motion_module, clips, basic.seed)
+        begun = None if start == NEW else load_motion_lora(lora_file(start))
         encoded = encoded_clips(model, clips, vae, clip, conditioning, chosen)
         schedule = chosen.schedule(motion)
 
         def make(setup: Setup) -> Trainable:
-            return TRAINABLES[what].make(setup, motion, rank)
+            return TRAINABLES[what].make(setup, motion, rank, begun)
 
         made = train_in(model, vae, make, encoded, chosen, settings, files, schedule, restart=basic.restart)
         return outputs(made, with_trained(what, model, motion, made.path, schedule))

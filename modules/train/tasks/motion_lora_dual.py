@@ -11,6 +11,7 @@ from torch import nn
 
 from ...checkpoints.export import LORA_LAYOUTS
 from ...checkpoints.motion import MotionModule
+from ...checkpoints.motion_lora import LowRank, MotionLora
 from ...noise.seeded import frame_seed
 from ...temporal.motion import MotionModel
 from ..in_base import Setup
@@ -18,6 +19,7 @@ from ..lora import image_projections
 from ..losses import LossSettings
 from ..native import named_parameters
 from ..options import read_blocks
+from ..start_lora import begin, deltas_to_start
 from ..task import Together
 from ..trainable import APPEARANCE, LORA, TaskContext, Trainable
 from .low_rank import installed, lora_writer, motion_layers, single_frames, with_gains
@@ -34,6 +36,7 @@ def dual_path(
     rank: int,
     train_blocks: Sequence[str] = (),
     looks_rank: int = 0,
+    start: Mapping[str, LowRank] | None = None,
 ) -> Trainable:
     """Train a MotionLoRA and, for the time of training, a LoRA of the clips' looks beside it.
 
@@ -47,6 +50,7 @@ def dual_path(
         rank: of the MotionLoRA.
         train_blocks: beginnings of slots' names whose attentions change; all if empty.
         looks_rank: of the change of looks; 0 for ``rank``.
+        start: what the MotionLoRA begins with, by layer; None for nothing.
 
     Raises:
         ValueError: a rank that no layer can have, no layers, or a name is no slot's.
@@ -55,7 +59,7 @@ def dual_path(
     moves, still = motion_layers(motion, train_blocks), {name: layer for name, layer in looks.items() if TEXT not in name}
     lora = installed(moves, rank, seed)
     appearance = installed(still, looks_rank or rank, frame_seed(seed, 1, APPEARANCE))
-    facts = {"rank": rank, "looks_rank": looks_rank or rank, "train_blocks": list(train_blocks)}
+    facts = {"rank": rank, "looks_rank": looks_rank or rank, "train_blocks": list(train_blocks), **begin(lora, start or {}, rank)}
     first = replace(
         context,
         network=with_gains(context.network, {lora: (None, False)}),
@@ -73,16 +77,17 @@ def dual_path(
     )
 
 
-def make(setup: Setup, motion: MotionModule | None, rank: int) -> Trainable:
+def make(setup: Setup, motion: MotionModule | None, rank: int, start: MotionLora | None = None) -> Trainable:
     """A MotionLoRA for a motion module, or for the base's own, with the looks of its clips kept out.
 
     Raises:
-        ValueError: there is no such module, rank or block.
+        ValueError: there is no such module, rank or block, or the file to start from does not fit.
     """
+    begun = deltas_to_start("motion_lora_dual", start)
     network, motions = moving(setup, motion)
     context = setup.context(network, motions, loss="debiased")
-    looks = image_projections(setup.base.unet)
-    return setup.finished(dual_path(context, motions[-1], looks, rank, read_blocks(setup.options.train_blocks)), network)
+    blocks = read_blocks(setup.options.train_blocks)
+    return setup.finished(dual_path(context, motions[-1], image_projections(setup.base.unet), rank, blocks, start=begun), network)
 
 
 ROW = Row("motion_loras", make, in_motion="It is the same, and the looks of the clips are kept out.")

@@ -9,6 +9,7 @@ from torch import Tensor
 from ...checkpoints.export import MOTION_LAYOUTS, adapter_config, motion_state
 from ...checkpoints.families import FAMILY
 from ...checkpoints.motion import MotionModule
+from ...checkpoints.motion_lora import MotionLora
 from ...temporal.motion import MotionModel
 from ..in_base import Setup
 from ..native import named_parameters, scoped
@@ -74,17 +75,22 @@ def _load(motion: MotionModel, start: Mapping[str, Tensor]) -> None:
     motion.load_state_dict({key: value.to(wanted[key]) for key, value in start.items()})
 
 
-def make(setup: Setup, motion: MotionModule | None, rank: int) -> Trainable:  # noqa: ARG001  rows of one table share a signature
+def make(setup: Setup, motion: MotionModule | None, rank: int, start: MotionLora | None = None) -> Trainable:  # noqa: ARG001  as all rows
     """The motion module that is trained in a base, beside the base's own.
 
     Args:
         setup: what is at hand.
         motion: to start from.
         rank: of LoRAs alone.
+        start: for LoRAs alone.
 
     Raises:
-        ValueError: there is none to start from, or a block has none.
+        ValueError: there is none to start from, a LoRA is given to start from, or a block has none.
     """
+    if start is not None:
+        raise ValueError(
+            f"{start.name} is a LoRA, and a motion module is trained: connect the module to start from as motion_module"
+        )
     if motion is None:
         raise ValueError("a motion module is trained from one, new or from a file, and there is none")
     model = built(motion, setup.base.device)

@@ -10,7 +10,7 @@ from lines import SHORT, Line
 from pack.modules.disk.state import load_state, save_state, state_before
 from pack.modules.train.checkpoint import FACTS, MARK
 from pack.modules.train.engine import Diverged, Run, train
-from pack.modules.train.session import change_text
+from pack.modules.train.report import change_text
 from safetensors import safe_open
 from safetensors.torch import save_file
 

@@ -111,7 +111,7 @@ def test_the_log_of_an_interrupted_run_is_that_of_an_unbroken_one(log, tmp_path)
         session(tmp_path, log, stop=3).train()
     path = tmp_path / f"mine.{log}"
     with path.open("a") as file:  # what a killed process has left: a step beyond its checkpoint, and half a line
-        file.write({"jsonl": '{"step": 4, "loss": 9.0}\n{"step": 5, "lo', "csv": "4,9.0,1,1,1,,,\n5,9"}[log])
+        file.write({"jsonl": '{"step": 4, "loss": 9.0}\n{"step": 5, "lo', "csv": "4,9.0,1,1,1,,,,\n5,9"}[log])
     rest = session(tmp_path, log)
     assert rest.run.done == 3
     rest.train()
