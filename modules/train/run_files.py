@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..disk.aside import set_aside
+from ..disk.atomic import leftovers
 from ..disk.file_names import check_name, check_writable
 from ..disk.state import has_state, state_before
 
@@ -79,6 +80,13 @@ class Files:
         names = [f"{self.name}.{ending}" for ending in ("jsonl", "csv", "tensorboard")]
         paths = [*(self.folder / name for name in names), self.samples, self.kept, state_before(self.checkpoint), self.checkpoint]
         return [path for path in paths if path.exists()]
+
+    def sweep(self) -> None:
+        """Take away what a process that was killed while it wrote any of this has left; only for who holds the lock."""
+        logs = [self.folder / f"{self.name}.{ending}" for ending in ("jsonl", "csv")]
+        for path in (self.checkpoint, *logs, Path(f"{self.model}.safetensors")):
+            for partial in leftovers(path):
+                partial.unlink(missing_ok=True)
 
     def set_aside(self) -> Path | None:
         """Make room for a new run of this name. Returns the folder where the old one is now; None where there was none.

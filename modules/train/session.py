@@ -132,6 +132,7 @@ class Session:
         """
         every = self.options.sample_every
         with self._alone():
+            self.files.sweep() if rank() == 0 else None
             self.run.catch_up()
             if not self.begins:
                 self._open_log(self.run.done)

@@ -185,6 +185,17 @@ def test_what_a_run_cannot_begin_with_is_one_sentence(tmp_path, words, sentence)
         line_session(tmp_path, "new", begin_with="mine")
 
 
+def test_what_a_killed_process_has_left_is_taken_away_and_nothing_else(tmp_path):
+    names = ["mine.run.safetensors", "mine.jsonl", "mine.csv", "models/mine.safetensors"]
+    left = [Path(tmp_path, name).parent / f".{Path(name).name}.17-abcdef01.partial" for name in names]
+    others = [path.with_name(path.name.replace(".mine.", ".mine2.")) for path in left]
+    (tmp_path / "models").mkdir()
+    for path in (*left, *others):
+        path.write_bytes(b"half")
+    finished(tmp_path)
+    assert not any(path.exists() for path in left) and all(path.exists() for path in others)
+
+
 # Two at once
 
 OTHER = """
