@@ -15,7 +15,8 @@ class Row:
         make: puts it together; its first argument is what is at hand (``in_base.Setup`` where a frozen model is trained in), further
             ones are its own.
         moves: whether a motion module is part of it.
-        in_motion: what it is, in a sentence, where Train Motion offers it: ``make`` takes a ``MotionModule`` or None, and a rank.
+        in_motion: what it is, in a sentence, where Train Motion offers it: ``make`` takes a ``MotionModule`` or None, a rank, and a
+            ``MotionLora`` to start from or None.
         sigma_reparam: whether its attention weights can have lengths of their own while training.
     """
 
