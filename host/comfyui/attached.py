@@ -29,6 +29,7 @@ class MotionInfo:
     trained_frames: int | None = None  # None: any number
     clip_norms: bool = False  # some of the U-Net's norms take their statistics over the whole clip
     settings: MotionSettings = PLAIN
+    one_level: bool = False  # it was trained with one noise level for all frames of a clip
     picture: Any = None  # what of a given picture it is told: a ``first_frame.PictureInput``
 
     @property

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -171,8 +172,10 @@ class Fifo:
     Attributes:
         base: samples of a LATENT, a clip of ``window`` frames to start from; None to fill the queue from noise.
         frames: of the clip; None for as many as the latent has, 0 for no end.
+        suits_one_level: whether it is for models that were trained with one noise level for all frames.
     """
 
+    suits_one_level: ClassVar[bool] = True
     partitions: int = setting(
         4,
         "The queue is divided into so many windows, and the scheduler needs partitions x window steps. With more of them the levels in a"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .job import Job, Step, check_finite, check_sigmas
 from .known_frames import only_at_the_start
-from .plan import ClipPlan
+from .plan import ClipPlan, together
 from .rollout import Rollout, collected, rollout
 from .stepping import ORDERS, corrects
 
@@ -148,7 +148,7 @@ def check_lengths(latent: Tensor, plan: ClipPlan, sigmas: Tensor) -> None:
             f"the latent has {len(latent)} frames and the noise levels are for {plan.frames}: set frames of Noise Levels to {len(latent)}"
             ", or the length of the latent"
         )
-    check_sigmas(sigmas, plan.steps)
+    check_sigmas(sigmas, plan.steps, together=together(plan))
     check_finite(latent)
 
 

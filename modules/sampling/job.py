@@ -154,8 +154,13 @@ def started(latent: Tensor, noise: Tensor, sigma: Tensor, coordinates: str, *, f
     return mixed(latent, noise, levels, coordinates)
 
 
-def check_sigmas(sigmas: Tensor, steps: int) -> None:
-    """Refuse sigmas that are not one per level, from clean to noise: ``sigmas``: ``l``, rising.
+def check_sigmas(sigmas: Tensor, steps: int, *, together: bool = False) -> None:
+    """Refuse sigmas that are not one per level, from clean to noise.
+
+    Args:
+        sigmas: ``l``, rising.
+        steps: that each frame takes.
+        together: whether all frames are at one level all along: then they may stop at any, for another sampler to go on.
 
     Raises:
         ValueError: one sentence.
@@ -167,10 +172,11 @@ def check_sigmas(sigmas: Tensor, steps: int) -> None:
         )
     if not torch.isfinite(sigmas).all() or (sigmas.diff() < 0).any() or sigmas[-1] <= 0:
         raise ValueError("the sigmas do not fall from noise to clean: use those of a scheduler such as BasicScheduler")
-    if sigmas[0] != 0:
+    if sigmas[0] != 0 and not together:
         raise ValueError(
-            f"the sigmas end at {float(sigmas[0]):.4g}: finished frames are context for the others, so they must end at 0; use the whole"
-            " schedule, or the end of it"
+            f"the sigmas end at {float(sigmas[0]):.4g}, and here frames finish one after the other, or known ones are clean, so sigmas must"
+            " end at 0: use the whole schedule, or the end of it; the high half of SplitSigmas is for full_sequence without known frames,"
+            " and for VDM Sampler without them"
         )
 
 

@@ -233,6 +233,11 @@ class ClipPlan(ABC):
         return reaching(*self._busy(), self.known)
 
 
+def together(plan: Plan) -> bool:
+    """Whether all frames of a clip are at one noise level all along: all are made, and all move in every row."""
+    return plan.frames > 0 and plan.rows_total == plan.steps and not bool(plan.is_known(torch.arange(plan.frames)).any())
+
+
 def unseen(row: Row, following: int, plan: Plan, most: int) -> Iterator[Row]:
     """Rows that show the known frames right before a row's, as far as none has: what a model that goes on from what it remembers has to
     see first. They move nothing.

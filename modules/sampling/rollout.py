@@ -17,7 +17,7 @@ from .context_noise import NO_NOISE, ContextNoise
 from .extent import Extent
 from .job import Job, State, Step, check_finite, check_sigmas, started
 from .multistep import STEPS, Multistep
-from .plan import Plan, Row, unseen
+from .plan import Plan, Row, together, unseen
 from .stepping import ORDERS, Stepper, check_order
 
 
@@ -93,7 +93,7 @@ def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Ste
         ValueError: something does not fit together, or a finished frame is not finite.
     """
     plan, window = how.plan, job.window(how.window)
-    check_sigmas(job.sigmas, plan.steps)
+    check_sigmas(job.sigmas, plan.steps, together=together(plan))
     check_finite(job.latent)
     job = replace(job, sigmas=job.sigmas.to(job.latent))
     stepper = Stepper(job, how.eta, how.order, how.context_noise)

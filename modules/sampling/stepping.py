@@ -146,14 +146,14 @@ class Stepper:
         before, after = (sigma_of(levels, self.job.sigmas).to(x) for levels in (row.before, row.after))
         view = self._view(x, row, before, number * ORDERS[self.order].calls)
         clean = self._guess(view)
-        if self.order == "heun" and corrects(row):
+        if self.order == "heun" and bool(((after < before) & (after > 0)).any()):
             return self._corrected(x, clean, view, after), clean
         if self.order == "unipc":
             levels = before.tolist(), after.tolist()
             return self.pasts.step(x, clean, row.ids.tolist(), *levels, self.job.coordinates), clean
         if self.order == "renoise":
             return self._renoised(x, clean, row, after), clean
-        fresh = self._fresh(x, row) if self.eta > 0 else None
+        fresh = self._fresh(x, row, after) if self.eta > 0 else None
         return move(x, clean, before, after, fresh, self.eta, self.job.coordinates), clean
 
     def _guess(self, view: View) -> Tensor:
@@ -176,17 +176,17 @@ class Stepper:
             shot=row.shot,
         )
 
-    def _fresh(self, x: Tensor, row: Row) -> Tensor:
-        """Fresh noise for those frames that get any, zeros for the others. Returns ``n ...``."""
-        ids, before, after = (part.tolist() for part in (row.ids, row.before, row.after))  # every frame is a draw of its own
-        places = [place for place, (level, lower) in enumerate(zip(before, after, strict=True)) if 0 < lower < level]
+    def _fresh(self, x: Tensor, row: Row, after: Tensor) -> Tensor:
+        """Fresh noise for those frames that get any, zeros for the others; ``after``: ``n``, sigmas. Returns ``n ...``."""
+        ids, before = row.ids.tolist(), row.before.tolist()  # every frame is a draw of its own
+        places = ((row.after < row.before) & (after > 0).cpu()).nonzero().flatten().tolist()
         if len(places) == len(x):
             return level_noise(x, self.job.seed, ids, before)
         drawn = level_noise(x, self.job.seed, [ids[place] for place in places], [before[place] for place in places])
         return torch.zeros_like(x).index_copy_(0, torch.tensor(places, dtype=torch.int64, device=x.device), drawn)
 
     def _renoised(self, x: Tensor, clean: Tensor, row: Row, after: Tensor) -> Tensor:
-        moved = mixed(clean, self._fresh(x, row), after, self.job.coordinates)
+        moved = mixed(clean, self._fresh(x, row, after), after, self.job.coordinates)
         moved = _put(moved, after == 0, clean)
         return _put(moved, (row.before == row.after).to(x.device), x)
 

@@ -140,7 +140,7 @@ class VdmSampler:
         Returns:
             clip: ``f ...``.
         """
-        check_sigmas(job.sigmas, len(job.sigmas) - 1)
+        check_sigmas(job.sigmas, len(job.sigmas) - 1, together=not bool(known.any()))
         return _Run(self, job, ids, known).steps()
 
     def calls(self, steps: int) -> int:

@@ -66,7 +66,7 @@ def apply_motion(
     check_base(motion, unet_of(model))
     if motion.conv_in is not None or motion.image_encoder is not None:
         log.info("%s can follow a picture: First Frame gives it one, without it moves as a module that has none", motion.name)
-    about = MotionInfo(motion.name, motion.max_frames, motion.trained_frames, motion.clip_norms, settings)
+    about = MotionInfo(motion.name, motion.max_frames, motion.trained_frames, motion.clip_norms, settings, one_level=True)
     network = (
         motion.build(comfy.ops.manual_cast)
         .to(dtype_of_parts())

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -73,7 +74,7 @@ class Motion(Attachment):
         if whole:  # windows of the whole model: the sampler's, ours or ComfyUI's
             check_frames(motions, frames_in_call(handler, shown), leads(handler))
         if sampling.slides:
-            warn_of_mixing(motions)
+            warn_of_mixing(motions, sampling.sampler.algorithm)
         variants = (getattr(guider, "variants", 1) if sampling.slides else 1) * getattr(guider, "copies", 1)
         shape = (shown, sampling.latent.shape[1], clip.height, clip.width)
         plan = plan_for(sampling.model, shape, guider.conds, variants)
@@ -173,8 +174,16 @@ def check_clip(motion: Attached, count: int, *, windowed: bool) -> None:
         )
 
 
-def warn_of_mixing(motions: tuple[Attached, ...]) -> None:
-    """Say which motion models do badly where every frame has its own noise level."""
+def warn_of_mixing(motions: tuple[Attached, ...], algorithm: Any) -> None:
+    """Say which motion models do badly where every frame has its own noise level, as an ``algorithm`` gives them."""
+    uniform, fits = (getattr(algorithm, name, False) for name in ("uniform", "suits_one_level"))
+    names = [] if uniform or fits else [motion.about.name for motion in motions if motion.about.one_level]
+    if names:
+        log.warning(
+            "%s was trained with one noise level for all frames of a clip and has never seen a level per frame, as this sampler gives them:"
+            " expect noisy or flickering frames; FIFO Sampler makes long takes with such a module",
+            " and ".join(names),
+        )
     for motion in motions:
         if motion.about.clip_norms:
             log.warning(

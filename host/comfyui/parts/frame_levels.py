@@ -49,17 +49,34 @@ def with_frame_levels(model: ModelPatcher, options: dict[str, Any]) -> dict[str,
     return telling_options({**options, "context_handler": VideoHandler()})
 
 
+def takes_frame_levels(model: ModelPatcher) -> bool:
+    """Whether the network of a video model takes a timestep per frame."""
+    network = model.model.diffusion_model
+    return isinstance(network, WanModel) and type(network).forward_orig is WanModel.forward_orig and network.patch_size[0] == 1
+
+
+def one_level(model: ModelPatcher, sigma: Tensor) -> Tensor:
+    """The noise level that all frames have, for a model that knows no more than one: ``sigma``: ``b f``. Returns ``b``.
+
+    Raises:
+        ValueError: they have several. One sentence.
+    """
+    if bool((sigma != sigma[:, :1]).any()):
+        check_frame_levels(model)
+    return sigma[:, 0]
+
+
 def check_frame_levels(model: ModelPatcher) -> None:
     """Refuse a model that cannot take a noise level per frame.
 
     Raises:
         ValueError: its network takes one timestep for the whole clip, or it is no flow model. One sentence.
     """
-    network, kind = model.model.diffusion_model, type(model.model).__name__
-    if not isinstance(network, WanModel) or type(network).forward_orig is not WanModel.forward_orig or network.patch_size[0] != 1:
+    kind = type(model.model).__name__
+    if not takes_frame_levels(model):
         raise ValueError(
-            f"{kind} takes one timestep for the whole clip: a noise level per frame needs a Wan model for text or image to video, such as"
-            " SkyReels-V2-DF"
+            f"{kind} takes one timestep for the whole clip, so all frames must be at one noise level: use full_sequence or VDM Sampler"
+            " without clean known frames, or a Wan model for text or image to video, such as SkyReels-V2-DF"
         )
     _check_flow(model.get_model_object("model_sampling"), kind)
 

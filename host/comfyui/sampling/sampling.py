@@ -27,7 +27,7 @@ from ..attach.video import video_info
 from ..attached import attached_to, motion_sampling
 from ..layout import Layout, denoiser, whole_frames
 from ..options import CACHES, WINDOW
-from ..parts.frame_levels import with_frame_levels
+from ..parts.frame_levels import check_frame_levels, one_level, takes_frame_levels, with_frame_levels
 from ..parts.patches import check_patches
 from ..progress import Progress
 from .gradients import mixing_of
@@ -174,10 +174,18 @@ class GeneratorSampler(comfy.samplers.Sampler):
         check_conditions(model_wrap.conds)
         given = extra_args["model_options"]
         check_patches(given, model_wrap, calls_of(self, model_wrap, given, noise, denoise_mask))
-        options = with_frame_levels(model, given) if layout.video else with_frame_handler(given)
         least = least_level(model)
+        together = layout.video and not takes_frame_levels(model)  # as any sampler of ComfyUI's calls it
+        if together and not getattr(self.algorithm, "uniform", False):
+            check_frame_levels(model)
+        options = given if together else with_frame_levels(model, given) if layout.video else with_frame_handler(given)
+
+        def predict(x: Tensor, sigma: Tensor, opts: dict[str, Any], seed: int | None) -> Tensor:
+            levels = one_level(model, sigma) if together else sigma
+            return model_wrap(x, levels.clamp_min(least), model_options=opts, seed=seed)
+
         call = denoiser(
-            lambda x, sigma, opts, seed: model_wrap(x, sigma.clamp_min(least), model_options=opts, seed=seed),
+            predict,
             layout,
             options,
             extra_args.get("seed"),
@@ -201,7 +209,11 @@ class GeneratorSampler(comfy.samplers.Sampler):
             sees_ahead=Space(mixing=mixing_of(model)).sees_ahead,
         )
         if self.recording is None:
-            return layout.hosts(driven(self.algorithm(job), newest(_previewer(model))))
+            clip = layout.hosts(driven(self.algorithm(job), newest(_previewer(model))))
+            scaled = model_wrap.inner_model.model_sampling.inverse_noise_scaling
+            return (
+                clip if self.levels is not None or sigmas[-1] == 0 else scaled(sigmas[-1], clip)
+            )  # where another sampler goes on
         with recorder(self.recording, self.algorithm, job, model_wrap, noise.shape) as made:
             return layout.hosts(driven(made.steps(), made.watch))
 

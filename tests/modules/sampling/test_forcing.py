@@ -146,7 +146,10 @@ REFUSED = [
     (lambda: run(Forcing(levels_for(), 8), sigmas=TABLE.levels(9)), "sigmas have 9 steps and the noise levels 6: set steps"),
     (lambda: run(Forcing(levels_for(), 8), latent=torch.zeros(7, *SHAPE)), "latent has 7 frames and the noise levels are for 12"),
     (lambda: run(Forcing(levels_for(), 8), sigmas=TABLE.levels(6).flip(0)), "do not fall from noise to clean"),
-    (lambda: run(Forcing(levels_for(), 8), sigmas=TABLE.levels(7)[1:]), "sigmas end at .*: finished frames are context"),
+    (
+        lambda: run(Forcing(levels_for(), 8), sigmas=TABLE.levels(7)[1:]),
+        "sigmas end at .*, and here frames finish one after the other",
+    ),
     (
         lambda: run(Forcing(levels_for(), 8), latent=torch.full((12, *SHAPE), math.inf)),
         r"not finite \(NaN or infinite\) in frame 0",

@@ -202,7 +202,7 @@ def test_bad_settings(change, sentence):
     [
         ({"known": torch.ones(5, dtype=torch.bool)}, "all 5 frames are known"),
         ({"latent": torch.full((5, *SHAPE), float("nan"))}, "not finite"),
-        ({"sigmas": torch.tensor([0.5, 1.0])}, "the sigmas end at 0.5"),
+        ({"sigmas": torch.tensor([0.5, 1.0]), "known": torch.arange(5) == 0}, "the sigmas end at 0.5"),
     ],
 )
 def test_bad_jobs_are_refused_before_the_first_call(change, sentence):
