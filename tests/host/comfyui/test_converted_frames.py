@@ -49,10 +49,15 @@ def encoded(text):
 def frames(graph, theirs):
     """What KSampler makes of a graph, with both packs' own nodes."""
     import nodes
+    from parity_models import image_model
 
     ours, done = run.pack_nodes(), {}
     stand_ins = {
-        "CheckpointLoaderSimple": lambda **_: (theirs.models.image("SD1.5"), None, None),
+        "CheckpointLoaderSimple": lambda **_: (
+            image_model("SD1.5", WIDTH),
+            None,
+            None,
+        ),  # anew, with nothing of the run before in it
         "CLIPTextEncode": lambda text, **_: (encoded(text),),
         "KSampler": nodes.KSampler().sample,
     }
