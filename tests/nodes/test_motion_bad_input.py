@@ -513,12 +513,12 @@ def apply_slips() -> list[Slip]:
         Slip(
             "a flow model",
             lambda desk: desk.apply(desk.flow(desk.model())),
-            "need the discrete timesteps .*: use an SD1.5 or SDXL",
+            "needs the discrete timesteps .*: use an SD1.5 or SDXL",
         ),
         Slip(
             "an EDM model",
             lambda desk: desk.apply(desk.edm(desk.model())),
-            "need the discrete timesteps .*: use an SD1.5 or SDXL",
+            "needs the discrete timesteps .*: use an SD1.5 or SDXL",
         ),
         slip("less than no effect", "effect is -0.5: it must lie between 0 and 10; 1 is usual", effect=-0.5),
         slip("too much effect", "effect is 40: it must lie between 0 and 10", effect=40),
@@ -625,7 +625,7 @@ def clip_slips() -> list[Slip]:
         Slip(
             "ComfyUI's windows, too long",
             lambda desk: desk.sample(desk.core_windows(desk.apply(), 40), 48),
-            "at most 32 frames and got 40",
+            "at most 32 frames and got 41",
         ),
     ]
 
