@@ -201,8 +201,8 @@ class Options:
     )
     held_out: int = setting(
         0,
-        "So many of the videos are not trained on: the loss on them, always with the same noise, goes to log and plot. For motion modules,"
-        " MotionLoRAs and domain adapters. 0 trains on all.",
+        "So many of the videos are not trained on: the loss on them, always with the same noise, goes to log and plot. It is for motion"
+        " modules, MotionLoRAs and domain adapters. 0 trains on all.",
         least=0,
         most=EVER,
     )

@@ -8,7 +8,7 @@ from pack.modules.guidance.reconstruction import SHRINKS, Small
 from pack.modules.noise.clip_noise import Clip, Layer
 from pack.modules.sampling.model_view import View
 from pack.modules.sampling.plan import Row, unseen
-from pack.modules.temporal import memory
+from pack.modules.temporal import memory_moments as memory
 from pack.modules.temporal.memory_moments import Call
 from pack.modules.temporal.slots import widths
 from tiny import unet
@@ -56,7 +56,7 @@ def test_a_controlnet_s_outputs_are_held_from_the_start_and_let_go_one_by_one():
     network = unet()
     call = Call(8, 16, 16, channels=network.input_blocks[0][0].in_channels)
     found = {
-        controlled: list(memory._moments(network, widths(network), replace(call, controlled=controlled)))
+        controlled: list(memory.moments_of(network, widths(network), replace(call, controlled=controlled)))
         for controlled in (False, True)
     }
     more = [with_it.between - without.between for without, with_it in zip(found[False], found[True], strict=True)]
