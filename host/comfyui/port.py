@@ -4,7 +4,7 @@ from comfy.model_management import InterruptProcessingException as Interrupted
 from comfy_api.latest import ComfyExtension, io, ui
 
 from .attach.camera import apply_camera
-from .attach.causal import apply_causal
+from .attach.causal import apply_causal, ring_bytes
 from .attach.context import context_windows
 from .attach.first_frame import apply_first_frame
 from .attach.image_prompt import apply_image_prompt
@@ -27,5 +27,6 @@ from .sampling.recording import identity
 from .sampling.sampling import forcing_sampler, level_sigmas, noise_schedule, sample
 from .training import trainable
 from .training_encoders import clip_encoder, image_encoder, text_encoder
+from .vae_pieces import piece_decoder
 
 name = "comfyui"

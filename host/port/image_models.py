@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .kinds import Conditioning, Latent, Model, Vae
@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from ...modules.temporal.kv_cache import CacheSettings
     from ...modules.temporal.windows import WindowPlan
     from ...modules.train.base import Encoder
+
+
+class Pieces(Protocol):
+    """A decoder that gets a take piece by piece; see ``comfyui/vae_pieces.py``."""
+
+    def __call__(self, latents: Tensor, *, last: bool = False) -> Tensor:
+        """The pictures that follow, ``n h w 3``, of latents ``1 c f h w``; ``last``: none come after these."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is kept between pieces, by name."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Be as when ``tensors`` were given."""
+        ...
 
 
 class ImageModels(Protocol):
@@ -76,6 +92,28 @@ class ImageModels(Protocol):
 
     def apply_causal(self, model: Model, settings: CacheSettings) -> Model:
         """A Wan model that is sampled block by block and keeps keys and values of what it has seen, as ``settings`` say."""
+        ...
+
+    def ring_bytes(self, model: Model, shape: Sequence[int], room: int, conditions: int) -> int:
+        """What the caches of a causal take come to when they are full, in bytes.
+
+        Args:
+            model: a Wan model.
+            shape: of the latent, ``(batch, channels, frames, height, width)``.
+            room: frames in a cache; 0 for all of the take's.
+            conditions: that have a cache each.
+        """
+        ...
+
+    def piece_decoder(self, vae: Vae) -> Pieces:
+        """Wan's VAE for a take that is decoded as it is made.
+
+        Args:
+            vae: of Wan 2.1, with 16 channels, or of Wan 2.2 5B, with 48.
+
+        Raises:
+            ValueError: it is another VAE. One sentence.
+        """
         ...
 
     def apply_skyreels(self, model: Model, causal_block_size: int = 0, fps: Tensor | None = None) -> Model:

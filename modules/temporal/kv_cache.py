@@ -199,13 +199,17 @@ class KeyValueCache:
         count = len(self.frames)
         return turned(self.keys[layer][:, :count], self.shifts()), self.values[layer][:, :count]
 
-    def shifts(self) -> Tensor:
-        """By how many frames each cached frame's keys are turned, in the order of memory. Returns ``f``."""
+    def positions(self) -> list[float]:
+        """When each of ``frames`` is said to be, counted from the call's first frame."""
         at = POSITIONS[self.settings.positions](self.frames, min(self.settings.sinks, len(self.frames)))
         first = at[self.frames.index(self.now.start)]
+        return [position - first for position in at]
+
+    def shifts(self) -> Tensor:
+        """By how many frames each cached frame's keys are turned, in the order of memory. Returns ``f``."""
         by = torch.zeros(len(self.frames), dtype=torch.float64)
-        for frame, position in zip(self.frames, at, strict=True):
-            by[self.slots[frame]] = position - first - self.places[frame]
+        for frame, position in zip(self.frames, self.positions(), strict=True):
+            by[self.slots[frame]] = position - self.places[frame]
         return by
 
     def keep(self, frames: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import torch
 from ... import host
 from ...modules.control.timed_prompts import TimedPrompt, joined, starts
 from ...modules.sampling.causal import CausalTake
+from ...modules.sampling.causal_seen import seen
 from ...modules.sampling.causal_systems import CausalSettings
 from ...modules.sampling.sampling_settings import SamplingSettings
 from ..fields import inputs_of, settings_of
@@ -91,11 +92,15 @@ class LongTakeCausalTake(LongTakeNode):
         made = host.sample(
             causal, directed, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=system.sigmas()
         )
-        plan = algorithm.plan
+        plan, seconds = algorithm.plan, time.perf_counter() - began
+        blocks = (plan.frames - plan.known) // plan.block
+        ring = host.ring_bytes(causal, clip.shape, system.cache.room, 1 if cfg == 1 else 2)
+        *_, last = seen(plan, system.cache)
+        prompted = said(switched, system.cache.switch)
         report = (
             f"seed {seed}, {plan.frames} latent frames in blocks of {plan.block}, {plan.rows_total} model calls, cache for"
-            f" {system.cache.room} frames with {system.cache.sinks} sink frames{said(switched, system.cache.switch)},"
-            f" {time.perf_counter() - began:.1f} s"
+            f" {system.cache.room} frames with {system.cache.sinks} sink frames{prompted}, {ring / 1e9:.3g} GB of"
+            f" keys and values, {last.evicted} frames left it; {seconds:.1f} s, {seconds / blocks:.2g} s a block"
         )
         return io.NodeOutput({"samples": made}, report, ui=host.ui.PreviewText(report))
 

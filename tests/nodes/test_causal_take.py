@@ -22,6 +22,7 @@ def test_a_take_and_its_report():
     made, report = CausalTake.execute(wan_model(), text(3), empty(9), seed=2).result
     assert made["samples"].shape == (1, 16, 9, *SIZE) and made["samples"].isfinite().all() and made["samples"].std() > 0.1
     assert report.startswith("seed 2, 9 latent frames in blocks of 3, 15 model calls, cache for 21 frames with 0 sink frames")
+    assert "0 frames left it; " in report and report.endswith("s a block")
 
 
 @pytest.mark.comfy

@@ -5,10 +5,12 @@ block into the cache of its condition, and attends to all that is cached. The ne
 (``modules/temporal/kv_cache.py``). Caches belong to one sampling; what other packs have put in the override's place is called from here.
 """
 
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -48,6 +50,31 @@ def apply_causal(model: ModelPatcher, settings: CacheSettings) -> ModelPatcher:
 def cache_settings(model: ModelPatcher) -> CacheSettings | None:
     """What ``apply_causal`` was told of a MODEL; None for others."""
     return model.get_attachment(KEY)
+
+
+def ring_bytes(model: ModelPatcher, shape: Sequence[int], room: int, conditions: int) -> int:
+    """What the caches of a take come to when they are full.
+
+    Args:
+        model: a Wan model.
+        shape: of the latent, ``(batch, channels, frames, height, width)``.
+        room: frames in a cache; 0 for all of the take's.
+        conditions: that have a cache each.
+    """
+    network = model.model.diffusion_model
+    tokens = math.prod(-(-size // patch) for size, patch in zip(shape[3:], network.patch_size[1:], strict=True))
+    element = comfy.model_management.dtype_size(model.model.manual_cast_dtype or model.model.get_dtype())
+    each = 2 * len(network.blocks) * network.dim * tokens * element
+    return conditions * shape[0] * (room or shape[2]) * each
+
+
+def ring_frames(model: ModelPatcher, shape: Sequence[int], conditions: int) -> int:
+    """How many more frames in a call ComfyUI would reckon with for the caches of a MODEL; 0 for one that keeps none."""
+    settings = cache_settings(model)
+    if settings is None:
+        return 0
+    one = model.model.memory_required([conditions * shape[0], shape[1], 1, *shape[3:]])
+    return math.ceil(ring_bytes(model, shape, settings.room, conditions) / one)
 
 
 class Caches:

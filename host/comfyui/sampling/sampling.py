@@ -23,6 +23,7 @@ from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.job import Algorithm, Job, Step
 from ....modules.sampling.model_view import Guide, plain
 from ....modules.temporal.carried_state import Nothing, Remembering
+from ..attach.causal import ring_frames
 from ..attach.video import video_info
 from ..attached import attached_to, motion_sampling
 from ..layout import Layout, denoiser, whole_frames
@@ -94,7 +95,8 @@ def sample(
     sampler = GeneratorSampler(algorithm, sigmas, recording)
     ends = torch.tensor([float(sigmas[-1]), 0.0])  # for others' bookkeeping only: our levels are the algorithm's
     made = guider(model, positive, negative, cfg, guide)
-    made.model_options = for_window(made.model_options, sampler.shown(model, latent), latent)
+    beside = ring_frames(model, latent.shape, 1 if cfg == 1 else 2)
+    made.model_options = for_window(made.model_options, sampler.shown(model, latent), latent, beside)
     clip = made.sample(torch.zeros_like(latent), latent, sampler, ends, seed=seed)
     return clip.to(comfy.model_management.intermediate_device())
 
@@ -104,12 +106,19 @@ def forcing_sampler(algorithm: Algorithm, recording: Recording | None = None) ->
     return GeneratorSampler(algorithm, recording=recording)
 
 
-def for_window(options: dict[str, Any], frames: int, latent: Tensor) -> dict[str, Any]:
-    """Model options with which ComfyUI makes room for so many frames at once, and not for all of a clip: ``latent``: ``r ...``."""
+def for_window(options: dict[str, Any], frames: int, latent: Tensor, beside: int = 0) -> dict[str, Any]:
+    """Model options with which ComfyUI makes room for so many frames at once, and not for all of a clip.
+
+    Args:
+        options: of the model so far.
+        frames: of a call.
+        latent: ``r ...``.
+        beside: how many frames more what is kept between calls counts for.
+    """
     axis = 2 if Layout.of(latent).video else 0
 
     def prepare(executor: Any, model: Any, shape: Any, *args: Any, **kwargs: Any) -> Any:
-        fewer = [min(size, frames) if place == axis else size for place, size in enumerate(shape)]
+        fewer = [min(size, frames) + beside if place == axis else size for place, size in enumerate(shape)]
         return executor(model, fewer, *args, **kwargs)
 
     copied = comfy.model_patcher.create_model_options_clone(options)

@@ -200,6 +200,29 @@ def test_memory_is_flat_and_each_sampling_begins_anew(monkeypatch):
     assert "longtake_caches" not in model.model_options.get("transformer_options", {})
 
 
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_comfyui_is_told_what_the_caches_take(monkeypatch, cfg):
+    import comfy.sampler_helpers
+    from pack.host.comfyui.attach import causal
+    from pack.host.comfyui.attach.causal import ring_bytes
+
+    model, caches, reckoned = causal_model(SINKS), [], []
+    attend = causal.KeyValueCache.attend
+    monkeypatch.setattr(causal.KeyValueCache, "attend", lambda self, *given: (caches.append(self), attend(self, *given))[1])
+    own = comfy.sampler_helpers._prepare_sampling
+    monkeypatch.setattr(
+        comfy.sampler_helpers,
+        "_prepare_sampling",
+        lambda model, shape, *rest, **more: (reckoned.append(shape), own(model, shape, *rest, **more))[1],
+    )
+    taken(model, SINKS, cfg=cfg)
+    taken_up = sum(cache.size() for cache in {id(cache): cache for cache in caches}.values())
+    conditions = 1 if cfg == 1 else 2
+    assert taken_up == ring_bytes(model, (1, 16, 10, *SIZE), 6, conditions)
+    bare = [conditions, 16, BLOCK, *SIZE]
+    assert model.model.memory_required([conditions, *reckoned[0][1:]]) >= model.model.memory_required(bare) + taken_up
+
+
 def test_other_samplers_and_blocks_without_room_are_refused():
     import comfy.sample
     import comfy.samplers
