@@ -13,6 +13,7 @@ from .attach.motion_lora import apply_motion_lora
 from .attach.noise import add_clip_noise, add_freeinit
 from .attach.pseudo3d import pseudo3d_model
 from .attach.skyreels import apply_skyreels
+from .attach.vae_pieces import piece_decoder
 from .attach.video import vae, video_info, video_model
 from .attached import motion_models, unet_of
 from .control.keyed_control import apply_keyed_control
@@ -27,6 +28,5 @@ from .sampling.recording import identity
 from .sampling.sampling import forcing_sampler, level_sigmas, noise_schedule, sample
 from .training import trainable
 from .training_encoders import clip_encoder, image_encoder, text_encoder
-from .vae_pieces import piece_decoder
 
 name = "comfyui"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Pieces(Protocol):
-    """A decoder that gets a take piece by piece; see ``comfyui/vae_pieces.py``."""
+    """A decoder that gets a take piece by piece; see ``comfyui/attach/vae_pieces.py``."""
 
     def __call__(self, latents: Tensor, *, last: bool = False) -> Tensor:
         """The pictures that follow, ``n h w 3``, of latents ``1 c f h w``; ``last``: none come after these."""
