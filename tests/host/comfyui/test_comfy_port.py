@@ -352,9 +352,11 @@ def test_the_executor_runs_a_workflow_and_says_what_it_saved(tmp_path):
     before = folder_paths.get_output_directory()
     results = run_workflow(TINY, tmp_path / "out")
     assert [(item["node"], item["class_type"], item["kind"]) for item in results] == [("2", "SaveImage", "file")] * 2 + [
-        ("3", "PreviewImage", "file")
+        ("3", "PreviewImage", "preview")
     ] * 2
-    assert all(item["path"].is_file() for item in results)
+    assert all(item["path"].is_file() for item in results[:2]) and not any("path" in item for item in results[2:]), (
+        "previews are gone"
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [item["path"].name for item in results[:2]]
     assert Image.open(results[0]["path"]).getpixel((0, 0)) == (255, 0, 0)
     assert folder_paths.get_output_directory() == before

@@ -599,7 +599,7 @@ def test_a_model_that_cannot_follow_is_refused(tmp_path, model, animated):
     bare = host.apply_motion(model, load_motion_module(motion_file(tmp_path)))
     with pytest.raises(ValueError, match="the model has a motion module that follows no camera: put Graft Camera between"):
         LongTakeApplyCamera.execute(model=bare, poses=turning())
-    with pytest.raises(ValueError, match="strength is 11.0: it must lie between 0, no camera, and 10"):
+    with pytest.raises(ValueError, match="strength is 11: it must lie between 0 and 10; 1 is usual"):
         LongTakeApplyCamera.execute(model=animated, poses=turning(), strength=11.0)
 
 
