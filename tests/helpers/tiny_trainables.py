@@ -43,6 +43,8 @@ class Words:
     def __init__(self, width=UNET.context_dim, pooled=None):
         self.width, self.pooled, self.asked = width, pooled, []
         self.cond_stage_model = nn.Linear(1, 1)
+        nn.init.constant_(self.cond_stage_model.weight, width)  # a run is told by its CLIP's weights: the same where all is
+        nn.init.constant_(self.cond_stage_model.bias, pooled or 0)
 
     @cached_property
     def patcher(self):
