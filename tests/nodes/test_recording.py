@@ -250,13 +250,13 @@ def test_after_a_cancel_the_editor_is_shown_what_is_on_disk(format, monkeypatch)
             sent.append((event, data, client))
 
     monkeypatch.setattr(server.PromptServer, "instance", Told(), raising=False)
-    cancelled(TAKES["Stream"], "shown", 2, format=format)
+    cancelled(TAKES["Stream"], f"shown_{format}", 2, format=format)
     monkeypatch.undo()
     ((_, data, client),) = [message for message in sent if message[0] == "executed"]
     assert (client, data["node"], data["display_node"], data["prompt_id"]) == ("an editor", "7", "7", "some prompt")
     numbers = range(8, 12) if format == "png" else [8]
     assert data["output"]["images"] == [
-        {"filename": f"frame_{number:05}.{format}", "subfolder": "shown", "type": "output"} for number in numbers
+        {"filename": f"frame_{number:05}.{format}", "subfolder": f"shown_{format}", "type": "output"} for number in numbers
     ]
     assert data["output"].get("animated") == ([True] if format == "mp4" else None)
-    assert all((host.output_directory() / "shown" / image["filename"]).is_file() for image in data["output"]["images"])
+    assert all((host.output_directory() / f"shown_{format}" / image["filename"]).is_file() for image in data["output"]["images"])

@@ -700,6 +700,7 @@ def test_an_interrupted_take_leaves_no_state(monkeypatch):
     import comfy.model_management
     from pack.host.comfyui import attached
     from pack.host.comfyui.options import SAMPLING
+    from pack.host.comfyui.sampling.sampling import Progress
 
     model = host.video_model(video())
     network = model.get_additional_models_with_key(attached.KEY)[0].model
@@ -711,7 +712,7 @@ def test_an_interrupted_take_leaves_no_state(monkeypatch):
             raise comfy.model_management.InterruptProcessingException
 
     with monkeypatch.context() as patch:
-        patch.setattr("pack.host.comfyui.sampling.sampling.Progress.update", stop)
+        patch.setattr(Progress, "update", stop)
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             rolled(host, model)
     assert network.past is None
