@@ -1,6 +1,6 @@
 """Run a workflow from the command line: ``python run.py [WORKFLOW] [--set NODE.INPUT=VALUE ...]``.
 
-Without arguments: the long take, on ComfyUI where there is one, else standalone. WORKFLOW is a file in API format, or the name of one
+Without arguments: the take of postcards, on ComfyUI where there is one, else standalone. WORKFLOW is a file in API format, or the name of one
 in ``workflows/api``; ``--list`` tells of those. NODE is a node's id, or its title, its class or what the editor calls that where only
 one node has it; INPUT is an input's id, or what the editor calls it.
 
@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).absolute().parent
 PACK = __package__ or "longtake"
-DEFAULT = "long_take"
+DEFAULT = "postcards_take"
 TOKEN = "LONGTAKE_TOKEN"
 FIRST_PYTHON = "LONGTAKE_FIRST_PYTHON"  # set while ComfyUI's own interpreter tries
 Results = list[dict[str, Any]]
@@ -46,7 +46,7 @@ def part(name: str) -> Any:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="run.py", description="Run a workflow; without arguments, the long take.")
+    parser = argparse.ArgumentParser(prog="run.py", description="Run a workflow; without arguments, the take of postcards.")
     parser.add_argument("workflow", nargs="?", default=DEFAULT, help="a file in API format, or a name in workflows/api")
     parser.add_argument(
         "--list", action="store_true", help="say what each workflow of workflows/api does and needs, and run none"

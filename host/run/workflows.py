@@ -18,6 +18,7 @@ FOLDERS = {
     "FrameInterpolationModelLoader.model_name": "models/frame_interpolation",
     "LoadImage.image": "input",
     "LoadVideo.file": "input",
+    "LongTakeConvertCausal.ckpt_name": "models/diffusion_models",
     "ckpt_name": "models/checkpoints",
     "clip_name": "models/text_encoders",
     "control_net_name": "models/controlnet",

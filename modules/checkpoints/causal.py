@@ -24,9 +24,9 @@ ANCHOR = "patch_embedding.weight"  # what stands before this name stands before 
 EMA, GENERATOR = "generator_ema", "generator"
 USUAL = ("model", "state_dict", "")  # where else the weights may lie; the last is the file itself
 WEIGHTS: dict[str, str] = {
-    "ema or generator": "The averaged weights where there are some, else the plain ones.",
-    EMA: "The averaged weights, which most authors run.",
-    GENERATOR: "The plain weights.",
+    "ema or generator": "It takes the averaged weights where there are some, else the plain ones.",
+    EMA: "It takes the averaged weights, which most authors run.",
+    GENERATOR: "It takes the plain weights.",
 }
 PLACES = {"ema or generator": (EMA, GENERATOR, *USUAL), EMA: (EMA,), GENERATOR: (GENERATOR, *USUAL)}
 LORA_PLACES = ("generator_lora", "lora", "state_dict", "")

@@ -40,7 +40,12 @@ class LongTakeCausalPlan(LongTakeNode):
                 ),
                 PromptsType.Input("prompts", optional=True, tooltip="The prompts are those of the take, from Prompt at a Time."),
             ],
-            outputs=[io.Image.Output(display_name="picture"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Image.Output(display_name="picture", tooltip="The picture shows which cached frames each block sees."),
+                io.String.Output(
+                    display_name="report", tooltip="The report says how many frames are kept, and how much memory they take."
+                ),
+            ],
         )
 
     @classmethod

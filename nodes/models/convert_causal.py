@@ -34,7 +34,7 @@ class LongTakeConvertCausal(LongTakeNode):
             " safetensors file that Load Diffusion Model reads, into models/diffusion_models. Nothing in the checkpoint is run.",
             inputs=[
                 io.Combo.Input(
-                    "checkpoint",
+                    "ckpt_name",
                     options=host.files("diffusion_models"),
                     tooltip="The checkpoint is a file in models/diffusion_models, as its authors saved it.",
                 ),
@@ -53,7 +53,8 @@ class LongTakeConvertCausal(LongTakeNode):
                     "dtype",
                     AS_IT_IS,
                     Setting(
-                        "The dtype is that of the numbers in the new file; bf16 takes half as much room as fp32.", menu=TYPES
+                        "The dtype is that of the numbers in the new file; bf16 takes half as much room as fp32.",
+                        menu=tuple(TYPES),
                     ),
                 ),
                 io.Combo.Input(
@@ -82,14 +83,14 @@ class LongTakeConvertCausal(LongTakeNode):
                     ),
                 ),
             ],
-            outputs=[io.String.Output(display_name="report")],
+            outputs=[io.String.Output(display_name="report", tooltip="The report says what was read and where the new file is.")],
             is_output_node=True,
         )
 
     @classmethod
     def execute(
         cls,
-        checkpoint: str,
+        ckpt_name: str,
         name: str,
         system: str,
         weights: str,
@@ -104,7 +105,7 @@ class LongTakeConvertCausal(LongTakeNode):
         if path.exists():
             raise ValueError(f"there is a file {path} already: load it with Load Diffusion Model, or give another name")
         check_writable(folder)
-        source = host.file("diffusion_models", checkpoint)
+        source = host.file("diffusion_models", ckpt_name)
         state = read_causal(source, weights)
         said = f"{source.name}: {len(state)} weights"
         if mark_for_core and state["patch_embedding.weight"].shape[1] != 16:

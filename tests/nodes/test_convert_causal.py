@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
 
 def converted(folder, state, **given):
     torch.save({"generator": prefixed(state, "model.")}, folder / "official.pt")
-    said = Convert.execute(checkpoint="official.pt", name="tiny", system="LongLive 1.0", **given).result[0]
+    said = Convert.execute(ckpt_name="official.pt", name="tiny", system="LongLive 1.0", **given).result[0]
     return folder / "tiny.safetensors", said
 
 
@@ -38,7 +38,7 @@ def test_a_file_says_what_it_is_for(folder):
 
 def test_bad_input_and_cancel_leave_no_file(folder, monkeypatch):
     with pytest.raises(ValueError, match="cannot be a file name"):
-        Convert.execute(checkpoint="official.pt", name="a/b")
+        Convert.execute(ckpt_name="official.pt", name="a/b")
     with pytest.raises(ValueError, match="48 channels, and ComfyUI loads marked files with 16 alone"):
         converted(folder, wan_state(dim=24, text=24, channels=48), mark_for_core=True)
     torch.save(peft_lora({"blocks.0.self_attn.q": (24, 24)}), folder / "lora.pt")

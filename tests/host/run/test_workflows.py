@@ -8,7 +8,7 @@ from small_graphs import NODES, written
 
 def test_shipped_workflows_are_known_by_name():
     assert run.DEFAULT in workflows.names()
-    assert workflows.read(run.DEFAULT) == workflows.read(str(workflows.API / "long_take.json"))
+    assert workflows.read(run.DEFAULT) == workflows.read(str(workflows.API / "postcards_take.json"))
 
 
 def test_notes_are_no_nodes(tmp_path):
