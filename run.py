@@ -1,8 +1,8 @@
 """Run a workflow from the command line: ``python run.py [WORKFLOW] [--set NODE.INPUT=VALUE ...]``.
 
-Without arguments: the take of postcards, on ComfyUI where there is one, else standalone. WORKFLOW is a file in API format, or the name of one
-in ``workflows/api``; ``--list`` tells of those. NODE is a node's id, or its title, its class or what the editor calls that where only
-one node has it; INPUT is an input's id, or what the editor calls it.
+Without arguments: the take of postcards, on ComfyUI where there is one, else standalone. WORKFLOW is a file in API format, or the name
+of one in ``workflows/api``; ``--list`` tells of those. NODE is a node's id, or its title, its class or what the editor calls that where
+only one node has it; INPUT is an input's id, or what the editor calls it.
 
 ``python run.py convert GRAPH`` turns a graph of AnimateDiff-Evolved's, Advanced-ControlNet's and FizzNodes' nodes into one of ours.
 """

@@ -129,6 +129,7 @@ def test_a_workflow_for_comfyui_alone_is_refused_in_one_sentence(folder):
 def test_a_setting_without_effect_is_warned_of(folder, tiny_video_file):
     workflow = take(tiny_video_file.name, 3)
     levels = {"frames": 3, "schedule": "pyramid", "steps": 2, "lag": 1.0, "block": 1, "known": 0}
+    levels |= {"known_at": "", "custom": "", "window": 0}
     workflow["6"] = {"class_type": "LongTakeNoiseLevels", "_meta": {"title": "Levels"}, "inputs": levels}
     workflow["3"]["inputs"]["noise_levels"] = ["6", 0]
     name, models = written(folder / "w.json", workflow), {"LONGTAKE_MODELS": str(tiny_video_file.parent)}

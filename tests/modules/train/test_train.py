@@ -348,7 +348,8 @@ def test_cancelling_the_node_keeps_what_was_trained(folder, monkeypatch):
     with pytest.raises(host.Interrupted):
         node(steps=5)
     kept = folder / "longtake_training"
-    assert sorted(path.name for path in kept.iterdir()) == ["mine.jsonl", "mine.run.safetensors"]
+    names = ["mine.jsonl", "mine.run.safetensors", "mine.run.safetensors.before"]
+    assert sorted(path.name for path in kept.iterdir()) == names, "and the checkpoint before, in case the last is damaged"
     settings = RunSettings(steps=5, batch=1, learning_rate=2e-3, warmup=5)
     assert Run(native(shapes_model(16), settings), settings, kept / "mine.run.safetensors").done == 2
 
