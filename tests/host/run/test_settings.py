@@ -120,9 +120,9 @@ def test_where_nothing_is_known_of_what_saves_nothing_is_said():
 
 def test_what_a_rollout_says_is_replaced_is_replaced():
     """In the node itself: with a schedule connected its own numbers change nothing of the schedule."""
-    import pack.nodes
+    from pack.nodes import node_classes
 
-    node = {node.GET_SCHEMA().node_id: node for node in pack.nodes.node_classes()}["LongTakeRollout"]
+    node = {node.GET_SCHEMA().node_id: node for node in node_classes()}["LongTakeRollout"]
     facts = of_node(node)
     (link,), (widgets,) = facts.replaced, facts.replaced.values()
     assert link in facts.inputs

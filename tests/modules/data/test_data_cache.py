@@ -238,7 +238,7 @@ def test_threads_that_write_the_same_entry(tmp_path):
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
-        with pytest.raises(ValueError, match="nothing can be written to .*: give another folder"):
+        with pytest.raises(ValueError, match="nothing can be written to .*: choose another folder"):
             check_writable(folder)
         with pytest.raises(ValueError, match="nothing can be written to"):
             encoded(moving_shapes(1, 9, 32), folder, Encoders())
