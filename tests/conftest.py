@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HELPERS = str(ROOT / "tests" / "helpers")
 if HELPERS not in sys.path:  # benchmarks import this file without pytest
     sys.path.append(HELPERS)
+from javascript import js  # noqa: E402, F401  a fixture; a conftest.py beside it would take this one's name out of ``sys.modules``
+
 SCRATCH: list[Path] = []  # ComfyUI's base directory, when there is a ComfyUI: its checkout stays as it is
 
 

@@ -1,10 +1,10 @@
 """Subgraph blueprints in ComfyUI's editor: listed, opened, and queued as what they are parts of."""
 
+import importlib.util
 import json
 
 import pytest
 from browser import ROOT, Editor, browsing, lacking, serving
-from conftest import load
 
 pytestmark = [
     pytest.mark.comfy,
@@ -30,9 +30,16 @@ def editor(server):
         yield Editor(browser, server)
 
 
+@pytest.fixture(scope="module")
+def drawing():
+    spec = importlib.util.spec_from_file_location("longtake_drawing", ROOT / "workflows" / "api_to_ui.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_blueprint_is_queued_as_the_workflow_is(path, editor):
-    drawing = load("longtake_drawing", ROOT / "workflows" / "api_to_ui.py")
+def test_a_blueprint_is_queued_as_the_workflow_is(path, editor, drawing):
     (plan,) = (plan for plan in drawing.BLUEPRINTS if plan.name == path.stem)
     editor.draw(json.loads(path.read_text(encoding="utf-8")))
     editor.page.wait_for_function("app.graph._nodes.length === 1")

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from pack.host.comfyui.training_checks import described
-from pack.host.comfyui.training_encoders import text_encoder
 from pack.modules.train.checkpoint import differences
 from tiny_motion import image_model, text
 from tiny_trainables import QUICK, Squares, Words, folders_in, shapes_of
+
+described = pytest.importorskip("pack.host.comfyui.training_checks", reason="no ComfyUI", exc_type=ImportError).described
+text_encoder = pytest.importorskip("pack.host.comfyui.training_encoders", reason="no ComfyUI", exc_type=ImportError).text_encoder
 
 pytestmark = pytest.mark.comfy
 

@@ -83,7 +83,9 @@ def test_what_is_marked_counts_more():
     assert pictures.shape == (2, 3, 64, 64) and set(weights.unique().tolist()) == {1.0, 1.0 + autoencoder.MARKED}
     of_dataset, theirs = of_clips(CLIPS)(0, range(2), 2)
     assert of_dataset.shape == pictures.shape and set(theirs.unique().tolist()) == {1.0, 1.0 + autoencoder.MARKED}
-    shapes = ClipDataset(moving_shapes(2, 3, 64), ClipSettings(frames=3, stride=1, width=64, height=64, missing=NOT_NEEDED))
+    shapes = ClipDataset(
+        moving_shapes(2, 3, 64), ClipSettings(frames=3, stride=1, width=64, height=64, missing_captions=NOT_NEEDED)
+    )
     assert of_clips(shapes)(0, range(2), 2)[1].unique().tolist() == [1.0]
     marked = torch.zeros(1, 2, 1, 16, 16)
     marked[0, 0, 0, 3, 5] = 1
@@ -136,7 +138,9 @@ def test_some_postcards_are_shown_with_another_traveller():
 
 
 def test_clips_that_nobody_can_change_are_not_shown_otherwise(tmp_path):
-    shapes = ClipDataset(moving_shapes(2, 3, 64), ClipSettings(frames=3, stride=1, width=64, height=64, missing=NOT_NEEDED))
+    shapes = ClipDataset(
+        moving_shapes(2, 3, 64), ClipSettings(frames=3, stride=1, width=64, height=64, missing_captions=NOT_NEEDED)
+    )
     with pytest.raises(ValueError, match="wrong_outlines is 0.5 with clips of yours"):
         make(DEFAULTS, FAST, tmp_path, Architecture(width=8), NativeChoices(wrong_outlines=0.5), dataset=shapes)
     with pytest.raises(ValueError, match="wrong_outlines is 0.5 with images"):
