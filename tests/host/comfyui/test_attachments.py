@@ -126,6 +126,10 @@ def test_every_way_gives_the_plain_result(attached, way):
 
 
 def test_comfyuis_own_windows_give_the_plain_result(attached):
+    import comfy.context_windows as core
+
+    if attached[0] in ("SparseCtrl", "video hints") and not hasattr(core.IndexListContextWindow([0]), "total_frames"):
+        pytest.skip("this ComfyUI's windows do not cut the pictures of ControlNets or those beside the latent")
     windowed, whole = cores_windows(attached[1])
     close(windowed, whole, 1e-4)
 
@@ -210,7 +214,9 @@ def test_what_goes_on_from_the_last_call_is_refused_where_the_next_is_about_othe
     cached = getattr(nodes_easycache, f"{kind}Node").execute(image_model(), 0.2, 0.0, 1.0, False).args[0]
     with pytest.raises(ValueError, match=f"{kind} goes on from what the model gave in the call before"):
         fifo(cached)
-    sampled(cached, forcing("full_sequence", FRAMES, STEPS))  # all frames in every call, at one level
+    sampled(
+        cached, forcing("full_sequence", FRAMES, STEPS), cfg=1.0
+    )  # one condition, as above; all frames in every call, at one level
 
 
 # Rows that are not frames

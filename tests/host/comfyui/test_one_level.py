@@ -32,11 +32,14 @@ def ltx():
 
 def hunyuan():
     from comfy import model_base, supported_models
+    from comfy.ldm.hunyuan_video.model import HunyuanVideoParams
 
     config = {"image_model": "hunyuan_video", "in_channels": 16, "out_channels": 16, "vec_in_dim": 8, "context_in_dim": 16}
     config |= {"hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [4, 6, 6]}
     config |= {"theta": 256, "patch_size": [1, 2, 2], "qkv_bias": True, "guidance_embed": False, "byt5": False, "meanflow": False}
     config |= {"use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False}
+    known = HunyuanVideoParams.__dataclass_fields__.keys() | {"image_model"}  # older versions have fewer
+    config = {key: value for key, value in config.items() if key in known}
     return around(supported_models.HunyuanVideo, config, model_base.HunyuanVideo)
 
 
