@@ -454,6 +454,8 @@ def test_the_shipped_animatediff_workflow_is_valid_but_for_its_files(module_fold
 
     graph = json.loads((ROOT / "workflows" / "api" / "animatediff_text_to_video.json").read_text())
     assert any("note" in node["_meta"] for node in graph.values()) and all(node["_meta"]["title"] for node in graph.values())
+    graph["1"]["inputs"]["ckpt_name"] = "not_there.safetensors"  # other tests may have made files of the shipped names
+    graph["2"]["inputs"]["motion_module"] = "not_there.ckpt"
     asyncio.run(load_nodes())
     _, error, _, node_errors = asyncio.run(execution.validate_prompt("id", graph, None))
     said = problems(graph, error, node_errors)
