@@ -38,4 +38,4 @@ ADDRESSES = {
     "wan_2.1_vae.safetensors": f"{WAN}/vae/wan_2.1_vae.safetensors",
 }
 # Files that their authors publish in another form: what to do instead
-MADE = {"self_forcing_dmd.safetensors"}  # of self_forcing_dmd.pt, see the help of Causal Take
+MADE = {"self_forcing_dmd.safetensors"}  # Convert Causal Checkpoint makes it of self_forcing_dmd.pt
