@@ -82,6 +82,10 @@ class Extension:
             most = f" and at most {self.window - 1} in windows of {self.window} frames" if self.window else ""
             raise ValueError(f"overlap is {self.overlap}: it must be at least 1{most}; half the window is usual")
 
+    def one_level(self, *, masked: bool) -> bool:  # noqa: ARG002  every window has known frames
+        """As ``job.OneLevel``."""
+        return self.sampler.one_level(masked=True)
+
     def shown(self, frames: int, trained: int) -> int:
         """Most frames in a call, for a take of so many on a model that was trained on so many."""
         return min(frames, self.window or trained or frames)

@@ -34,6 +34,10 @@ class Forcing(Rollout):
         """Whether all new frames are at one noise level all along."""
         return self.plan.rows_total == self.plan.steps
 
+    def one_level(self, *, masked: bool) -> bool:
+        """As ``OneLevel``: known frames are shown clean."""
+        return self.uniform and not masked and not bool(self.plan.known.any())
+
     def shown(self, frames: int, trained: int) -> int:
         """Most frames in a call, for a clip of so many on a model that was trained on so many."""
         return min(frames, self.window or trained or frames)

@@ -135,6 +135,15 @@ class Recordable(Protocol):
         ...
 
 
+@runtime_checkable
+class OneLevel(Protocol):
+    """A sampler that may show all frames of each call at one noise level, as other samplers do."""
+
+    def one_level(self, *, masked: bool) -> bool:
+        """Whether it does, where the latent's mask leaves frames alone or does not."""
+        ...
+
+
 def started(latent: Tensor, noise: Tensor, sigma: Tensor, coordinates: str, *, full: bool = True) -> Tensor:
     """Frames at the level where sampling starts, as ComfyUI begins.
 

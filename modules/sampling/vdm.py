@@ -119,6 +119,10 @@ class VdmSampler:
     def __post_init__(self) -> None:
         check(self)
 
+    def one_level(self, *, masked: bool) -> bool:
+        """As ``job.OneLevel``: known frames have the level of the others, or are clean."""
+        return not masked or self.replacement != "none"
+
     def __call__(self, job: Job) -> Generator[Step, None, Tensor]:
         """Sample the clip of a job. Returns ``f ...``."""
         check_finite(job.latent)

@@ -19,7 +19,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....modules.control.timed_prompts import SHOT
-from ..options import call_options, frame_numbers, with_options
+from ..options import CLIP, Clip, call_options, frame_numbers, with_options
 from .conds import Conds, of_shot
 from .telling import telling_options
 from .windows import PartHandler
@@ -41,10 +41,19 @@ def with_frame_levels(model: ModelPatcher, options: dict[str, Any]) -> dict[str,
         ValueError: the model cannot take them, or there are context windows on it. One sentence.
     """
     check_frame_levels(model)
+    return with_parts(options)
+
+
+def with_parts(options: dict[str, Any]) -> dict[str, Any]:
+    """Model options with which a call about some frames of a video gets what belongs to these.
+
+    Raises:
+        ValueError: there are context windows on the model. One sentence.
+    """
     if "context_handler" in options and not isinstance(options["context_handler"], VideoHandler):
         raise ValueError(
-            "the model has context windows, which know one noise level for all frames: remove them, the samplers of this pack slide a"
-            " window of their own over the frames"
+            "the model has context windows of the whole clip, and this sampler shows it other frames in every call, or frames at noise"
+            " levels of their own: remove them, the samplers of this pack slide a window of their own over the frames"
         )
     return telling_options({**options, "context_handler": VideoHandler()})
 
@@ -131,14 +140,17 @@ def check_no_more_frames(network: WanModel, args: tuple[Any, ...], kwargs: dict[
 
 @dataclass(frozen=True)
 class VideoHandler(PartHandler):
-    """Takes noise levels ``b f`` where ComfyUI has one for all frames, and gives every condition the frames of the call."""
+    """Takes noise levels ``b f`` where ComfyUI has one for all frames, and gives every condition the frames of the call.
+
+    Where all frames have one level ComfyUI is called as its own samplers call it.
+    """
 
     dim = 2
     context_length = inf
 
     def should_use_context(self, model: Any, conds: Conds, x_in: Tensor, timestep: Tensor, model_options: dict[str, Any]) -> bool:
-        """Whether there is a noise level per frame: ``x_in``: ``b c f h w``, ``timestep``: ``b f``."""
-        return timestep.ndim == 2
+        """Whether there is a noise level per frame, or less than the clip: ``x_in``: ``b c f h w``, ``timestep``: ``...``."""
+        return timestep.ndim == 2 or x_in.shape[2] < model_options.get("transformer_options", {}).get(CLIP, Clip.of(x_in)).frames
 
     def control(self, given: Any, ids: Tensor) -> Any:
         """Refuse a control.
@@ -147,8 +159,8 @@ class VideoHandler(PartHandler):
             ValueError: always.
         """
         raise ValueError(
-            "a ControlNet is told one noise level for all frames and cannot follow a model that has one per frame: remove it from the"
-            " conditioning"
+            "a ControlNet is told one noise level for all frames and has hints for the whole clip, and cannot follow a video model that is"
+            " shown some frames at a time, or a noise level per frame: remove it from the conditioning"
         )
 
     def execute(
@@ -160,9 +172,12 @@ class VideoHandler(PartHandler):
         timestep: Tensor,
         model_options: dict[str, Any],
     ) -> list[Tensor]:
-        """ComfyUI's signature: one clean guess per entry of ``conds``, each as ``x_in``: ``b c f h w``; ``timestep``: ``b f``."""
+        """ComfyUI's signature: one clean guess per entry of ``conds``, each as ``x_in``: ``b c f h w``; ``timestep``: ``...``."""
         options = model_options.get("transformer_options", {})
-        needed = self.conds(of_shot(conds, options.get(SHOT, 0)), frame_numbers(options, x_in.shape[2], axis=2), timestep)
+        ids = frame_numbers(options, x_in.shape[2], axis=2)
+        if timestep.ndim == 1:
+            return calc_cond_batch(model, self.of_frames(conds, ids), x_in, timestep, model_options)
+        needed = self.conds(of_shot(conds, options.get(SHOT, 0)), ids, timestep)
         told = {**options, LEVELS: timestep, "wrappers": _wrapped(options.get("wrappers", {}))}
         return calc_cond_batch(model, needed, x_in, noisiest(timestep), {**model_options, "transformer_options": told})
 

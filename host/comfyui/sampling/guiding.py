@@ -16,7 +16,7 @@ from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.model_view import Guide, View, plain
 from ..layout import Layout, denoiser
 from ..options import IDS
-from ..parts.frame_levels import with_frame_levels
+from ..parts.frame_levels import one_level, with_frame_levels
 from .gradients import differentiable, predicted, space_of
 
 Conditioning = list[list[Any]]
@@ -124,9 +124,14 @@ class Guider(comfy.samplers.CFGGuider):
         sampling = self.model_patcher.get_model_object("model_sampling")
         view = replace(view, coordinates=coordinates_of(self.model_patcher), top=float(sampling.sigma_max), call=self.calls)
         self.calls += 1
-        if layout.video:
+        together = layout.video and bool((view.sigma == view.sigma[0]).all())  # as without a guide
+        if layout.video and not together:
             options = with_frame_levels(self.model_patcher, options)
-        call = denoiser(self._predicted, layout, options, seed)
+
+        def predict(x: Tensor, sigma: Tensor, opts: dict[str, Any], seed: int | None) -> Tensor:
+            return self._predicted(x, one_level(self.model_patcher, sigma) if together else sigma, opts, seed)
+
+        call = denoiser(predict, layout, options, seed)
         return layout.hosts(self.guide(call, view))
 
     def _predicted(self, x: Tensor, timestep: Tensor, options: dict[str, Any], seed: int | None) -> Tensor:

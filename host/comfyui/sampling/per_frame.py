@@ -11,6 +11,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ....modules.sampling.job import OneLevel
 from ..attached import attached_to
 from ..layout import Layout, whole_frames
 from ..options import ALONE, CACHES
@@ -76,11 +77,9 @@ def calls_of(sampler: Any, guider: Any, options: Mapping[str, Any], noise: Tenso
     transformer = options.get("transformer_options", {})
     windowed = getattr(options.get("context_handler"), "plan", None) is not None
     variants = getattr(guider, "variants", 1)
-    known = torch.as_tensor(getattr(getattr(algorithm, "plan", None), "known", 0))  # which frames, or how many at the beginning
-    finished = bool(known.any()) or (mask is not None and bool(whole_frames(layout.frames_first(mask)).any()))
-    clean = finished and getattr(algorithm, "replacement", "none") == "none"  # others show known frames at the level of the rest
+    masked = mask is not None and bool(whole_frames(layout.frames_first(mask)).any())
     return Calls(
-        mixed=layout.video or clean or not getattr(algorithm, "uniform", False),
+        mixed=variants > 1 or not (isinstance(algorithm, OneLevel) and algorithm.one_level(masked=masked)),
         moving=sampler.shown(model, noise) < sampler.length(model, noise) or variants > 1,
         split=windowed or (variants > 1 and transformer.get(ALONE, False)),
         recalled=CACHES in transformer or any(motion.model.recalls for motion in attached_to(model)),

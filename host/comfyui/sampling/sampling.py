@@ -28,7 +28,7 @@ from ..attach.video import video_info
 from ..attached import attached_to, motion_sampling
 from ..layout import Layout, denoiser, whole_frames
 from ..options import CACHES, WINDOW
-from ..parts.frame_levels import check_frame_levels, one_level, takes_frame_levels, with_frame_levels
+from ..parts.frame_levels import one_level, with_frame_levels, with_parts
 from ..parts.patches import check_patches
 from ..progress import Progress
 from .gradients import mixing_of
@@ -182,12 +182,16 @@ class GeneratorSampler(comfy.samplers.Sampler):
         layout, model = Layout.of(noise), model_wrap.model_patcher
         check_conditions(model_wrap.conds)
         given = extra_args["model_options"]
-        check_patches(given, model_wrap, calls_of(self, model_wrap, given, noise, denoise_mask))
+        calls = calls_of(self, model_wrap, given, noise, denoise_mask)
+        check_patches(given, model_wrap, calls)
         least = least_level(model)
-        together = layout.video and not takes_frame_levels(model)  # as any sampler of ComfyUI's calls it
-        if together and not getattr(self.algorithm, "uniform", False):
-            check_frame_levels(model)
-        options = given if together else with_frame_levels(model, given) if layout.video else with_frame_handler(given)
+        together = layout.video and not calls.mixed  # as any sampler of ComfyUI's calls it
+        if not layout.video:
+            options = with_frame_handler(given)
+        elif calls.mixed:
+            options = with_frame_levels(model, given)
+        else:
+            options = with_parts(given) if calls.moving else given
 
         def predict(x: Tensor, sigma: Tensor, opts: dict[str, Any], seed: int | None) -> Tensor:
             levels = one_level(model, sigma) if together else sigma

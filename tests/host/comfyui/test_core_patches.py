@@ -13,6 +13,8 @@ import torch
 from custom import advanced, forcing, scheduler_sigmas, theirs
 from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
+from pack.modules.guidance.extension import Extension
+from pack.modules.sampling.vdm import VdmSampler
 from pack.modules.temporal.settings import MotionSettings
 from pack.modules.temporal.windows import WindowPlan
 from pack.nodes.forcing.fifo import LongTakeFifoSampler
@@ -231,20 +233,58 @@ VIDEO = {
 }
 
 
+VIDEO_CONDS = {"positive": wan_text(5), "negative": wan_text(6), "cfg": 3.0}
+VIDEO_SIGMAS, VIDEO_LATENT = torch.tensor([1.0, 0.8, 0.5, 0.0]), torch.zeros(1, 16, 3, 4, 6)
+
+
+def on_video(name, sampler, sigmas=VIDEO_SIGMAS, latent=VIDEO_LATENT):
+    return advanced(VIDEO[name][0](wan_model())[0], sampler, latent, sigmas, **VIDEO_CONDS)
+
+
+def refused_on_video(calls, words, name, sampler, **given):
+    with pytest.raises(ValueError, match=words) as error:
+        on_video(name, sampler, **given)
+    assert not calls and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", VIDEO)
 def test_a_patch_on_a_video_model_is_right_or_refused_before_the_first_call(comfyui, name, calls):
-    put, words = VIDEO[name]
-    model, latent = put(wan_model())[0], torch.zeros(1, 16, 3, 4, 6)
-    conds = {"positive": wan_text(5), "negative": wan_text(6), "cfg": 3.0}
-    sigmas = torch.tensor([1.0, 0.8, 0.5, 0.0])
+    sampler, words = forcing("pyramid", 3, 3, lag=1.0), VIDEO[name][1]
     if words:
-        with pytest.raises(ValueError, match=words) as error:
-            advanced(model, forcing("pyramid", 3, 3, lag=1.0), latent, sigmas, **conds)
-        assert not calls and "\n" not in str(error.value)
-        return
-    made = advanced(model, forcing("full_sequence", 3, 3), latent, sigmas, **conds)
-    close(made, advanced(model, theirs("euler"), latent, sigmas, **conds), 1e-4)
-    advanced(model, forcing("pyramid", 3, 3, lag=1.0), latent, sigmas, **conds)
+        refused_on_video(calls, words, name, sampler)
+    else:
+        on_video(name, sampler)
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_at_one_level_for_all_frames_a_patch_on_a_video_model_is_comfyuis(comfyui, name):
+    made = on_video(name, forcing("full_sequence", 3, 3))
+    close(made, on_video(name, theirs("euler")), 1e-4)
+    step = VIDEO_SIGMAS[[0, -1]]  # of one, VDM's is Euler's
+    close(on_video(name, host.forcing_sampler(VdmSampler()), step), on_video(name, theirs("euler"), step), 1e-4)
+
+
+def extended(replacement="fresh", known=1):
+    return host.forcing_sampler(Extension(known, window=2, overlap=1, sampler=VdmSampler(replacement=replacement)))
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "words"),
+    [
+        ("EasyCache", extended(), "goes on from what the model gave in the call before"),
+        ("TCFG", extended(), "measures all frames of a call together"),
+        ("RescaleCFG", extended("none"), "reads one noise level for the whole clip"),
+        ("RescaleCFG", forcing("full_sequence", 3, 3, known=1), "reads one noise level for the whole clip"),
+    ],
+    ids=["windows", "windows together", "clean known frames in windows", "clean known frames"],
+)
+def test_what_one_level_does_not_help_is_refused_on_a_video_model(comfyui, calls, name, sampler, words):
+    refused_on_video(calls, words, name, sampler, latent=torch.ones_like(VIDEO_LATENT))
+
+
+def test_windows_at_one_level_keep_what_reads_that_level(comfyui):
+    made = on_video("TSR", extended(), latent=torch.ones_like(VIDEO_LATENT))
+    assert torch.isfinite(made).all() and (made[:, :, :1] - 1).abs().max() < 1e-5
 
 
 # What patches ask of models that remember, of guidance, and of nodes that are not known
