@@ -24,8 +24,9 @@ from .layout import in_model_numbers
 from .memory import device, memory_text
 from .progress import Progress, check_interrupt, show_files
 from .sampling.guiding import coordinates_of, guider
+from .sampling.model_facts import level_sigmas, noise_schedule
 from .sampling.recording import identity
-from .sampling.sampling import forcing_sampler, level_sigmas, noise_schedule, sample
+from .sampling.sampling import forcing_sampler, sample
 from .training import trainable
 from .training_encoders import clip_encoder, image_encoder, text_encoder
 

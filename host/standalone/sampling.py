@@ -16,6 +16,7 @@ from ...modules.disk.fingerprint import fingerprint
 from ...modules.disk.recorder import Recorder, Recording
 from ...modules.guidance.history import on_model
 from ...modules.guidance.steering import asked_by, fitted
+from ...modules.sampling.context_noise import OwnNoise
 from ...modules.sampling.job import Algorithm, Job, Step
 from ...modules.sampling.model_view import Denoise, Guide, View, plain
 from ...modules.temporal.past import Memories, Memory
@@ -82,7 +83,15 @@ def sample(
             around = fitted(around, space)
             call = differentiable(model, call, call if cfg == 1 else denoiser(model, conditions[:1], 1.0, memories), wish)
         job = Job(
-            call, start, sigmas.to(start), seed=seed, guide=around, memory=memories, recalls=recalls, sees_ahead=space.sees_ahead
+            call,
+            start,
+            sigmas.to(start),
+            seed=seed,
+            guide=around,
+            memory=memories,
+            recalls=recalls,
+            sees_ahead=space.sees_ahead,
+            own_noise=OwnNoise(model.info.context_noise),
         )
         if recording is None:
             return _driven(algorithm(job), lambda step: None).to(latent.device)

@@ -18,7 +18,11 @@ from ..temporal.kinds import class_of
 from .schema import json_object, made, shown
 
 # 1 knows nothing of what is LATER in the configurations of the U-Net and the temporal modules, 2 nothing of what is here
-NEWEST: dict[int, dict[str, Any]] = {3: {"hints": False, "latent_scale": 1.0}, 4: {"autoencoder": None}}
+NEWEST: dict[int, dict[str, Any]] = {
+    3: {"hints": False, "latent_scale": 1.0},
+    4: {"autoencoder": None},
+    5: {"context_noise": 0.2},
+}
 VERSION = max(NEWEST)
 VAE_SIDE = 8  # pixels of a latent of image models
 
@@ -42,6 +46,7 @@ class VideoModelInfo:
     autoencoder: AutoencoderConfig | None = (
         None  # what makes latents of pictures, in the same file; its latents are scaled already
     )
+    context_noise: float = 0.2  # sigma that finished frames are shown with, where the user says nothing else
 
     def __post_init__(self) -> None:
         for name, table in (("prediction", PREDICTIONS), ("noise_schedule", NOISE_SCHEDULES)):
@@ -54,6 +59,8 @@ class VideoModelInfo:
             )
         if not 0 < self.latent_scale < math.inf:
             raise ValueError(f"latent_scale is {self.latent_scale}: it must be a number above 0")
+        if not 0 <= self.context_noise < math.inf:
+            raise ValueError(f"context_noise is {self.context_noise}: it must be a number of at least 0")
         if self.autoencoder is not None and (self.patch or self.autoencoder.latent != self.latent_channels):
             raise ValueError(
                 f"the autoencoder makes latents of {self.autoencoder.latent} channels and the model takes {self.latent_channels} in"

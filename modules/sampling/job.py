@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..temporal.carried_state import Nothing, Remembering
+from .context_noise import NONE_KNOWN, OwnNoise
 from .coordinates import begun, mixed
 from .extent import Extent
 from .model_view import Denoise, Guide, plain
@@ -69,6 +70,7 @@ class Job:
         coordinates: a name in ``coordinates.SIGNAL``.
         guide: what is done around the model.
         full: whether the highest level is the model's noisiest; else the clip shows through it.
+        own_noise: the context noise that suits the model.
         trained: frames of the clips that the model was trained on; 0 where it does not say.
         encode: the samples of a LATENT as ``latent`` has them.
         memory: what the model remembers beside the frames of a window, for samplers that are interrupted and go on.
@@ -88,6 +90,7 @@ class Job:
     coordinates: str = "diffusion"
     guide: Guide = plain
     full: bool = True
+    own_noise: OwnNoise = NONE_KNOWN
     trained: int = 0
     encode: Callable[[Tensor], Tensor] = lambda samples: samples
     memory: Remembering = field(default_factory=Nothing)

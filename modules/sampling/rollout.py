@@ -5,6 +5,7 @@ clip. A clip (``forcing.py``) is these frames collected, a take without an end (
 (``fifo.py``) is a plan of its own. How frames move in a row: ``stepping.py``.
 """
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,8 @@ from .job import Job, State, Step, check_finite, check_sigmas, started
 from .multistep import STEPS, Multistep
 from .plan import Plan, Row, together, unseen
 from .stepping import ORDERS, Stepper, check_order
+
+log = logging.getLogger("longtake")
 
 
 @documented
@@ -96,7 +99,10 @@ def rollout(job: Job, how: Rollout, state: State | None = None) -> Generator[Ste
     check_sigmas(job.sigmas, plan.steps, together=together(plan))
     check_finite(job.latent)
     job = replace(job, sigmas=job.sigmas.to(job.latent))
-    stepper = Stepper(job, how.eta, how.order, how.context_noise)
+    shown_with = how.context_noise.on(job.own_noise)
+    if remark := shown_with.remark(job.own_noise):
+        log.warning(remark)
+    stepper = Stepper(job, how.eta, how.order, shown_with)
     state = State(0, torch.arange(0), job.latent[:0]) if state is None else _resumed(state, job, how, stepper.pasts)
     following = int(state.ids[-1]) + 1 if len(state.ids) else 0
     for row in plan.rows(window, how.sink_frames, state.row, ahead=job.ahead):

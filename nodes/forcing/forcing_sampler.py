@@ -34,7 +34,7 @@ class LongTakeForcingSampler(LongTakeNode):
                     " scheduler.",
                 ),
                 *inputs_of(Forcing),
-                *inputs_of(ContextNoiseSettings, context_noise=0.0),
+                *inputs_of(ContextNoiseSettings),
                 io.Latent.Input(
                     "known_frames",
                     optional=True,

@@ -108,7 +108,7 @@ def test_a_bundled_file_loads_and_decodes(tiny_video_file, monkeypatch):
         ({"known_frames": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "frames in the batch axis"),
         ({"noise_levels": NoiseLevels.named("pyramid", 12, 4, known=2)}, "2 known frames and none are connected"),
         ({"known_frames": {"samples": torch.full((2, 48, 4, 4), float("nan"))}}, "not finite"),
-        ({"context_noise": -1.0}, "context_noise is -1: it must lie between 0 and 10"),
+        ({"context_noise": -2.0}, "context_noise is -2: it must lie between -1 and 10"),
         ({"context_noise_frames": "some"}, "context_noise_frames is 'some': choose one of all, known, generated"),
         ({"tempo": 3}, "no input 'tempo'"),
     ],

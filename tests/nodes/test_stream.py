@@ -421,7 +421,7 @@ def test_frames_that_a_vae_cannot_decode_on_their_own_are_refused(monkeypatch):
         ({"schedule": "trapezoid"}, "schedule is 'trapezoid': choose one of pyramid, autoregressive, chunked"),
         ({"window": 2}, "window holds 2 frames"),
         ({"sink_frames": 9}, "4 in flight and 9 sink frames"),
-        ({"context_noise": -1.0}, "context_noise is -1: it must lie between 0 and 10"),
+        ({"context_noise": -2.0}, "context_noise is -2: it must lie between -1 and 10"),
         ({"context_noise_frames": "some"}, "context_noise_frames is 'some': choose one of all, known, generated"),
         ({"order": "heun", "eta": 0.5}, "heun"),
         ({"folder": "../elsewhere"}, "cannot be a file name"),

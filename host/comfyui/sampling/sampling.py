@@ -19,7 +19,6 @@ from torch import Tensor
 from ....modules.checkpoints.video_model import unfold
 from ....modules.disk.recorder import Recording
 from ....modules.guidance.steering import Space
-from ....modules.noise.levels import NoiseSchedule
 from ....modules.sampling.job import Algorithm, Job, Step
 from ....modules.sampling.model_view import Guide, plain
 from ....modules.temporal.carried_state import Nothing, Remembering
@@ -33,33 +32,11 @@ from ..parts.patches import check_patches
 from ..progress import Progress
 from .gradients import mixing_of
 from .guiding import Conditioning, Guider, coordinates_of, guider
+from .model_facts import own_noise, trained_frames
 from .per_frame import calls_of, check_conditions, least_level, with_frame_handler
 from .recording import recorder
 
 Watch = Callable[[Step], Tensor | None]  # takes every step, and may give a picture to show
-
-
-def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
-    """The sigmas that a model was trained with, as any node before this one has changed them.
-
-    Raises:
-        ValueError: the model's noisy frames are not ``clean + sigma * noise`` (flow models, for example).
-    """
-    if coordinates_of(model) == "flow":
-        raise ValueError(
-            f"{type(model.model).__name__} mixes noise in as flow models do: this node is for diffusion models such as SD1.5, or a"
-            " LongTake video model"
-        )
-    return NoiseSchedule(model.get_model_object("model_sampling").sigmas.detach().float().cpu())
-
-
-def level_sigmas(model: ModelPatcher, steps: int) -> Tensor:
-    """The sigma of every noise level of so many steps, 0 first, rising. Returns ``l``."""
-    if coordinates_of(model) == "diffusion":
-        return noise_schedule(model).levels(steps)
-    sampling = model.get_model_object("model_sampling")
-    percents = torch.linspace(1, 0, steps + 1)
-    return torch.tensor([0.0, *(float(sampling.percent_to_sigma(float(percent))) for percent in percents[1:])])
 
 
 def sample(
@@ -214,6 +191,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
             coordinates=coordinates_of(model),
             guide=model_wrap.guide if isinstance(model_wrap, Guider) else plain,
             full=self.levels is not None or bool(self.max_denoise(model_wrap, sigmas)),
+            own_noise=own_noise(model),
             trained=trained_frames(model),
             encode=lambda samples: layout.frames_first(model_wrap.inner_model.process_latent_in(samples.to(latent))),
             to_latent=lambda frames: model_wrap.inner_model.process_latent_out(layout.hosts(frames).float()).cpu(),
@@ -234,12 +212,6 @@ class GeneratorSampler(comfy.samplers.Sampler):
 def remembered(options: dict[str, Any]) -> Remembering:
     """What a model carries from call to call of the present sampling, from its transformer options."""
     return options.get(CACHES) or motion_sampling(options) or Nothing()
-
-
-def trained_frames(model: ModelPatcher) -> int:
-    """Frames of the clips that a MODEL was trained on; 0 where it does not say."""
-    info = video_info(model)
-    return info.frames if info else max((motion.about.trained_frames or 0 for motion in attached_to(model)), default=0)
 
 
 def newest(preview: Callable[[Tensor], Tensor | None]) -> Watch:

@@ -128,7 +128,7 @@ TEMPORAL = "temporal.mid_block.motion_modules.0.temporal_transformer.proj_out.we
         (lambda state, about: state.update({"more": torch.zeros(1)}), "unknown or of another shape .more"),
         (
             lambda state, about: about.update(version=99),
-            "written by a later version of this pack .format 99, this one reads 4.: update it",
+            "written by a later version of this pack .format 99, this one reads 5.: update it",
         ),
         (lambda state, about: about.pop("unet"), "the description of the video model is broken: unet is missing"),
         (
