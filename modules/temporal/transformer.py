@@ -25,7 +25,9 @@ from .past import SlotPast
 from .positions import POSITIONS, Table
 
 ROWS = 2**15  # some CUDA kernels of scaled_dot_product_attention refuse 2**16 batch entries and more
-WORKSPACE = {"cpu": 64 * 2**20}  # bytes that one part's tensors may take; more only spills a CPU's caches
+WORKSPACE = {
+    "cpu": 32 * 2**20
+}  # bytes that one part's tensors may take; measured: 4 to 128 MiB, least time at 32, more spills a CPU's caches
 ANYWHERE = 512 * 2**20
 COPIES = 20  # how many times a token's features exist at once, at the widest place of the feed-forward
 
