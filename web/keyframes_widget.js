@@ -6,107 +6,57 @@
 import { app } from "../../scripts/app.js";
 import { ALARM, EMPTY, freshPicture, INKS, paragraph, TEXT, ticks } from "./drawing.js";
 import { added, complaint, isEven, moved, readKeyframes, removed, stripLength, written } from "./keyframe_numbers.js";
-import { addCanvas, isConnected, type, valueOf } from "./live_widget.js";
+import { type, valueOf } from "./live_widget.js";
+import { LEFT, RIGHT, Strip } from "./strip.js";
 import { imagesOf, listen, pictureAt } from "./thumbnails.js";
 
 const NODE = "LongTakeKeyframes";
 const HEIGHT = 168;
-const [LEFT, RIGHT] = [16, 16];
 const [THUMBNAILS, SIDE, AXIS, DEEP] = [34, 60, 118, 16]; // top of the images, their longest side, top and height of the strip
-const REACH = 9; // pixels from a handle's centre that still take hold of it
 
 /** The timeline of one node. */
-class Timeline {
+class Timeline extends Strip {
   constructor(node) {
-    this.node = node;
+    super(node, "timeline", HEIGHT, "frames");
     listen(node);
-    this.held = null; // number of the keyframe that is dragged
     this.loaded = 0;
-    this.length = null; // of the strip, kept while dragging
-    this.canvas = addCanvas(node, "timeline", HEIGHT, () => this.state(), (_, state) => this.draw(state));
-    this.canvas.addEventListener("pointerdown", (event) => this.take(event));
-    this.canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, (event) => this.drop(event));
-    this.canvas.addEventListener("dblclick", (event) => this.addOrRemove(event));
   }
 
   /** What is shown. */
   state() {
-    const state = { images: imagesOf(this.node), held: this.held, loaded: this.loaded, refusal: "", keyframes: [], count: 0 };
+    const state = { images: imagesOf(this.node), held: this.held, loaded: this.loaded, refusal: "", handles: [], count: 0 };
     try {
       state.count = this.length ?? stripLength(valueOf(this.node, "frames"), valueOf(this.node, "clip_frames"));
-      state.keyframes = readKeyframes(valueOf(this.node, "frames"), state.images?.length ?? null, state.count);
-      state.warning = complaint(state.keyframes, state.images?.length ?? null);
+      state.handles = readKeyframes(valueOf(this.node, "frames"), state.images?.length ?? null, state.count);
+      state.warning = complaint(state.handles, state.images?.length ?? null);
     } catch (error) {
       state.refusal = error.message;
     }
     return state;
   }
 
-  /** The middle of a frame, in pixels. */
-  middle(frame, count) {
-    return LEFT + ((frame + 0.5) * (this.canvas.clientWidth - LEFT - RIGHT)) / count;
+  /** As on every strip; above it, the image under the pointer. */
+  under(event, state) {
+    const found = super.under(event, state);
+    if (event.offsetY >= AXIS - 8) return found;
+    const lefts = this.boxes(state.handles, state.count);
+    return { ...found, which: lefts.findIndex((left) => left <= event.offsetX && event.offsetX <= left + SIDE) };
   }
 
-  /** The frame and the keyframe, or -1, under the pointer. */
-  under(event, { keyframes, count }) {
-    const scale = this.canvas.getBoundingClientRect().width / this.canvas.clientWidth; // the editor's zoom
-    const [x, y] = [event.offsetX, event.offsetY];
-    const frame = Math.floor(((x - LEFT) * count) / (this.canvas.clientWidth - LEFT - RIGHT));
-    const distances = keyframes.map(({ at }) => Math.abs(this.middle(at, count) - x));
-    const reach = Math.max(REACH / Math.min(1, scale), (this.middle(1, count) - this.middle(0, count)) / 2);
-    let nearest = distances.indexOf(Math.min(...distances));
-    if (y < AXIS - 8) nearest = this.boxes(keyframes, count).findIndex((left) => left <= x && x <= left + SIDE);
-    else if (!(distances[nearest] <= reach)) nearest = -1;
-    return { frame: Math.max(0, Math.min(count - 1, frame)), which: nearest };
+  move(state, frame) {
+    this.write(moved(state.handles, this.held, frame - this.grip, state.count), state);
   }
 
-  take(event) {
-    if (event.button !== 0) return; // the others are the editor's
-    event.stopPropagation();
-    const state = this.state();
-    if (state.refusal || isConnected(this.node, "frames")) return;
-    const { frame, which } = this.under(event, state);
-    if (which < 0) return;
-    this.canvas.setPointerCapture(event.pointerId);
-    this.held = which;
-    this.grip = frame - state.keyframes[which].at; // a thumbnail may be taken beside its frame
-    this.length = state.count;
-  }
-
-  drag(event) {
-    const state = this.state();
-    if (this.held === null) {
-      const free = state.refusal || isConnected(this.node, "frames") || this.under(event, state).which < 0;
-      this.canvas.style.cursor = free ? "default" : "grab";
-      return;
-    }
-    event.stopPropagation();
-    this.canvas.style.cursor = "grabbing";
-    const { frame } = this.under(event, state);
-    this.write(moved(state.keyframes, this.held, frame - this.grip, state.count), state);
-  }
-
-  drop(event) {
-    if (this.held === null) return;
-    event.stopPropagation();
-    this.held = this.length = null;
-    this.canvas.style.cursor = "default";
-  }
-
-  addOrRemove(event) {
-    event.stopPropagation();
-    const state = this.state();
-    if (state.refusal || isConnected(this.node, "frames") || isEven(valueOf(this.node, "frames"))) return;
-    const { frame, which } = this.under(event, state);
+  toggle(state, frame, which) {
+    if (isEven(valueOf(this.node, "frames"))) return;
     const images = state.images?.length ?? null;
-    const keyframes = which < 0 ? added(state.keyframes, frame, images) : removed(state.keyframes, which, images);
+    const keyframes = which < 0 ? added(state.handles, frame, images) : removed(state.handles, which, images);
     if (keyframes) this.write(keyframes, state);
   }
 
   write(keyframes, { count }) {
     const text = written(keyframes, count);
-    if (text !== written(this.state().keyframes, count)) type(this.node, "frames", text);
+    if (text !== written(this.state().handles, count)) type(this.node, "frames", text);
   }
 
   /** The left of each thumbnail: over its frame, and pushed aside where others stand. */
@@ -122,7 +72,7 @@ class Timeline {
     return lefts;
   }
 
-  draw({ images, keyframes, count, refusal, warning }) {
+  draw({ images, handles: keyframes, count, refusal, warning }) {
     const { ctx, width } = freshPicture(this.canvas);
     if (refusal) {
       paragraph(ctx, refusal, 8, 8, width - 16, ALARM);

@@ -5,13 +5,13 @@
 
 import { app } from "../../scripts/app.js";
 import { ALARM, EMPTY, freshPicture, INKS, paragraph, TEXT, ticks } from "./drawing.js";
-import { addCanvas, isConnected, type, valueOf, widgetOf } from "./live_widget.js";
+import { isConnected, type, valueOf, widgetOf } from "./live_widget.js";
 import { added, changeAt, moved, readKeys, removed, stripLength } from "./schedule_text.js";
+import { LEFT, RIGHT, Strip } from "./strip.js";
 
 const NUMBERS = { LongTakePromptSchedule: false, LongTakeValueSchedule: true };
 const HEIGHT = 118;
-const [LEFT, RIGHT, AXIS, DEEP] = [16, 16, 50, 36]; // margins, and top and height of the strip
-const REACH = 9; // pixels from a key's handle that still take hold of it
+const [AXIS, DEEP] = [50, 36]; // top and height of the strip
 
 /** A colour between two of the palette. */
 function mixed(one, other, late) {
@@ -19,18 +19,11 @@ function mixed(one, other, late) {
   return `rgb(${from.map((channel, i) => Math.round(channel + (to[i] - channel) * late)).join()})`;
 }
 
-/** The strip of one node. */
-class Strip {
+/** The keys of one node. */
+class Keys extends Strip {
   constructor(node) {
-    this.node = node;
+    super(node, "strip", HEIGHT, "schedule");
     this.numbers = NUMBERS[node.comfyClass];
-    this.held = null; // number of the key that is dragged
-    this.length = null; // of the strip, kept while dragging
-    this.canvas = addCanvas(node, "strip", HEIGHT, () => this.state(), (_, state) => this.draw(state));
-    this.canvas.addEventListener("pointerdown", (event) => this.take(event));
-    this.canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, (event) => this.drop(event));
-    this.canvas.addEventListener("dblclick", (event) => this.addOrRemove(event));
   }
 
   /** How the text is read. A length that comes from another node is not known here. */
@@ -46,10 +39,10 @@ class Strip {
 
   /** What is shown. */
   state() {
-    const state = { text: "", held: this.held, refusal: "", keys: [], count: 0, options: this.options() };
+    const state = { text: "", held: this.held, refusal: "", handles: [], count: 0, options: this.options() };
     try {
       state.text = valueOf(this.node, "schedule") ?? "";
-      state.keys = readKeys(state.text, state.options);
+      state.handles = readKeys(state.text, state.options);
       state.count = this.length ?? stripLength(state.text, this.numbers, state.options.count, state.options.fps);
     } catch (error) {
       state.refusal = error.message;
@@ -57,70 +50,23 @@ class Strip {
     return state;
   }
 
-  /** The middle of a frame, in pixels. */
-  middle(frame, count) {
-    return LEFT + ((frame + 0.5) * (this.canvas.clientWidth - LEFT - RIGHT)) / count;
-  }
-
-  /** The frame and the key, or -1, under the pointer. */
-  under(event, { keys, count }) {
-    const scale = this.canvas.getBoundingClientRect().width / this.canvas.clientWidth; // the editor's zoom
-    const frame = Math.floor(((event.offsetX - LEFT) * count) / (this.canvas.clientWidth - LEFT - RIGHT));
-    const distances = keys.map(({ at }) => Math.abs(this.middle(at, count) - event.offsetX));
-    const reach = Math.max(REACH / Math.min(1, scale), (this.middle(1, count) - this.middle(0, count)) / 2);
-    const nearest = distances.indexOf(Math.min(...distances));
-    return { frame: Math.max(0, Math.min(count - 1, frame)), which: distances[nearest] <= reach ? nearest : -1 };
-  }
-
-  take(event) {
-    if (event.button !== 0) return; // the others are the editor's
-    event.stopPropagation();
-    const state = this.state();
-    if (state.refusal || isConnected(this.node, "schedule")) return;
-    const { which } = this.under(event, state);
-    if (which < 0) return;
-    this.canvas.setPointerCapture(event.pointerId);
-    this.held = which;
-    this.length = state.count;
-  }
-
-  drag(event) {
-    const state = this.state();
-    if (state.refusal) return;
-    if (this.held === null) {
-      const free = isConnected(this.node, "schedule") || this.under(event, state).which < 0;
-      this.canvas.style.cursor = free ? "default" : "grab";
-      return;
-    }
-    event.stopPropagation();
-    this.canvas.style.cursor = "grabbing";
-    const entry = state.keys[this.held].entry;
-    const second = state.keys[this.held - 1]?.entry === entry;
-    this.write(moved(state.text, this.held, this.under(event, state).frame, state.options), state.text);
+  move(state, frame) {
+    const entry = state.handles[this.held].entry;
+    const second = state.handles[this.held - 1]?.entry === entry;
+    this.write(moved(state.text, this.held, frame, state.options), state.text);
     // keys are in order of time, so one that has passed another has another number
-    this.held = this.state().keys.findIndex((key) => key.entry === entry) + (second ? 1 : 0);
+    this.held = this.state().handles.findIndex((key) => key.entry === entry) + (second ? 1 : 0);
   }
 
-  drop(event) {
-    if (this.held === null) return;
-    event.stopPropagation();
-    this.held = this.length = null;
-    this.canvas.style.cursor = "default";
-  }
-
-  addOrRemove(event) {
-    event.stopPropagation();
-    const state = this.state();
-    if (state.refusal || isConnected(this.node, "schedule")) return;
-    const { frame, which } = this.under(event, state);
-    this.write(which < 0 ? added(state.text, frame, state.options) : removed(state.text, which, state.options), state.text);
+  toggle({ text, options }, frame, which) {
+    this.write(which < 0 ? added(text, frame, options) : removed(text, which, options), text);
   }
 
   write(text, before) {
     if (text !== before) type(this.node, "schedule", text);
   }
 
-  draw({ keys, count, refusal, options }) {
+  draw({ handles: keys, count, refusal, options }) {
     const { ctx, width } = freshPicture(this.canvas);
     if (refusal) {
       paragraph(ctx, refusal, 8, 8, width - 16, ALARM);
@@ -199,6 +145,6 @@ class Strip {
 app.registerExtension({
   name: "LongTake.Schedules",
   nodeCreated(node) {
-    if (node.comfyClass in NUMBERS) new Strip(node);
+    if (node.comfyClass in NUMBERS) new Keys(node);
   },
 });
