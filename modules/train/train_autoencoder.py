@@ -24,6 +24,11 @@ def options() -> argparse.ArgumentParser:
     shape = parser.add_argument_group("autoencoder")
     add_settings(shape, CHOICES)
     shape.add_argument("--start", default="", help="autoencoder file to start from instead of random weights")
+    shape.add_argument(
+        "--decoder-only", action="store_true", help="train the decoder of --start alone: latents, and models of them, stay good"
+    )
+    strength = "what it counts that edges are as strong as the true ones: 1 for sharper pictures"
+    shape.add_argument("--contrast", type=float, default=CHOICES.contrast, help=strength)
     about_clips(parser.add_argument_group("data"), "procedural postcards", (SIDE, SIDE))
     return parser
 
@@ -32,9 +37,8 @@ def prepared(given: argparse.Namespace) -> Session:
     """The training that the command line asks for."""
     options, files = given_settings(DEFAULTS, given), files_of(given)
     settings = replace(options.run(given_settings(BASIC, given)), sharded=given.sharded)
-    task = make(
-        options, settings, given_settings(CHOICES, given, start=given.start), dataset=clips_of(given), device=device_of(given)
-    )
+    choices = given_settings(CHOICES, given, start=given.start, decoder_only=given.decoder_only, contrast=given.contrast)
+    task = make(options, settings, choices, dataset=clips_of(given), device=device_of(given))
     return Session(task, files, options, Lines(), restart=given.restart)
 
 

@@ -39,6 +39,8 @@ class AutoencoderChoices:
 
     Attributes:
         start: an autoencoder file whose weights the run starts from; empty for random weights.
+        decoder_only: whether its encoder stays as it is, so that video models of its latents stay good.
+        contrast: what it counts that edges are as strong as the true ones, beside the errors of pixels.
     """
 
     latent: int = setting(16, "A latent has so many channels, each an eighth of a picture's height and width.", least=1, most=256)
@@ -47,9 +49,15 @@ class AutoencoderChoices:
     )
 
     start: str = ""
+    decoder_only: bool = False
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         check(self)
+        if self.decoder_only and not self.start:
+            raise ValueError("decoder_only trains on with the encoder of a file, and none is given: name one as start")
+        if not 0 <= self.contrast <= 100:
+            raise ValueError(f"contrast is {self.contrast:g}: it must lie between 0 and 100; 1 is good")
 
     def config(self) -> AutoencoderConfig:
         """All of it."""
@@ -100,14 +108,20 @@ def autoencoder(task: AutoencoderTask, settings: RunSettings) -> Trainable:
         settings: of the run.
     """
 
+    def whole(weights: Weights) -> Weights:
+        kept = {key: value.detach() for key, value in task.network.state_dict().items() if key not in weights}
+        return {**kept, **weights}
+
     def write(weights: Weights, _format: str, about: Mapping[str, Any]) -> State:
-        config = replace(task.network.config, scale=measured(built(task.network.config, weights), task.pictures))
+        own, config = whole(weights), task.network.config
+        if not task.decoder_only:
+            config = replace(config, scale=measured(built(config, own), task.pictures))
         facts = {"steps_done": about.get("steps", settings.steps), **task.about}
-        return {AUTOENCODER + key: value for key, value in weights.items()}, {ABOUT: about_autoencoder(config, facts)}
+        return {AUTOENCODER + key: value for key, value in own.items()}, {ABOUT: about_autoencoder(config, facts)}
 
     def sampled(weights: Weights) -> Tensor:
         true = task.pictures(1, range(SHOWN), SHOWN)[0].movedim(1, -1) / 2 + 0.5
-        network = built(task.network.config, weights)
+        network = built(task.network.config, whole(weights))
         return torch.cat([true, network.decode(network.encode(true))], dim=2)
 
     return Trainable("autoencoder", task, settings, write, (OWN,), sampled=sampled)
@@ -127,6 +141,8 @@ def started(choices: AutoencoderChoices, seed: int) -> Autoencoder:
                 f"{choices.start} cannot start this run: it is of another shape, {before.config}; give its latent and width"
             )
         network.load_state_dict(before.state_dict())
+        if choices.decoder_only:
+            network.config = before.config  # whose latents they are, scale and all
     return network
 
 
@@ -155,7 +171,8 @@ def make(
         {"start": choices.start} if choices.start else {}
     )
     network = started(choices, settings.seed).to(device)
-    task = AutoencoderTask(network, pictures, settings.batch, settings.seed, about)
+    how = {"contrast": choices.contrast, "decoder_only": choices.decoder_only}
+    task = AutoencoderTask(network, pictures, settings.batch, settings.seed, about, **how)
     return autoencoder(task, settings)
 
 

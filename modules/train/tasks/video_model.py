@@ -124,12 +124,14 @@ def sample_of(task: NativeTask, video: VideoModel, device: torch.device | str) -
     return sample_clip(denoise, like, noise, schedule=schedule, steps=options.sample_steps).cpu()
 
 
-def denoiser(video: VideoModel, prompt: str, cfg: float, device: torch.device | str, hints: Tensor | None = None) -> Denoise:
+def denoiser(
+    video: VideoModel, prompt: str | Sequence[str], cfg: float, device: torch.device | str, hints: Tensor | None = None
+) -> Denoise:
     """A native model as samplers call it.
 
     Args:
         video: the model.
-        prompt: words of its labels; empty for anything.
+        prompt: words of its labels, of all frames or of each; empty for anything.
         cfg: guidance scale; 1 for none.
         device: where to run it.
         hints: ``f d h w``, what a model that fills in between keyframes is told of them.
@@ -138,13 +140,15 @@ def denoiser(video: VideoModel, prompt: str, cfg: float, device: torch.device | 
         ValueError: the prompt has words that the model does not know.
     """
     info, noise = video.info, NoiseSchedule.named(video.info.noise_schedule)
-    y = info.label_vector(prompt).to(device) if info.labels else None
+    each = not isinstance(prompt, str)
+    words = list(prompt) if each else [prompt]
+    y = torch.stack([info.label_vector(text) for text in words]).to(device) if info.labels else None
     unet, motion = video.build()
     unet.to(device), motion.to(device)
 
     def clean(view: View, labels: Tensor | None) -> Tensor:
         told = None if hints is None else hints.to(view.x)[view.ids]
-        y = None if labels is None else labels.expand(len(view.x), -1)
+        y = None if labels is None else labels[view.ids] if each else labels.expand(len(view.x), -1)
         return clean_prediction(unet, view.x, view.sigma, noise, info.prediction, told, y=y)
 
     def denoise(view: View) -> Tensor:

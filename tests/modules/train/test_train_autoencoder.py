@@ -17,6 +17,7 @@ from pack.modules.data.procedural import moving_shapes
 from pack.modules.data.settings import ClipSettings
 from pack.modules.nets.autoencoder import AutoencoderConfig, new_autoencoder
 from pack.modules.train import train_autoencoder as command
+from pack.modules.train.autoencoder import contrast_losses
 from pack.modules.train.native_models import Architecture
 from pack.modules.train.native_task import NativeChoices
 from pack.modules.train.run_files import Files
@@ -63,6 +64,38 @@ def test_a_run_goes_on_from_a_file(trained):
     assert onwards.task.network.config.scale == 1, "the scale is that of what was trained, and measured at its end"
     with pytest.raises(ValueError, match="cannot start this run: it is of another shape"):
         autoencoder.make(autoencoder.DEFAULTS, FAST, AutoencoderChoices(latent=4, width=16, start=str(trained[1])))
+
+
+def test_only_the_decoder_is_trained_and_latents_stay(trained, tmp_path):
+    """The file's latents of a picture are the same to the last bit, so a model of them needs no new training."""
+    before, choices = load_autoencoder(trained[1]), replace(SMALL, start=str(trained[1]), decoder_only=True, contrast=1.0)
+    task = autoencoder.make(autoencoder.DEFAULTS, FAST, choices)
+    assert task.task.parameters() and all(name.startswith("decoder.") for name in task.task.parameters())
+    session = Session(task, Files("decoder", tmp_path, tmp_path), autoencoder.DEFAULTS)
+    session.train()
+    after, pictures = load_autoencoder(session.save()), torch.rand(2, 64, 64, 3)
+    assert torch.equal(after.encode(pictures), before.encode(pictures)) and after.config == before.config
+    assert not torch.equal(after.decode(before.encode(pictures)), before.decode(before.encode(pictures)))
+    assert session.sample().shape == (16, 64, 128, 3)
+
+
+def test_contrast_is_that_of_patches_and_not_of_places():
+    """Stripes one pixel further on are as strong, though every pixel is wrong; paler ones are not."""
+    stripes = (torch.arange(32) // 2 % 2).float().expand(1, 3, 32, 32) * 2 - 1
+    moved, paler = stripes.roll(2, dims=3), stripes / 2
+    assert contrast_losses(moved, stripes).max() < 1e-3 < 0.1 < contrast_losses(paler, stripes).min()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"decoder_only": True}, "none is given: name one as start"),
+        ({"contrast": -1.0}, "contrast is -1: it must lie between 0 and 100"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_run_is_refused(asked, said):
+    with pytest.raises(ValueError, match=said):
+        AutoencoderChoices(**asked)
 
 
 def test_a_take_is_decoded_a_few_frames_at_a_time(trained):
