@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..nets.autoencoder import Autoencoder, AutoencoderConfig
+from ..nets.unfilled import unfilled
 from .files import kind, read_state
 from .schema import json_object, made, shown
 from .sound import check_weights
@@ -95,7 +96,7 @@ def load_autoencoder(path: Path) -> Autoencoder:
             f"{WHAT} has the version {shown(version)}, and this pack reads {VERSION}: update the pack, or download the file again"
         )
     config = made(AutoencoderConfig, values.get("config"), WHAT)
-    with torch.device("meta"):
+    with unfilled():
         wanted = {key: tuple(value.shape) for key, value in Autoencoder(config).state_dict().items()}
     check_weights(state, {AUTOENCODER + key: shape for key, shape in wanted.items()}, path.name)
     return built(config, {key: state[AUTOENCODER + key].float() for key in wanted})

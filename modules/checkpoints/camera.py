@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..control.camera_model import CameraModel
 from ..control.encoders import pose_encoder_shapes
+from ..nets.unfilled import unfilled
 from ..temporal.slot_names import in_order, levels
 from .files import kind, read_state
 from .formats import POSITIONS
@@ -51,7 +51,7 @@ class Camera:
 
     def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> CameraModel:
         """The network with these weights; it shares their memory."""
-        with torch.device("meta"):
+        with unfilled():
             model = CameraModel(self.widths, self.max_frames, ops, attention)
         model.load(self.encoder, self.merges)
         return model

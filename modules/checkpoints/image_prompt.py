@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..control.image_prompt import HEAD, ImagePromptModel, PromptShape, cross_layers, widths_of
+from ..nets.unfilled import unfilled
 from ..temporal.slots import BlockedUNet
 from .export import save
 from .files import kind, read_state
@@ -43,7 +43,7 @@ class ImagePrompt:
 
     def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> ImagePromptModel:
         """The network with these weights; it shares their memory."""
-        with torch.device("meta"):
+        with unfilled():
             model = ImagePromptModel(self.shape, ops, attention)
         model.load_state_dict(self.state, assign=True)
         return model.eval().requires_grad_(False)
@@ -68,7 +68,7 @@ def load_image_prompt(path: Path) -> ImagePrompt:
         raise ValueError(f"{path.name} cannot be loaded as an image prompt: {said}; {ADVICE}")
     projection = {key.removeprefix("image_proj."): value for key, value in state.items() if key.startswith("image_proj.")}
     shape = _shape(projection, *_layers(state, path.name), path.name)
-    with torch.device("meta"):
+    with unfilled():
         network = ImagePromptModel(shape)
     check_weights(state, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
     return ImagePrompt(path.name, shape, state)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..control.encoders import image_encoder_shapes
 from ..control.first_frame import PIA_CHANNELS, PiaInput, PictureEncoder
+from ..nets.unfilled import unfilled
 from ..temporal.motion import MotionModel
 from ..temporal.slot_names import MIDDLE, described, in_order, levels
 from ..temporal.slots import BlockedUNet, widths
@@ -72,7 +72,7 @@ class MotionModule:
 
     def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> MotionModel:
         """The network with these weights; it shares their memory."""
-        with torch.device("meta"):
+        with unfilled():
             model = MotionModel(self.widths, replace(self.config, clip_norm=self.module_norms), ops, attention)
         model.load_state_dict(self.state, assign=True)
         model.camera = self.camera and self.camera.build(ops, attention)
@@ -85,7 +85,7 @@ class MotionModule:
 
 
 def _filled(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
-    with torch.device("meta"):
+    with unfilled():
         network = build()
     network.load_state_dict(state, assign=True)
     return network
@@ -111,7 +111,7 @@ def load_motion_module(path: Path, family: str = "") -> MotionModule:
     if trained(tables) is not None:
         weights |= every_table(tables, weights)
         config = replace(config, table=length or 0)
-    with torch.device("meta"):
+    with unfilled():
         network = MotionModel(slots, config)
     check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
     conv_in, image_encoder = _conv_in(state, levels(slots)[0], path.name), _image_encoder(state, levels(slots), path.name)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nets.unet import Attention, UNet
 from ..nets.unet_config import UNetConfig
+from ..nets.unfilled import unfilled
 from ..temporal.inside import InsideModel
 from .files import kind, read_state
 from .schema import ENTRIES, json_object, made, shown
@@ -75,8 +75,14 @@ class Pseudo3DModel:
 
 def new_inside(config: UNetConfig, ops: Any = nn, attention: Attention = F.scaled_dot_product_attention) -> InsideModel:
     """Temporal layers for a U-Net, with fresh weights: one after every convolution but 1x1 projections, one in every transformer block."""
-    with torch.device("meta"):
+    with unfilled():
         unet = UNet(config)
+    return _inside_of(unet, config, ops, attention)
+
+
+def _inside_of(
+    unet: UNet, config: UNetConfig, ops: Any = nn, attention: Attention = F.scaled_dot_product_attention
+) -> InsideModel:
     layers = [(name, layer) for name, layer in unet.named_modules() if isinstance(layer, nn.Conv2d)]
     convolutions = {name: layer.out_channels for name, layer in layers if not name.endswith((".proj_in", ".proj_out"))}
     blocks = {
@@ -113,8 +119,9 @@ def load_pseudo3d(path: Path) -> Pseudo3DModel:
             temporal[_inside(layer)] = value
         else:
             spatial[layer.replace(".spatial_conv.", ".")] = value
-    with torch.device("meta"):
-        unet, inside = UNet(config), new_inside(config)
+    with unfilled():
+        unet = UNet(config)
+        inside = _inside_of(unet, config)
     for given, network in ((spatial, unet), (temporal, inside)):
         check_weights(given, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
     name = path.parent.parent.name if FOLDER.search(str(path)) else path.stem

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..control.sparsectrl import SparseConfig, SparseControl
+from ..nets.unfilled import unfilled
 from ..temporal.config import TemporalConfig
 from ..temporal.slots import BlockedUNet, is_attention
 from .export import motion_state
@@ -68,7 +69,7 @@ class SparseControlFile:
 
     def build(self, ops: Any = nn, attention: Callable[..., Tensor] = F.scaled_dot_product_attention) -> SparseControl:
         """The network with these weights; it shares their memory."""
-        with torch.device("meta"):
+        with unfilled():
             network = SparseControl(self.config, ops, attention)
         network.load_state_dict(self.state, assign=True)
         return network.eval().requires_grad_(False)
@@ -127,7 +128,7 @@ def _own(name: str, state: Mapping[str, Tensor], metadata: Mapping[str, str], pi
 
 
 def _check(weights: Mapping[str, Tensor], config: SparseConfig, name: str) -> None:
-    with torch.device("meta"):
+    with unfilled():
         network = SparseControl(config)
     check_weights(weights, {key: tuple(value.shape) for key, value in network.state_dict().items()}, name)
 

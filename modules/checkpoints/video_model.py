@@ -19,6 +19,7 @@ from ..disk.tensor_file import save_tensors
 from ..nets.autoencoder import Autoencoder
 from ..nets.unet import UNet
 from ..nets.unet_config import UNetConfig
+from ..nets.unfilled import unfilled
 from ..noise.levels import PREDICTIONS, NoiseSchedule
 from ..noise.seeded import broadcast
 from ..temporal.motion import MotionModel
@@ -92,7 +93,7 @@ def load_video_model(path: Path) -> VideoModel:
         said = f"it is {what}" if what else f"its first keys are {', '.join(list(state)[:3]) or 'none'}"
         raise ValueError(f"{path.name} is no LongTake video model: {said}; use one that Train Video Model made")
     info = VideoModelInfo.parse(metadata["longtake"])
-    with torch.device("meta"):
+    with unfilled():
         networks: dict[str, nn.Module] = dict(zip((UNET, TEMPORAL), new_networks(info), strict=True))
         if info.autoencoder:
             networks[AUTOENCODER] = Autoencoder(info.autoencoder)
@@ -206,6 +207,6 @@ def with_hints(video: VideoModel) -> VideoModel:
 
 def slot_subset(info_unet: UNetConfig, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
     """The names of all slots of an architecture but those left out."""
-    with torch.device("meta"):
+    with unfilled():
         names = widths(UNet(info_unet))
     return tuple(name for name in names if name not in leave_out)

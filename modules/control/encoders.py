@@ -6,10 +6,10 @@ downsampling: per level of the U-Net two residual blocks, the first of which hal
 
 from collections.abc import Iterator, Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..nets.unfilled import unfilled
 from ..temporal.transformer import TemporalBlock, TemporalConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -48,7 +48,7 @@ def pose_encoder_shapes(levels: Sequence[int]) -> Shapes:
     shapes = _conv("encoder_conv_in", POSE_CHANNELS, levels[0], 3)
     for level, block, given, made in _blocks(levels):
         shapes |= _residual(f"encoder_down_conv_blocks.{level}.{block}", given, made)
-        with torch.device("meta"):
+        with unfilled():
             attention = TemporalBlock(made, TemporalConfig(attentions=1), nn, F.scaled_dot_product_attention)
         prefix = f"encoder_down_attention_blocks.{level}.{block}."
         shapes |= {prefix + key: tuple(value.shape) for key, value in attention.state_dict().items()}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from ..nets.unfilled import unfilled
 from .slots import empty, swap
 
 
@@ -25,7 +25,7 @@ class Branch(nn.Module):
 
     def __init__(self, up: Tensor, down: Tensor, ops: Any = nn):
         super().__init__()
-        with torch.device("meta"):
+        with unfilled():
             self.down = ops.Linear(down.shape[1], down.shape[0], bias=False)
             self.up = ops.Linear(up.shape[1], up.shape[0], bias=False)
         self.load_state_dict({"down.weight": down, "up.weight": up}, assign=True)

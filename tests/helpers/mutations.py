@@ -217,19 +217,19 @@ def _wrapped(draw, state):
     return table
 
 
-def _records(path, change):
+def _records(path, change, level=1):
     """An archive with its records changed and its sums right."""
     with zipfile.ZipFile(path) as old:
         parts = [(part.filename, old.read(part)) for part in old.infolist()]
     kept, kind = change(parts)
-    with zipfile.ZipFile(path, "w", kind) as new:
+    with zipfile.ZipFile(path, "w", kind, compresslevel=level) as new:
         for name, value in kept:
             new.writestr(name, value)
 
 
 def packed(path) -> None:
     """Make the records of an archive smaller, as other programs do."""
-    _records(path, lambda parts: (parts, zipfile.ZIP_DEFLATED))
+    _records(path, lambda parts: (parts, zipfile.ZIP_DEFLATED), level=9)
 
 
 def _edited(draw, parts):

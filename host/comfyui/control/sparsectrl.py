@@ -19,6 +19,7 @@ from torch import Tensor
 from ....modules.checkpoints.sparsectrl import RGB, SparseControlFile
 from ....modules.control.sparse_pictures import SparseSettings, at_size
 from ....modules.control.sparsectrl import SparseControl, down_widths
+from ....modules.nets.unfilled import unfilled
 from ....modules.temporal.frames import Frames
 from ....modules.temporal.slot_names import described
 from ....modules.temporal.windows import WindowPlan
@@ -208,7 +209,7 @@ def _plan(options: dict[str, Any]) -> WindowPlan | None:
 
 def check_base(file: SparseControlFile, unet: Any, labels: int = 0) -> None:
     """Refuse a U-Net that a file was not made for; ``labels`` is how many values its label vector has."""
-    with torch.device("meta"):
+    with unfilled():
         ours = SparseControl(file.config).slot_widths
     there = down_widths(unet)
     if ours != there:

@@ -3,8 +3,9 @@
 import pytest
 import tiny
 import torch
-from pack.modules.nets.unet import timestep_embedding
+from pack.modules.nets.unet import UNet, timestep_embedding
 from pack.modules.nets.unet_config import UNetConfig
+from pack.modules.nets.unfilled import unfilled
 
 WEIGHTS = ("weight", "bias")
 RES = ("in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3")
@@ -152,3 +153,15 @@ def test_equals_comfyuis(changes, size):
     with torch.no_grad():
         expected = theirs(x, t, context=context, y=y)
     torch.testing.assert_close(ours(x, t, context, y), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_unfilled_network_has_the_shapes_of_a_filled_one_and_nothing_drawn():
+    with tiny.seeded(3):
+        filled = UNet(tiny.config()).state_dict()
+        before = torch.get_rng_state()
+        with unfilled():
+            made = UNet(tiny.config())
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.nn.Linear(2, 2).weight.any(), "afterwards layers are filled as ever"
+    assert all(value.is_meta and value.shape == filled[key].shape for key, value in made.state_dict().items())
+    assert made.load_state_dict(filled, assign=True) and not any(value.is_meta for value in made.state_dict().values())
