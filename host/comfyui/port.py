@@ -23,8 +23,9 @@ from .interpolation import interpolated
 from .layout import in_model_numbers
 from .memory import device, memory_text
 from .progress import Progress, check_interrupt, show_files
+from .sampling.costs import sampling_cost
 from .sampling.guiding import coordinates_of, guider
-from .sampling.model_facts import level_sigmas, noise_schedule
+from .sampling.model_facts import level_sigmas, noise_schedule, suits_gradients
 from .sampling.recording import identity
 from .sampling.sampling import forcing_sampler, sample
 from .training import trainable

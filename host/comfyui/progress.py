@@ -52,6 +52,21 @@ class Progress:
         check_interrupt()
 
 
+def announce(text: str) -> None:
+    """Show what is about to happen in the log, and in editors at the node that runs."""
+    log.info(text)
+    server = running_server()
+    if server is not None:
+        server.send_progress_text(text, server.last_node_id)
+
+
+def running_server() -> Any:
+    """ComfyUI's server while it runs a node; None in a workflow without a server, or for a node called from Python."""
+    module = sys.modules.get("server")
+    server: Any = None if module is None else getattr(module.PromptServer, "instance", None)
+    return None if getattr(server, "last_node_id", None) is None else server
+
+
 def show_files(text: str, files: Sequence[Path]) -> None:
     """Show at the node that runs what it has written, also where it does not come to its end: as ComfyUI shows what a node that ended has.
 
@@ -60,10 +75,9 @@ def show_files(text: str, files: Sequence[Path]) -> None:
         files: pictures or clips below the output folder.
     """
     log.info(text)
-    module = sys.modules.get("server")
-    server: Any = None if module is None else getattr(module.PromptServer, "instance", None)
-    if getattr(server, "last_node_id", None) is None:
-        return  # a workflow without a server, or a node called from Python
+    server = running_server()
+    if server is None:
+        return
     output = Path(folder_paths.get_output_directory()).resolve()
     shown = [{"filename": file.name, "subfolder": file.parent.relative_to(output).as_posix(), "type": "output"} for file in files]
     told: dict[str, Any] = {"images": shown, "text": [text]}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...modules.disk.recorder import Recording
+    from ...modules.guidance.cost import SamplingCost
     from ...modules.noise.levels import NoiseSchedule
     from ...modules.sampling.job import Algorithm
     from ...modules.sampling.model_view import Guide
@@ -40,6 +41,25 @@ class Sampling(Protocol):
 
     def identity(self, value: object) -> str:
         """What tells a model, a VAE, conditions and anything else from others: a short text, the same in another process."""
+        ...
+
+    def sampling_cost(
+        self, model: Model, algorithm: Algorithm, latent: Tensor, *, steps: int, cfg: float, guide: Guide = ...
+    ) -> SamplingCost:
+        """What a sampling would cost, before anything is computed.
+
+        Args:
+            model: what predicts.
+            algorithm: the sampler.
+            latent: ``r ...``, as ``sample`` takes it.
+            steps: of each frame.
+            cfg: guidance scale.
+            guide: what is done around the model.
+        """
+        ...
+
+    def suits_gradients(self, model: Model) -> bool:
+        """Whether gradients through the model are a thing to do unasked: not for large networks with a time axis of their own (Wan)."""
         ...
 
     def sample(

@@ -15,13 +15,14 @@ from .models import (
     level_sigmas,
     motion_models,
     noise_schedule,
+    suits_gradients,
     unet_of,
     vae,
     video_info,
     video_model,
 )
 from .motion_lora import apply_motion_lora
-from .sampling import identity, sample
+from .sampling import identity, sample, sampling_cost
 from .schema import ComfyExtension
 from .session import Interrupted, Progress, check_interrupt, input_directory, output_directory, show_files, temp_directory
 from .training import clip_encoder, sparse_control, text_encoder, trainable

@@ -116,6 +116,11 @@ def level_sigmas(model: Model, steps: int) -> Tensor:
     return model.schedule.levels(steps)
 
 
+def suits_gradients(model: Model) -> bool:  # noqa: ARG001  part of the port
+    """Whether gradients through the model are a thing to do unasked."""
+    return True
+
+
 def motion_models(model: Model) -> tuple[MotionModel, ...]:
     """The model's temporal networks, in the order in which they were applied."""
     return model.motions

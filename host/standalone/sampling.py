@@ -1,5 +1,6 @@
 """Drive a sampler: networks, conditions and guidance on one side, progress and cancel on the other."""
 
+import logging
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -14,6 +15,7 @@ from ...modules.control.hints import beside
 from ...modules.control.prompt_mixing import HELD, row_ids
 from ...modules.disk.fingerprint import fingerprint
 from ...modules.disk.recorder import Recorder, Recording
+from ...modules.guidance.cost import SamplingCost, cost_of
 from ...modules.guidance.history import on_model
 from ...modules.guidance.steering import asked_by, fitted
 from ...modules.sampling.context_noise import OwnNoise
@@ -24,6 +26,7 @@ from .gradients import differentiable, space_of
 from .models import Model, device
 from .session import Progress, check_interrupt
 
+log = logging.getLogger("longtake")
 Conditioning = Sequence[Sequence[Any]]
 
 
@@ -93,11 +96,30 @@ def sample(
             sees_ahead=space.sees_ahead,
             own_noise=OwnNoise(model.info.context_noise),
         )
+        costs = {"steps": len(sigmas) - 1, "cfg": cfg, "guide": guide}
+        log.info("\n".join(sampling_cost(model, algorithm, latent, **costs).lines()))
         if recording is None:
             return _driven(algorithm(job), lambda step: None).to(latent.device)
         told = {"model": model, "cfg": cfg, "positive": positive, "negative": negative if cfg != 1 else None}
         with Recorder(recording, algorithm, job, lambda: {name: identity(value) for name, value in told.items()}) as recorder:
             return _driven(recorder.steps(), recorder.watch).to(latent.device)
+
+
+def sampling_cost(
+    model: Model, algorithm: Algorithm, latent: Tensor, *, steps: int, cfg: float, guide: Guide = plain
+) -> SamplingCost:
+    """What a sampling would cost.
+
+    Args:
+        model: from ``video_model``.
+        algorithm: the sampler.
+        latent: ``f c h w``.
+        steps: of each frame.
+        cfg: guidance scale.
+        guide: what is done around the model.
+    """
+    about = {"frames": len(latent), "steps": steps, "trained": model.info.frames, "conditions": 1 if cfg == 1 else 2}
+    return cost_of(algorithm, guide, **about)
 
 
 def _driven(steps: Generator[Step, None, Tensor], show: Callable[[Step], Tensor | None]) -> Tensor:

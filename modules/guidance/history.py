@@ -83,11 +83,15 @@ class HistoryGuidance:
             chosen(part, ())  # refuses what cannot be read
 
     @property
+    def variants_at_most(self) -> int:
+        """Most variants of a call, in however many calls of the network."""
+        variants = 1 + sum(1 if branch.against == 1 else 2 for branch in self.branches)
+        return variants * (1 if self.segments == TOGETHER else len(self.segments) + 1)
+
+    @property
     def most(self) -> int:
         """Most variants in one call."""
-        variants = 1 + sum(1 if branch.against == 1 else 2 for branch in self.branches)
-        count = variants * (1 if self.segments == TOGETHER else len(self.segments) + 1)
-        return min(count, self.branch_batch or count)
+        return min(self.variants_at_most, self.branch_batch or self.variants_at_most)
 
     def on(self, sigma_at: Callable[[float], float]) -> "HistoryGuidance":
         """The same for a model: ``sigma_at`` gives the sigma of a level from 0 to 1."""

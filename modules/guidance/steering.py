@@ -148,6 +148,8 @@ class Notes:
 def differentiated(denoise: Denoise, view: View, number: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The clean guess and the gradient of a number computed from it.
 
+    Inside another guide that wants a gradient the guess keeps its graph; the inner one's correction is a constant to the outer one.
+
     Args:
         denoise: the model, or the guide inside.
         view: of the call.
@@ -156,11 +158,12 @@ def differentiated(denoise: Denoise, view: View, number: Callable[[Tensor], Tens
     Returns:
         clean: ``n ...``, and gradient: ``n ...``, with respect to ``view.x``.
     """
+    inside = torch.is_grad_enabled() and view.x.requires_grad
     with gradients():
-        x = view.x.detach().clone().requires_grad_()
+        x = view.x if inside else view.x.detach().clone().requires_grad_()
         clean = denoise(normal(replace(view, x=x)))
-        (gradient,) = torch.autograd.grad(number(clean), x, allow_unused=True)
-    return clean.detach(), torch.zeros_like(view.x) if gradient is None else gradient
+        (gradient,) = torch.autograd.grad(number(clean), x, allow_unused=True, retain_graph=inside)
+    return clean if inside else clean.detach(), torch.zeros_like(view.x) if gradient is None else gradient
 
 
 def limited(correction: Tensor, clean: Tensor, clamp: float, notes: Notes) -> Tensor:

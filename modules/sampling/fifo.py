@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..fields.setting import documented, setting
-from .context_noise import ContextNoise
+from .context_noise import NONE_KNOWN, ContextNoise
 from .coordinates import mixed
 from .extent import Extent
 from .job import Job, State, Step, check_finite, check_sigmas
@@ -227,13 +227,20 @@ class Fifo:
         """Run it. The latent's frames begin from what is there, under noise: zeros for nothing."""
         queue = self._queue(job)
         self._check(job, queue)
-        job = replace(job, denoise=within(job.denoise, queue.frames or NO_END), sigmas=job.sigmas.to(job.latent))
+        denoise = within(job.denoise, queue.frames or NO_END)
+        job = replace(
+            job, denoise=denoise, sigmas=job.sigmas.to(job.latent), own_noise=NONE_KNOWN
+        )  # its noise is the lowest level
         start = job.state
         if start is None and self.base is not None:
             start = warm_up(job, queue, self._base(job, queue.window))
         shown_with = ContextNoise(float(job.sigmas[1]))  # finished frames that windows look at, at the lowest level
         how = Rollout(queue, queue.window, self.eta, context_noise=shown_with)
         return collected(job, rollout(job, how, start), torch.empty_like(job.latent))
+
+    def calls(self, frames: int, steps: int, trained: int) -> int:  # noqa: ARG002  the queue says its steps
+        """As ``job.Counted``, exactly."""
+        return self.queue(frames if self.frames is None else self.frames, self.shown(frames, trained)).rows_total
 
     def extent(self, job: Job) -> Extent:
         """How far the sampling of a job goes."""

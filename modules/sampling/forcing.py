@@ -50,6 +50,10 @@ class Forcing(Rollout):
             return rows
         return rows + sum(map(corrects, self.plan.rows(self.plan.in_flight() + self.sink_frames, self.sink_frames)))
 
+    def calls(self, frames: int, steps: int, trained: int) -> int:  # noqa: ARG002  the plan says it
+        """As ``job.Counted``, exactly."""
+        return self.model_calls
+
     def given(self, latent: Tensor, encode: Callable[[Tensor], Tensor] = lambda samples: samples) -> Tensor:
         """The clip with its known frames in place: ``latent``: ``f ...``. Returns ``f ...``.
 

@@ -139,6 +139,15 @@ class Recordable(Protocol):
 
 
 @runtime_checkable
+class Counted(Protocol):
+    """A sampler that knows before it begins how often it calls the model."""
+
+    def calls(self, frames: int, steps: int, trained: int) -> int:
+        """Model calls at most, for a latent of so many frames, so many steps, a model trained on so many frames; 0 without an end."""
+        ...
+
+
+@runtime_checkable
 class OneLevel(Protocol):
     """A sampler that may show all frames of each call at one noise level, as other samplers do."""
 

@@ -64,6 +64,10 @@ class Rollout:
         most=1024,
     )
 
+    def calls(self, frames: int, steps: int, trained: int) -> int:  # noqa: ARG002  the plan says it
+        """As ``job.Counted``."""
+        return self.plan.rows_total * ORDERS[self.order].calls
+
     def extent(self, job: Job) -> Extent:
         """How far the sampling of a job goes."""
         return self.plan.extent(job.window(self.window), self.sink_frames, ahead=job.ahead)

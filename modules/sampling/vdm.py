@@ -147,8 +147,8 @@ class VdmSampler:
         check_sigmas(job.sigmas, len(job.sigmas) - 1, together=not bool(known.any()))
         return _Run(self, job, ids, known).steps()
 
-    def calls(self, steps: int) -> int:
-        """Model calls for so many steps."""
+    def calls(self, frames: int, steps: int, trained: int) -> int:  # noqa: ARG002  all frames go together
+        """As ``job.Counted``, exactly."""
         return steps + self.corrector_steps * (steps - 1)
 
 

@@ -95,7 +95,9 @@ class LongTakeRollout(LongTakeNode):
             ],
             outputs=[
                 io.Latent.Output(tooltip="It is the whole clip, or with a recording its end."),
-                io.String.Output(display_name="report", tooltip="The report says what was made and how long it took."),
+                io.String.Output(
+                    display_name="report", tooltip="The report says what was made, how long it took and what it cost."
+                ),
             ],
         )
 
@@ -123,6 +125,7 @@ class LongTakeRollout(LongTakeNode):
         window = window_of(model, given["window"])
         algorithm = settings_of(Forcing, given, plan=levels, context_noise=shown_with, window=window)
         sigmas, guide = host.level_sigmas(model, levels.steps), guidance or plain
+        cost = host.sampling_cost(model, algorithm, clip, steps=levels.steps, cfg=cfg, guide=guide)
         began = time.perf_counter()
         clip = host.sample(
             model,
@@ -137,6 +140,7 @@ class LongTakeRollout(LongTakeNode):
             recording=recording,
         )
         report = f"seed {seed}, {levels.frames} frames, {algorithm.model_calls} model calls, {time.perf_counter() - began:.1f} s"
+        report = "\n".join([report, *cost.lines()])
         log.debug(report)
         return io.NodeOutput({"samples": clip}, report, ui=host.ui.PreviewText(report))
 

@@ -57,7 +57,9 @@ class LongTakeStream(LongTakeNode):
                     tooltip="They are the last frames, as many as decode_batch; the others are on disk.",
                 ),
                 io.String.Output(display_name="folder", tooltip="The frames are in this folder."),
-                io.String.Output(display_name="report", tooltip="The report says what was made and how long it took."),
+                io.String.Output(
+                    display_name="report", tooltip="The report says what was made, how long it took and what it cost."
+                ),
                 io.Latent.Output(
                     display_name="latent", tooltip="It holds the same last frames, for another take that goes on from them."
                 ),
@@ -91,6 +93,7 @@ class LongTakeStream(LongTakeNode):
         window = window_of(model, given["window"])
         take = settings_of(Endless, given, plan=plan, context_noise=shown_with, window=window)
         sigmas, began, reports = host.level_sigmas(model, settings.steps), time.perf_counter(), []
+        cost = host.sampling_cost(model, take, start, steps=settings.steps, cfg=cfg, guide=guidance or plain)
         recording = recording_of(vae, settings_of(RecordingSettings, given), reports)
         latents = host.sample(
             model,
@@ -105,6 +108,7 @@ class LongTakeStream(LongTakeNode):
             recording=recording,
         )
         report = f"{reports[-1]}, seed {seed}, {plan.pace:.3g} model calls per frame, {time.perf_counter() - began:.1f} s"
+        report = "\n".join([report, *cost.lines()])
         folder = str(recording.files.folder)
         return io.NodeOutput(vae.decode(latents), folder, report, {"samples": latents}, ui=host.ui.PreviewText(report))
 

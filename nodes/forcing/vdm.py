@@ -53,7 +53,8 @@ class LongTakeExtend(LongTakeNode):
             display_name="Extend",
             category=CATEGORY,
             description="Makes any clip longer with a model of short clips: again and again its last frames and the next ones are sampled"
-            " together, and reconstruction guidance makes the new ones fit. It goes backwards too, to frames before the clip.",
+            " together, and reconstruction guidance makes the new ones fit (not on large video models, where it is off unless you set"
+            " weight). It goes backwards too, to frames before the clip.",
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model is one that moves: a video model, or an image model with a motion module."
@@ -64,7 +65,7 @@ class LongTakeExtend(LongTakeNode):
                 *inputs_of(ExtendSettings, "new_frames", "direction"),
                 *inputs_of(Extension),
                 *inputs_of(ExtendSettings, "steps"),
-                *inputs_of(ReconstructionGuidance, "weight"),
+                *inputs_of(ExtendSettings, "weight"),
                 *inputs_of(VdmSampler, corrector_steps=1),
                 *inputs_of(Gradients),
                 guidance_input("guidance"),
@@ -72,7 +73,9 @@ class LongTakeExtend(LongTakeNode):
             ],
             outputs=[
                 io.Latent.Output(tooltip="It is the whole clip, old frames and new ones."),
-                io.String.Output(display_name="report", tooltip="The report says what was made and how long it took."),
+                io.String.Output(
+                    display_name="report", tooltip="The report says what was made, how long it took and what it cost."
+                ),
             ],
         )
 
@@ -83,7 +86,6 @@ class LongTakeExtend(LongTakeNode):
         clip: dict,
         cfg: float,
         seed: int,
-        weight: float,
         positive: list | None = None,
         negative: list | None = None,
         guidance: Guide | None = None,
@@ -101,7 +103,10 @@ class LongTakeExtend(LongTakeNode):
             sampler=settings_of(VdmSampler, given),
         )
         latent = lengthened(samples, settings.new_frames, backwards=settings.backwards)
+        weight = settings.weight_on(host.suits_gradients(model))
         guide = ReconstructionGuidance(weight, gradients=settings_of(Gradients, given)) if weight != 0 else None
+        around, sigmas = compose([guidance, guide]), host.level_sigmas(model, settings.steps)
+        cost = host.sampling_cost(model, extension, latent, steps=settings.steps, cfg=cfg, guide=around)
         began = time.perf_counter()
         take = host.sample(
             model,
@@ -111,11 +116,11 @@ class LongTakeExtend(LongTakeNode):
             latent=latent,
             algorithm=extension,
             seed=seed,
-            sigmas=host.level_sigmas(model, settings.steps),
-            guide=compose([guidance, guide]),
+            sigmas=sigmas,
+            guide=around,
             recording=recording,
         )
-        report = (
-            f"seed {seed}, {frames_of(latent)} frames, {settings.new_frames} of them new, {time.perf_counter() - began:.1f} s"
-        )
+        took = f"{time.perf_counter() - began:.1f} s"
+        made = f"seed {seed}, {frames_of(latent)} frames, {settings.new_frames} of them new, {took}"
+        report = "\n".join([made, f"weight {weight:g}", *cost.lines()])
         return io.NodeOutput({"samples": take}, report, ui=host.ui.PreviewText(report))

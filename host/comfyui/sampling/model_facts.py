@@ -45,6 +45,11 @@ def own_noise(model: ModelPatcher) -> OwnNoise:
     return WAN if takes_frame_levels(model) else NONE_KNOWN
 
 
+def suits_gradients(model: ModelPatcher) -> bool:
+    """Whether gradients through a MODEL are a thing to do unasked: of U-Nets with frames in the batch axis, LongTake's among them."""
+    return model.model.latent_format.latent_dimensions == 2
+
+
 def trained_frames(model: ModelPatcher) -> int:
     """Frames of the clips that a MODEL was trained on; 0 where it does not say."""
     info = video_info(model)

@@ -29,7 +29,8 @@ from ..layout import Layout, denoiser, whole_frames
 from ..options import CACHES, WINDOW
 from ..parts.frame_levels import one_level, with_frame_levels, with_parts
 from ..parts.patches import check_patches
-from ..progress import Progress
+from ..progress import Progress, announce
+from .costs import cost_of_run
 from .gradients import mixing_of
 from .guiding import Conditioning, Guider, coordinates_of, guider
 from .model_facts import own_noise, trained_frames
@@ -199,6 +200,7 @@ class GeneratorSampler(comfy.samplers.Sampler):
             recalls=any(motion.model.recalls for motion in attached_to(model)),
             sees_ahead=Space(mixing=mixing_of(model)).sees_ahead,
         )
+        announce("\n".join(cost_of_run(self, model_wrap, noise, sigmas, job.guide).lines()))
         if self.recording is None:
             clip = layout.hosts(driven(self.algorithm(job), newest(_previewer(model))))
             scaled = model_wrap.inner_model.model_sampling.inverse_noise_scaling
