@@ -19,7 +19,7 @@ from .attached import motion_models, unet_of
 from .control.keyed_control import apply_keyed_control
 from .control.sparsectrl import apply_sparse_control, sparse_control
 from .folders import file, files, input_directory, model_directory, output_directory, temp_directory
-from .interpolation import interpolated
+from .interpolation import interpolator
 from .layout import in_model_numbers
 from .memory import device, memory_text
 from .progress import Progress, check_interrupt, show_files

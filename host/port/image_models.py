@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .kinds import Conditioning, Latent, Model, Vae
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ...modules.control.first_frame import FirstFrameSettings
     from ...modules.control.keyframes import Keyframes
     from ...modules.control.prompt_settings import PromptSettings
+    from ...modules.control.retiming import Between
     from ...modules.control.sparse_pictures import SparseSettings
     from ...modules.disk.recorder import Recording
     from ...modules.noise.clip_noise import Layer
@@ -245,19 +247,16 @@ class ImageModels(Protocol):
         """
         ...
 
-    def interpolated(self, interp_model: Any, images: Tensor, multiplier: int) -> Tensor:
-        """Frames put in between by ComfyUI's node.
+    def interpolator(self, interp_model: Any, images: Tensor, count: int) -> AbstractContextManager[Between]:
+        """What makes frames between two neighbours, with ComfyUI's networks.
 
         Args:
             interp_model: from its loader; None where nothing is connected.
             images: ``f h w c`` in 0..1, at least 2.
-            multiplier: 2 to 16.
-
-        Returns:
-            images: ``n h w c``, as many as the node gives.
+            count: of the frames that will be asked for.
 
         Raises:
-            ValueError: this ComfyUI has no such node, or no model is connected. Says what to do.
+            ValueError: this ComfyUI has no such networks, or no model is connected. Says what to do.
         """
         ...
 

@@ -23,7 +23,7 @@ SENTENCES = {
     "apply_first_frame": IMAGE_MODELS.format("First Frame"),
     "apply_image_prompt": IMAGE_MODELS.format("Apply Image Prompt"),
     "image_encoder": IMAGE_MODELS.format("Train Image Prompt"),
-    "interpolated": "RIFE and FILM are ComfyUI's: use Interpolate To there, or choose method blend",
+    "interpolator": "RIFE and FILM are ComfyUI's: use Interpolate To there, or choose method blend",
     "pseudo3d_model": (
         "this file is a pseudo-3-D U-Net, which takes a prompt's tokens and a VAE's latents that only ComfyUI can make: use it there"
     ),

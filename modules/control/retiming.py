@@ -1,73 +1,32 @@
-"""A clip at another frame rate: which frames an interpolator has to put in between, which are kept, and when each of them is."""
+"""A clip at another frame rate: when each of its frames is, and which of them have to be put in between."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import groupby
 
+import torch
 from torch import Tensor
 
-from .hint_tables import linear
-from .hints import every, mixed
-
-MOST = 16  # what ComfyUI's FrameInterpolate multiplies at most
-FINE = 4  # frames to choose from per frame where no multiplier up to MOST meets all times: none is further off than an eighth of a frame
+Between = Callable[[int, Sequence[float]], Tensor]  # (pair, how late) -> ``m ...``: frames between frame pair and the next
 
 
-@dataclass(frozen=True)
-class Retiming:
-    """How a clip goes from one frame rate to another over frames that an interpolator puts in between.
-
-    Attributes:
-        multiplier: frames that the interpolator makes of each, at least 1; 1 for no interpolator.
-        places: of the frames that are kept, among those that it gives.
-        times: when the frames that are kept should be, in seconds from the first.
-        error: how far the frame furthest from its time is off, in seconds; 0 where all are exactly then.
-    """
-
-    multiplier: int
-    places: tuple[int, ...]
-    times: tuple[float, ...]
-    error: float
-
-    def chosen(self, images: Tensor, frames: int) -> Tensor:
-        """The frames that are kept.
-
-        Args:
-            images: ``n ...``, what the interpolator gave.
-            frames: that it was given.
-
-        Returns:
-            images: ``f ...``.
-
-        Raises:
-            ValueError: it gave another number of frames than ``(frames - 1) * multiplier + 1``.
-        """
-        due = (frames - 1) * self.multiplier + 1
-        if len(images) != due:
-            raise ValueError(
-                f"the interpolator made {len(images)} frames of {frames} and {due} were due: it is of a version that this node"
-                " does not know"
-            )
-        return images[list(self.places)]
-
-
-def retimed(frames: int, from_fps: float, to_fps: float) -> Retiming:
-    """Which frames a clip has at another rate: the first at 0, each next ``1 / to_fps`` later, none past the last that there is.
-
-    The multiplier is the least with a frame at each of these times; where that is more than ``MOST``, the nearest frames are taken.
+def retimed(frames: int, from_fps: float, to_fps: float) -> tuple[Fraction, ...]:
+    """When a clip's frames are at another rate: the first at 0, each next ``1 / to_fps`` later, none past the last that there is.
 
     Args:
         frames: of the clip.
         from_fps: its frames per second.
         to_fps: wanted.
 
-    Raises:
-        ValueError: a rate is not above 0, they are too far apart, or there are no frames.
+    Returns:
+        times: in frames of the clip, exactly; a whole number is a frame that there is.
 
-    >>> retimed(5, 8, 16).places
-    (0, 1, 2, 3, 4, 5, 6, 7, 8)
-    >>> retimed(5, 16, 24).multiplier, retimed(5, 16, 24).places
-    (3, (0, 2, 4, 6, 8, 10, 12))
+    Raises:
+        ValueError: a rate is not above 0, or there are no frames.
+
+    >>> [str(time) for time in retimed(3, 16, 24)]
+    ['0', '2/3', '4/3', '2']
     """
     for name, rate in (("from_fps", from_fps), ("to_fps", to_fps)):
         if not (rate > 0 and math.isfinite(rate)):
@@ -75,31 +34,34 @@ def retimed(frames: int, from_fps: float, to_fps: float) -> Retiming:
     if frames < 1:
         raise ValueError("there are no frames: connect images")
     ratio = Fraction(str(to_fps)) / Fraction(str(from_fps))
-    if ratio > MOST:
-        raise ValueError(
-            f"{from_fps:g} to {to_fps:g} frames per second is {float(ratio):.3g} times as many: {MOST} times is the most in one go;"
-            f" use two"
-            " nodes one after the other"
-        )
-    multiplier = ratio.numerator if ratio.numerator <= MOST else max(FINE, math.ceil(ratio))
-    wanted = [number / ratio for number in range(math.floor((frames - 1) * ratio) + 1)]  # in frames of the clip
-    places = [math.floor(at * multiplier + Fraction(1, 2)) for at in wanted]
-    error = max(abs(Fraction(place, multiplier) - at) for place, at in zip(places, wanted, strict=True))
-    times = tuple(number / to_fps for number in range(len(wanted)))
-    return Retiming(multiplier, tuple(places), times, float(error) / from_fps)
+    return tuple(number / ratio for number in range(math.floor((frames - 1) * ratio) + 1))
 
 
-def blended(images: Tensor, multiplier: int) -> Tensor:
-    """Frames in between as mixtures of their neighbours: what an interpolator that knows nothing of motion makes.
+def at_times(images: Tensor, times: Sequence[Fraction], between: Between) -> Tensor:
+    """The clip at these times, pair by pair: nothing is made that is not kept.
 
     Args:
         images: ``f ...``.
-        multiplier: at least 1.
+        times: in frames of the clip, in order, none past its last.
+        between: makes frames between two neighbours; it is asked once for a pair, for shares above 0 and below 1, in order.
 
     Returns:
-        images: ``n ...``, where ``n`` is ``(f - 1) * multiplier + 1``; those that were given are bit for bit as they were.
+        images: ``n ...``, one for each time; those that there are, are bit for bit as they were.
     """
-    if len(images) < 2 or multiplier == 1:
-        return images
-    places = every(len(images), multiplier)
-    return mixed(images, linear(places, places[-1] + 1))
+    made = images.new_empty(len(times), *images.shape[1:])
+    for whole, group in groupby(enumerate(times), key=lambda item: item[1].denominator == 1):
+        for pair, several in groupby(group, key=lambda item: math.floor(item[1])):
+            places, found = zip(*several, strict=True)
+            made[list(places)] = (
+                images[pair].to(made)[None] if whole else between(pair, [float(time - pair) for time in found]).to(made)
+            )
+    return made
+
+
+def mixtures(images: Tensor) -> Between:
+    """Frames in between as mixtures of their neighbours, what an interpolator that knows nothing of motion makes: ``images``: ``f ...``."""
+
+    def between(pair: int, late: Sequence[float]) -> Tensor:
+        return torch.stack([torch.lerp(images[pair], images[pair + 1], share) for share in late])
+
+    return between

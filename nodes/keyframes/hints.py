@@ -9,7 +9,7 @@ from ... import host
 from ...modules.control.hint_tables import HINTS, MASKS
 from ...modules.control.hints import LAYOUTS, Layout, layout_named, length, told
 from ...modules.control.keyframes import Keyframes
-from ...modules.control.retiming import blended, retimed
+from ...modules.control.retiming import at_times, mixtures, retimed
 from ...modules.fields.setting import Setting, sentences
 from ..fields import widget
 from ..node import LongTakeNode
@@ -195,9 +195,9 @@ class LongTakeInterpolateTo(LongTakeNode):
             node_id="LongTakeInterpolateTo",
             display_name="Interpolate To",
             category=CATEGORY,
-            description="Gives a finished clip another frame rate: ComfyUI's own interpolation (RIFE, FILM) makes as many frames in"
-            " between as"
-            " it takes, and those that are at the right times are kept. Any ratio works, up or down; the clip stays as long as it was.",
+            description="Gives a finished clip another frame rate: ComfyUI's own interpolation (RIFE, FILM) makes the frames at the new"
+            " times, and no others; frames that already are at one of them are kept. Any ratio works, up or down; the clip stays as"
+            " long as it was.",
             inputs=[
                 io.Image.Input("images", tooltip="The images are the frames of the clip."),
                 widget("from_fps", 8.0, Setting("The clip is meant for so many frames per second.", **RATE)),
@@ -216,7 +216,8 @@ class LongTakeInterpolateTo(LongTakeNode):
                 InterpolationModelType.Input(
                     "interp_model",
                     optional=True,
-                    tooltip="The model comes from Load Frame Interpolation Model; going to fewer frames does not need it.",
+                    tooltip="The model comes from Load Frame Interpolation Model; it is not needed where each new frame is at the time of"
+                    " an old one, as from 24 to 12.",
                 ),
             ],
             outputs=[
@@ -228,13 +229,16 @@ class LongTakeInterpolateTo(LongTakeNode):
 
     @classmethod
     def execute(cls, images: Tensor, from_fps: float, to_fps: float, method: str, interp_model: Any = None) -> "io.NodeOutput":
-        retiming = retimed(len(images), from_fps, to_fps)
-        frames, made = len(images), images
-        if retiming.multiplier > 1 and frames > 1:
-            between = blended if method == BLEND else lambda given, times: host.interpolated(interp_model, given, times)
-            made = between(images, retiming.multiplier)
-        kept = retiming.chosen(made, frames)
-        report = f"{frames} frames at {from_fps:g} to {len(kept)} at {to_fps:g} per second, {retiming.times[-1]:.3f} s; "
-        report += f"{retiming.multiplier} times by {method}; " if retiming.multiplier > 1 else "no frames in between; "
-        report += "every frame at its time" if retiming.error == 0 else f"at most {retiming.error * 1000:.1f} ms off"
-        return io.NodeOutput(kept, to_fps, report, ui=host.ui.PreviewText(report))
+        times = retimed(len(images), from_fps, to_fps)
+        count = sum(time.denominator > 1 for time in times)
+        if not count:
+            made = images[[int(time) for time in times]]
+        elif method == BLEND:
+            made = at_times(images, times, mixtures(images))
+        else:
+            with host.interpolator(interp_model, images, count) as between:
+                made = at_times(images, times, between)
+        seconds = float(times[-1]) / from_fps
+        report = f"{len(images)} frames at {from_fps:g} to {len(made)} at {to_fps:g} per second, {seconds:.3f} s; "
+        report += f"{count} made by {method}, {len(made) - count} kept" if count else "no frames in between"
+        return io.NodeOutput(made, to_fps, report, ui=host.ui.PreviewText(report))

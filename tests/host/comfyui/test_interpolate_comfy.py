@@ -307,44 +307,62 @@ def test_without_a_node_or_a_model_it_is_said_what_to_do(interpolate_node, monke
     assert torch.equal(made, images[::2]) and fps == 4.0 and "no frames in between" in report, "fewer frames take no model"
 
 
-def test_comfyuis_node_is_given_the_work(interpolate_node, monkeypatch):
-    """A stand-in of the same signature that blends: counts, times, and frames that were given."""
-    import nodes
-    from comfy_api.latest import io
-    from pack.modules.control.retiming import blended
-    from pack.nodes.keyframes.hints import LongTakeInterpolateTo
+def rife():
+    from comfy_extras.frame_interpolation_models.ifnet import IFNet
 
-    class StandIn(io.ComfyNode):
-        @classmethod
-        def execute(cls, interp_model, images, multiplier):
-            asked.append((interp_model, multiplier))
-            return io.NodeOutput(blended(images, multiplier))
-
-    asked = []
-    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "FrameInterpolate", StandIn)
-    ramp = torch.linspace(0, 1, 9)[:, None, None, None].expand(-1, 4, 4, 3)
-    made, fps, report = LongTakeInterpolateTo.execute(images=ramp, from_fps=8.0, to_fps=12.0, interp_model="rife").args
-    assert asked == [("rife", 3)] and fps == 12.0 and "every frame at its time" in report
-    torch.testing.assert_close(made[:, 0, 0, 0], torch.arange(13) / 12)
+    return IFNet(head_ch=4, channels=[32, 16, 16, 16, 16])
 
 
-def test_a_real_network_of_comfyuis_gives_the_right_number_of_frames(interpolate_node):
-    """RIFE's architecture with random weights through its own node."""
+def film():
+    from comfy_extras.frame_interpolation_models.film_net import FILMNet
+
+    return FILMNet(filters=8)
+
+
+@pytest.mark.parametrize("build", [rife, film])
+def test_wanted_frames_are_those_of_comfyuis_node(interpolate_node, build, monkeypatch):
+    """Its architectures with random weights: 8 to 20 frames per second takes every second of its frames, and nothing else is computed."""
     if interpolate_node is None:
         pytest.skip("this ComfyUI has no frame interpolation")
     import comfy.model_patcher
-    from comfy_extras.frame_interpolation_models.ifnet import IFNet
     from pack.nodes.keyframes.hints import LongTakeInterpolateTo
 
-    network = randomized(IFNet(head_ch=4, channels=[32, 16, 16, 16, 16])).eval().requires_grad_(False)
+    network = randomized(build()).eval().requires_grad_(False)
     cpu = torch.device("cpu")
     model = comfy.model_patcher.CoreModelPatcher(network, load_device=cpu, offload_device=cpu)
     images = torch.rand(3, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+    read, made_of = [], network.extract_features
     with torch.inference_mode():
-        made, *_ = LongTakeInterpolateTo.execute(images=images, from_fps=8.0, to_fps=20.0, interp_model=model).args
-    assert len(made) == 6
-    torch.testing.assert_close(made[0], images[0], atol=1e-6, rtol=0)
-    torch.testing.assert_close(made[5], images[2], atol=1e-6, rtol=0)
+        theirs = getattr(interpolate_node.execute(model, images, 5), "args", None)[0][::2]
+        monkeypatch.setattr(network, "extract_features", lambda image: read.append(1) or made_of(image))
+        made, fps, report = LongTakeInterpolateTo.execute(images=images, from_fps=8.0, to_fps=20.0, interp_model=model).args
+    torch.testing.assert_close(made, theirs, atol=1e-5, rtol=1e-5)
+    assert torch.equal(made[::5], images[::2]) and len(made) == 6 and fps == 20.0
+    assert "4 made by model, 2 kept" in report and len(read) == 3, "a frame's features serve both its pairs"
+
+
+def test_another_model_is_named(interpolate_node):
+    if interpolate_node is None:
+        pytest.skip("this ComfyUI has no frame interpolation")
+    from pack.nodes.keyframes.hints import LongTakeInterpolateTo
+
+    with pytest.raises(ValueError, match="is a str, which this node does not know: connect Load Frame Interpolation Model"):
+        LongTakeInterpolateTo.execute(images=torch.rand(3, 8, 8, 3), from_fps=8.0, to_fps=12.0, interp_model="rife")
+
+
+def test_cancel_stops_between_pairs(interpolate_node):
+    if interpolate_node is None:
+        pytest.skip("this ComfyUI has no frame interpolation")
+    import comfy.model_management
+    import comfy.model_patcher
+    from pack.nodes.keyframes.hints import LongTakeInterpolateTo
+
+    network, cpu = randomized(rife()).eval().requires_grad_(False), torch.device("cpu")
+    model = comfy.model_patcher.CoreModelPatcher(network, load_device=cpu, offload_device=cpu)
+    hook = network.register_forward_hook(lambda *_: comfy.model_management.interrupt_current_processing())
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        LongTakeInterpolateTo.execute(images=torch.rand(4, 64, 64, 3), from_fps=8.0, to_fps=16.0, interp_model=model)
+    hook.remove()
 
 
 BAD = [

@@ -20,7 +20,7 @@ from pack.modules.control.hints import (
     mixed,
     told,
 )
-from pack.modules.control.retiming import blended, retimed
+from pack.modules.control.retiming import at_times, mixtures, retimed
 
 
 def latents(frames, seed=0):
@@ -94,41 +94,34 @@ def test_a_conditioning_gives_back_what_stands_beside_the_frames():
     assert torch.equal(one, hints.joined()[:1].expand(5, -1, -1, -1))
 
 
-@pytest.mark.parametrize("multiplier", [1, 2, 3, 5])
-def test_blends_keep_what_was_given(multiplier):
-    images = torch.rand(4, 2, 2, 3, generator=torch.Generator().manual_seed(0))
-    made = blended(images, multiplier)
-    assert torch.equal(made[::multiplier], images)
-    if multiplier > 1:
-        torch.testing.assert_close(made[1], images[0] + (images[1] - images[0]) / multiplier)
-
-
-RATES = [(8, 8), (8, 16), (8, 24), (16, 24), (24, 16), (24, 8), (23.976, 24), (24, 25), (7.5, 60), (30, 29.97), (12, 18.5)]
+RATES = [(8, 8), (8, 16), (8, 24), (16, 24), (16, 30), (24, 16), (24, 8), (23.976, 24), (24, 25), (7.5, 60), (30, 29.97), (1, 90)]
 
 
 @pytest.mark.parametrize(("before", "after"), RATES)
 @pytest.mark.parametrize("frames", [1, 2, 5, 16, 100])
-def test_every_frame_is_as_near_to_its_time_as_it_is_said(frames, before, after):
-    """A clip whose frames show their own time: what is kept must show the time at which it is."""
-    retiming = retimed(frames, before, after)
-    clock = torch.arange(frames, dtype=torch.float64) / before
-    made = retiming.chosen(
-        torch.stack([clock[0] + i / (before * retiming.multiplier) for i in range((frames - 1) * retiming.multiplier + 1)]),
-        frames,
-    )
-    wanted = torch.arange(len(made), dtype=torch.float64) / after
-    torch.testing.assert_close(torch.tensor(retiming.times, dtype=torch.float64), wanted, rtol=0, atol=1e-12)
-    assert (made - wanted).abs().max() <= retiming.error + 1e-9
-    assert retiming.error <= 1 / (8 * before) + 1e-12
+def test_every_frame_is_at_its_time(frames, before, after):
+    """A clip whose frames show their own number: what is made must show the time at which it is, and only what is kept is made."""
+    times = retimed(frames, before, after)
+    clip, asked = torch.arange(frames, dtype=torch.float64)[:, None], []
+
+    def between(pair, late):
+        asked.append((pair, len(late)))
+        assert all(0 < share < 1 for share in late)
+        return mixtures(clip)(pair, late)
+
+    made = at_times(clip, times, between)[:, 0]
+    torch.testing.assert_close(made / before, torch.arange(len(made), dtype=torch.float64) / after, rtol=0, atol=1e-9)
     exact = (frames - 1) * Fraction(str(after)) / Fraction(str(before))
     assert len(made) == exact.numerator // exact.denominator + 1, "as many frames as fit into the same time, the first included"
-    assert clock[-1] - wanted[-1] < 1 / after + 1e-9
+    assert sum(count for _, count in asked) == sum(time.denominator > 1 for time in times)
+    assert [pair for pair, _ in asked] == sorted({int(time) for time in times if time.denominator > 1}), "each pair is asked once"
 
 
-def test_times_are_exact_where_a_multiplier_allows_it():
-    assert all(retimed(9, *rates).error == 0 for rates in [(8, 24), (16, 24), (24, 16), (25, 30), (10, 160)])
-    assert retimed(9, 24, 25).error > 0
-    assert retimed(9, 24, 12).multiplier == 1, "to fewer frames nothing is put in between"
+def test_frames_that_there_are_stay_as_they_are():
+    images = torch.rand(4, 2, 2, 3, generator=torch.Generator().manual_seed(0))
+    made = at_times(images, retimed(4, 8, 24), mixtures(images))
+    assert torch.equal(made[::3], images)
+    torch.testing.assert_close(made[1], images[0] + (images[1] - images[0]) / 3)
 
 
 BAD = [
@@ -153,8 +146,6 @@ BAD = [
     (lambda: retimed(5, 0, 8), "from_fps is 0: it must be above 0"),
     (lambda: retimed(5, 8, float("inf")), "to_fps is inf"),
     (lambda: retimed(0, 8, 16), "there are no frames"),
-    (lambda: retimed(5, 1, 17), "17 times as many: 16 times is the most in one go"),
-    (lambda: retimed(5, 8, 16).chosen(torch.zeros(8, 1), 5), "the interpolator made 8 frames of 5 and 9 were due"),
 ]
 
 
