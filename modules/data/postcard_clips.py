@@ -13,7 +13,7 @@ from ..fields.setting import check, documented, setting
 from ..noise.seeded import frame_seed
 from .clips import ClipDataset
 from .footage import Footage
-from .postcard_scenes import SIDE
+from .postcard_scenes import SIDE, TIMES
 from .postcard_travellers import COLOURS, TRAVELLERS
 from .postcards import Postcard, drawn
 from .report import Report
@@ -58,12 +58,15 @@ class PostcardFootage(Footage):
             yield with_traveller(self.card, index)[1]
 
     def otherwise(self) -> "PostcardFootage":
-        """The same land with another traveller, or one in another colour."""
+        """The same land with another traveller, or one in another colour; every second one at another time of day as well."""
         own = (self.card.traveller, self.card.colour)
         here = [name for name, row in TRAVELLERS.items() if self.card.scene in row.scenes]
         others = [pair for pair in product(here, COLOURS) if pair != own]
         traveller, colour = others[frame_seed(self.card.seed, 0, "otherwise") % len(others)]
-        return PostcardFootage(replace(self.card, traveller=traveller, colour=colour), self.count)
+        times = [name for name in TIMES if name != self.card.time]
+        times += [self.card.time] * len(times)
+        time = times[frame_seed(self.card.seed, 0, "other time") % len(times)]
+        return PostcardFootage(replace(self.card, traveller=traveller, colour=colour, time=time), self.count)
 
     def digest(self) -> str:
         return hashlib.sha256(f"{self.card} {self.count}".encode()).hexdigest()

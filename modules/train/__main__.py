@@ -29,7 +29,7 @@ def options() -> argparse.ArgumentParser:
     asked = parser.add_argument_group("what is asked of it")
     add_settings(asked, CHOICES)
     asked.add_argument("--start", default="", help="video model file to start from instead of random weights")
-    wrong = "share of the procedural clips shown with another shape's outline, or another traveller"
+    wrong = "share of the procedural clips shown with another shape's outline, or another traveller and time of day"
     asked.add_argument("--wrong-outlines", type=float, default=0.0, help=wrong)
     asked.add_argument("--autoencoder", type=Path, help="file of modules.train.train_autoencoder, for a model of its latents")
     about_clips(parser.add_argument_group("data"), "the procedural shapes", (32, 32))

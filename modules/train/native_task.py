@@ -47,8 +47,8 @@ class NativeChoices:
 
     Attributes:
         start: a video model file whose weights the run starts from; empty for random weights.
-        wrong_outlines: share of the procedural clips that are shown with another shape's outline, or another traveller, wholly or
-            partly, and that count more where these are; the words say which is meant.
+        wrong_outlines: share of the procedural clips that are shown with another shape's outline, or another traveller and often at
+            another time of day, wholly or partly, and that count more where these are; the words say which is meant.
         pinned: share of the clips whose keyframes are clean, with ``hints``.
     """
 
