@@ -89,6 +89,11 @@ class FrameFiles:
         states = [state_before(self.state), self.open_state, state_before(self.open_state), self.state]
         return [path for path in self._there() if name.fullmatch(path.name)] + [path for path in states if path.exists()]
 
+    def newest(self, batch: int) -> list[Path]:
+        """The files of the last frames, as many as a batch of ``batch`` frames."""
+        frames = [path for path in self.all() if path.suffix == f".{self.format}"]
+        return sorted(frames, key=lambda path: (len(path.name), path.name))[-(1 if self.format == "mp4" else batch) :]
+
     def set_aside(self) -> Path | None:
         """Move an earlier take with this name to a folder of its own, from which it can be gone on with. Gives the folder."""
         return set_aside(self.all(), self.prefix)

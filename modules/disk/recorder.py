@@ -167,6 +167,13 @@ class Recorder:
             self.now.save(self.files.open_state)
         return picture if self.recording.preview else None
 
+    def ended(self) -> Tensor | None:
+        """The take ends here, as the user wants it: ``f ...``, the last frames that are finished; None where none is."""
+        if self.kept is None or self.lost or not len(self.now.held):
+            return None
+        self.notes.append("stopped by Cancel: queue the same job again and it goes on")
+        return self.now.held[-self.recording.batch :].to(self.job.latent)
+
     def text(self) -> str:
         """What has been done."""
         on = f", gone on at frame {self.begun_at}" if self.begun_at > self.beginning.finished else ""

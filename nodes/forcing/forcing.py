@@ -20,7 +20,7 @@ from ..guidance.guidance import GuidanceType
 from ..models.models import described, empty_clip, labelled
 from ..node import LongTakeNode, checked
 from ..prompting import check_negative, prompt_inputs
-from .recording import recording_input
+from .recording import recording_input, shown
 
 io = host.io
 log = logging.getLogger("longtake")
@@ -142,7 +142,7 @@ class LongTakeRollout(LongTakeNode):
         report = f"seed {seed}, {levels.frames} frames, {algorithm.model_calls} model calls, {time.perf_counter() - began:.1f} s"
         report = "\n".join([report, *cost.lines()])
         log.debug(report)
-        return io.NodeOutput({"samples": clip}, report, ui=host.ui.PreviewText(report))
+        return io.NodeOutput({"samples": clip}, report, ui=shown(report, recording))
 
 
 def model_input() -> Any:

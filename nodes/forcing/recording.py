@@ -1,5 +1,6 @@
 """Finished frames to disk as they come, from any sampler that finishes frames before its end."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ class LongTakeRecord(LongTakeNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **given: Any) -> str:
+    def fingerprint_inputs(cls, **given: Any) -> str | float:
         return on_disk(given)
 
     @classmethod
@@ -93,10 +94,20 @@ def files_of(settings: RecordingSettings) -> FrameFiles:
     return FrameFiles(folder, settings.filename_prefix, settings.format, settings.fps, mp4)
 
 
-def on_disk(given: Mapping[str, Any]) -> str:
-    """What changes when a take on disk does, for ``fingerprint_inputs``; empty where its name comes from other nodes."""
+def shown(report: str, recording: Recording | None) -> Any:
+    """What a node shows that has made a take: its report, and where it was recorded the last files of the take."""
+    text = host.ui.PreviewText(report)
+    if recording is None:
+        return text
+    folder = recording.files.folder.relative_to(host.output_directory().resolve()).as_posix()
+    files = [host.ui.SavedResult(path.name, folder, io.FolderType.output) for path in recording.files.newest(recording.batch)]
+    return {**text.as_dict(), **host.ui.SavedImages(files, is_animated=recording.files.format == "mp4").as_dict()}
+
+
+def on_disk(given: Mapping[str, Any]) -> str | float:
+    """What changes when a take on disk does, for ``fingerprint_inputs``; NaN, which always does, where its name comes from other nodes."""
     if given.get("folder") is None or given.get("filename_prefix") is None:
-        return ""
+        return math.nan
     state = files_of(RecordingSettings(given["folder"], given["filename_prefix"])).state
     there = next((path for path in (state, state_before(state)) if path.exists()), None)
     return "none" if there is None else f"{there.stat().st_mtime_ns}"

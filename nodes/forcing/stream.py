@@ -17,7 +17,7 @@ from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
 from ..prompting import check_negative, prompt_inputs
 from .forcing import CATEGORY, anything, frame_size, guide_input, model_input, size_input, window_of
-from .recording import on_disk, recording_of
+from .recording import on_disk, recording_of, shown
 
 io = host.io
 ROOM = 16  # frames, where neither the user nor the model says how many are seen at once
@@ -68,7 +68,7 @@ class LongTakeStream(LongTakeNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **given: Any) -> str:
+    def fingerprint_inputs(cls, **given: Any) -> str | float:
         return on_disk(given)
 
     @classmethod
@@ -110,7 +110,7 @@ class LongTakeStream(LongTakeNode):
         report = f"{reports[-1]}, seed {seed}, {plan.pace:.3g} model calls per frame, {time.perf_counter() - began:.1f} s"
         report = "\n".join([report, *cost.lines()])
         folder = str(recording.files.folder)
-        return io.NodeOutput(vae.decode(latents), folder, report, {"samples": latents}, ui=host.ui.PreviewText(report))
+        return io.NodeOutput(vae.decode(latents), folder, report, {"samples": latents}, ui=shown(report, recording))
 
 
 def beginning(model: Any, known_frames: dict | None, latent: dict | None, window: int) -> tuple[torch.Tensor, int]:

@@ -17,7 +17,7 @@ from ..guidance.guidance import guidance_input
 from ..models.models import labelled
 from ..node import LongTakeNode
 from ..prompting import check_negative, prompt_inputs
-from .recording import recording_input
+from .recording import recording_input, shown
 
 io = host.io
 CATEGORY = "LongTake/sampling"
@@ -123,4 +123,4 @@ class LongTakeExtend(LongTakeNode):
         took = f"{time.perf_counter() - began:.1f} s"
         made = f"seed {seed}, {frames_of(latent)} frames, {settings.new_frames} of them new, {took}"
         report = "\n".join([made, f"weight {weight:g}", *cost.lines()])
-        return io.NodeOutput({"samples": take}, report, ui=host.ui.PreviewText(report))
+        return io.NodeOutput({"samples": take}, report, ui=shown(report, recording))

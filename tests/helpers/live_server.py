@@ -1,4 +1,4 @@
-"""A real ComfyUI server with this pack, whose model files are empty: workflows are checked there, not run."""
+"""A real ComfyUI server with this pack: where its model files are empty, workflows are checked there, not run."""
 
 import contextlib
 import json
@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+
+import pack.nodes
 
 SECONDS = 180  # to start
 
@@ -56,3 +59,35 @@ def asked(url, path):
     """An answer of the server."""
     with urllib.request.urlopen(url + path, timeout=60) as answer:
         return json.loads(answer.read())
+
+
+def posted(url, path, **data):
+    """The answer to what is posted."""
+    request = urllib.request.Request(url + path, json.dumps(data).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read().decode()) from error
+    return json.loads(text) if text else None
+
+
+def ended(url, prompt):
+    """How a prompt ended: its entry in the history."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        history = asked(url, f"/history/{prompt}")
+        if prompt in history:
+            return history[prompt]
+        time.sleep(0.02)
+    raise AssertionError(f"the prompt {prompt} does not end")
+
+
+def complete(graph):
+    """Widgets that are not named have the values of a new node."""
+    for node in graph.values():
+        found = [cls for cls in pack.nodes.node_classes() if cls.__name__ == node["class_type"]]
+        for item in found[0].GET_SCHEMA().inputs if found else ():
+            if getattr(item, "default", None) is not None:
+                node["inputs"].setdefault(item.id, item.default)
+    return graph

@@ -2,6 +2,8 @@
 
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,3 +149,32 @@ TAKES = {
 def frames_in(folder, ending="png"):
     """Contents of a take's frames by name."""
     return {path.name: path.read_bytes() for path in sorted(Path(folder).glob(f"*.{ending}"))}
+
+
+def cancel() -> None:
+    """What a user does."""
+    if host.name == "comfyui":
+        import comfy.model_management
+
+        comfy.model_management.interrupt_current_processing()
+    else:
+        from pack.host.standalone import session
+
+        session.current().cancel()
+
+
+@contextmanager
+def cancelled() -> Iterator[None]:
+    """While open, a take is made that the user cancels: in ComfyUI it ends there, elsewhere the run does. Afterwards that is forgotten."""
+    if host.name == "comfyui":
+        yield
+        host.check_interrupt()  # used up
+        return
+    from pack.host.standalone import session
+
+    try:
+        yield
+    except host.Interrupted:
+        session.current().resume()
+    else:
+        raise AssertionError("it was not cancelled")

@@ -11,7 +11,7 @@ import torch
 from pack import host
 from pack.modules.disk.lock import owned
 from pack.nodes.forcing.recording import LongTakeRecord
-from recorded import TAKES, frames_in, video
+from recorded import TAKES, cancel, cancelled, frames_in, video
 
 FRAMES = 18
 
@@ -31,25 +31,6 @@ def output(tmp_path, monkeypatch):
     return tmp_path / "output"
 
 
-def cancel():
-    """What a user does."""
-    if host.name == "comfyui":
-        import comfy.model_management
-
-        comfy.model_management.interrupt_current_processing()
-    else:
-        from pack.host.standalone import session
-
-        session.current().cancel()
-
-
-def forget():
-    if host.name != "comfyui":
-        from pack.host.standalone import session
-
-        session.current().resume()
-
-
 @pytest.fixture
 def shown(monkeypatch):
     """What a node shows in the end: text, and names of files."""
@@ -58,10 +39,10 @@ def shown(monkeypatch):
     return found
 
 
-def cancelled(take, folder, batch, **given):
-    with pytest.raises(host.Interrupted):
-        take.make(folder, before=lambda count: cancel() if count == batch else None, **given)
-    forget()
+def make_cancelled(take, folder, batch, **given):
+    """Cancel before a batch is decoded. Gives the end, where there is one."""
+    with cancelled():
+        return take.make(folder, before=lambda count: cancel() if count == batch else None, **given)
 
 
 def test_cancelled_shown_gone_on_with_and_made_longer(take, output, shown):
@@ -74,11 +55,13 @@ def test_cancelled_shown_gone_on_with_and_made_longer(take, output, shown):
         assert len(tail[frames]) == 4 and torch.isfinite(tail[frames]).all()
     shown.clear()
     for batch in (0, 2):
-        cancelled(take, "take", batch)
+        end = make_cancelled(take, "take", batch)
         (text, files) = shown.pop()
         there = sorted(frames_in(output / "take"))
         assert files == there[-4:] and f"{len(there)} frames in {output / 'take'}" in text, "what is on disk is what is shown"
         assert len(there) >= 4 * (batch and 2)
+        assert ("stopped by Cancel: queue the same job again and it goes on" in text) is (end is not None)
+        assert end is None or 0 < len(end) <= 4
     assert torch.equal(take.make("take", FRAMES), tail[FRAMES])
     assert frames_in(output / "take") == expected[FRAMES]
     assert "gone on at frame" in shown[-1][0]
@@ -250,7 +233,7 @@ def test_after_a_cancel_the_editor_is_shown_what_is_on_disk(format, monkeypatch)
             sent.append((event, data, client))
 
     monkeypatch.setattr(server.PromptServer, "instance", Told(), raising=False)
-    cancelled(TAKES["Stream"], f"shown_{format}", 2, format=format)
+    make_cancelled(TAKES["Stream"], f"shown_{format}", 2, format=format)
     monkeypatch.undo()
     ((_, data, client),) = [message for message in sent if message[0] == "executed"]
     assert (client, data["node"], data["display_node"], data["prompt_id"]) == ("an editor", "7", "7", "some prompt")

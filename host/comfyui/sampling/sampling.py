@@ -208,7 +208,14 @@ class GeneratorSampler(comfy.samplers.Sampler):
                 clip if self.levels is not None or sigmas[-1] == 0 else scaled(sigmas[-1], clip)
             )  # where another sampler goes on
         with recorder(self.recording, self.algorithm, job, model_wrap, noise.shape) as made:
-            return layout.hosts(driven(made.steps(), made.watch))
+            try:
+                return layout.hosts(driven(made.steps(), made.watch))
+            except comfy.model_management.InterruptProcessingException:
+                # as a take's end: ComfyUI's pages list only what nodes have made that came to theirs
+                last = made.ended()
+                if last is None:
+                    raise
+                return layout.hosts(last)
 
 
 def remembered(options: dict[str, Any]) -> Remembering:

@@ -1,18 +1,15 @@
 """A server that has run for long is as a new one: memory, threads, open files, and the model without anything from here."""
 
-import json
 import random
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from io import BytesIO
 from pathlib import Path
 
 import pack
-import pack.nodes
 import pytest
-from live_server import asked, running
+from live_server import complete, ended, posted, running
 from pack import host
 from PIL import Image
 from tiny import video_model
@@ -22,16 +19,6 @@ FRAMES = 80
 PROMPTS, SETTLED = 60, 20  # after so many all that is loaded once is loaded
 MIB = 2**20
 GROWTH = 24 * MIB  # what an allocator keeps varies that much
-
-
-def posted(url, path, **data):
-    request = urllib.request.Request(url + path, json.dumps(data).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            text = answer.read()
-    except urllib.error.HTTPError as error:
-        raise AssertionError(error.read().decode()) from error
-    return json.loads(text) if text else None
 
 
 def process_of(url):
@@ -47,17 +34,6 @@ def measured(process):
     """Resident bytes, threads and open files."""
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     return int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"]), len(list((process / "fd").iterdir()))
-
-
-def ended(url, prompt):
-    """How a prompt ended: its entry in the history."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        history = asked(url, f"/history/{prompt}")
-        if prompt in history:
-            return history[prompt]
-        time.sleep(0.02)
-    raise AssertionError(f"the prompt {prompt} does not end")
 
 
 MODEL = {
@@ -104,16 +80,6 @@ def extended(seed):
 
 
 KINDS = (bare, guided, recorded, extended)
-
-
-def complete(graph):
-    """Widgets that are not named have the values of a new node."""
-    for node in graph.values():
-        found = [cls for cls in pack.nodes.node_classes() if cls.__name__ == node["class_type"]]
-        for item in found[0].GET_SCHEMA().inputs if found else ():
-            if getattr(item, "default", None) is not None:
-                node["inputs"].setdefault(item.id, item.default)
-    return graph
 
 
 def pictures(url, entry):
