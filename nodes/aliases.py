@@ -45,6 +45,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "LongTakeStream": ("endless video", "infinite video", "streaming", "diffusion forcing", "long video", "loop"),
     "LongTakeRecord": ("save frames", "save video", "low memory", "checkpoint", "resume"),
     "LongTakeFifoSampler": ("fifo-diffusion", "animatediff", "infinite video", "long video", "queue"),
+    "LongTakeTwoExperts": ("wan 2.2", "mixture of experts", "moe", "high noise", "low noise", "two models"),
     "LongTakeSkyReels": ("skyreels", "diffusion forcing", "wan", "causal attention"),
     "LongTakeCausalTake": ("self forcing", "causvid", "wan", "kv cache", "autoregressive", "infinite video", "text to video"),
     "LongTakeCausalPlan": ("kv cache", "self forcing", "preview", "sink frames"),

@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io, ui
 from .attach.camera import apply_camera
 from .attach.causal import apply_causal, ring_bytes
 from .attach.context import context_windows
+from .attach.experts import apply_experts
 from .attach.first_frame import apply_first_frame
 from .attach.image_prompt import apply_image_prompt
 from .attach.motion import apply_motion, window_plan

@@ -118,6 +118,19 @@ class ImageModels(Protocol):
         """
         ...
 
+    def apply_experts(self, high: Model, low: Model, boundary: float = 0.0) -> Model:
+        """A clone of ``high`` in which frames below the boundary go to ``low``; what an earlier call said is replaced.
+
+        Args:
+            high: a Wan model for much noise.
+            low: its sibling for little.
+            boundary: the share of the timesteps that are the first one's least; 0 for the authors'.
+
+        Raises:
+            ValueError: they are no such siblings, or something hangs on the second, which would act on neither. One sentence.
+        """
+        ...
+
     def apply_skyreels(self, model: Model, causal_block_size: int = 0, fps: Tensor | None = None) -> Model:
         """A clone of ``model`` that is run as SkyReels-V2's authors run theirs; what an earlier call said is replaced.
 

@@ -16,6 +16,7 @@ SENTENCES = {
     "apply_causal": IMAGE_MODELS.format("Causal Take"),
     "ring_bytes": IMAGE_MODELS.format("Causal Take"),
     "piece_decoder": IMAGE_MODELS.format("VAE Decode in Pieces"),
+    "apply_experts": IMAGE_MODELS.format("Two Experts"),
     "apply_skyreels": IMAGE_MODELS.format("SkyReels-V2"),
     "apply_keyed_control": IMAGE_MODELS.format("Keyframed ControlNet"),
     "apply_sparse_control": IMAGE_MODELS.format("Apply Sparse Control"),

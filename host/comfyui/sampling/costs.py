@@ -10,6 +10,7 @@ from ....modules.guidance.cost import SamplingCost, cost_of
 from ....modules.sampling.job import Algorithm
 from ....modules.sampling.model_view import Guide, plain
 from ....modules.temporal.memory import human
+from ..attach.experts import boundary_of
 from ..attached import attached_to
 from ..layout import Layout
 from ..memory import plan_for
@@ -38,7 +39,9 @@ def sampling_cost(
     cost = cost_of(algorithm, guide, frames=layout.frames, steps=steps, trained=trained, conditions=conditions)
     if plan is not None and cost.shown > plan.length:
         cost = replace(cost, windows=sum(len(index) for index, _ in plan.windows(cost.shown, 0).groups))
-    return replace(cost, further=(memory_line(model, latent, cost),))
+    boundary = boundary_of(model)
+    twice = f"experts: a call with frames on both sides of noise level {boundary:g} asks both networks"
+    return replace(cost, further=(memory_line(model, latent, cost), *([twice] if boundary else [])))
 
 
 def memory_line(model: ModelPatcher, latent: Tensor, cost: SamplingCost) -> str:
