@@ -140,6 +140,10 @@ class MotionSampling:
         """What recurrent modules remember, by name, for a take that is interrupted and goes on."""
         return Memories({place: memory for place, (_, memory) in self.memories.items()}).tensors()
 
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """None: states are small."""
+        return {}
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with what ``tensors`` gave, perhaps in another run of ComfyUI."""
         memories = Memories({})

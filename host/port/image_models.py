@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ...modules.control.prompt_settings import PromptSettings
     from ...modules.control.retiming import Between
     from ...modules.control.sparse_pictures import SparseSettings
-    from ...modules.disk.recorder import Recording
+    from ...modules.disk.decoding import Decoder
+    from ...modules.disk.recording import Recording
     from ...modules.noise.clip_noise import Layer
     from ...modules.noise.freeinit import FreeInit
     from ...modules.sampling.job import Algorithm
@@ -27,22 +28,6 @@ if TYPE_CHECKING:
     from ...modules.temporal.kv_cache import CacheSettings
     from ...modules.temporal.windows import WindowPlan
     from ...modules.train.base import Encoder
-
-
-class Pieces(Protocol):
-    """A decoder that gets a take piece by piece; see ``comfyui/attach/vae_pieces.py``."""
-
-    def __call__(self, latents: Tensor, *, last: bool = False) -> Tensor:
-        """The pictures that follow, ``n h w 3``, of latents ``1 c f h w``; ``last``: none come after these."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that is kept between pieces, by name."""
-        ...
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Be as when ``tensors`` were given."""
-        ...
 
 
 class ImageModels(Protocol):
@@ -107,7 +92,7 @@ class ImageModels(Protocol):
         """
         ...
 
-    def piece_decoder(self, vae: Vae) -> Pieces:
+    def piece_decoder(self, vae: Vae) -> Decoder:
         """Wan's VAE for a take that is decoded as it is made.
 
         Args:

@@ -9,7 +9,7 @@ from .kinds import Conditioning, Model
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...modules.disk.recorder import Recording
+    from ...modules.disk.recording import Recording
     from ...modules.guidance.cost import SamplingCost
     from ...modules.noise.levels import NoiseSchedule
     from ...modules.sampling.job import Algorithm

@@ -14,7 +14,8 @@ from ...modules.checkpoints.video_model import clean_prediction
 from ...modules.control.hints import beside
 from ...modules.control.prompt_mixing import HELD, row_ids
 from ...modules.disk.fingerprint import fingerprint
-from ...modules.disk.recorder import Recorder, Recording
+from ...modules.disk.recorder import Recorder
+from ...modules.disk.recording import Recording
 from ...modules.guidance.cost import SamplingCost, cost_of
 from ...modules.guidance.history import on_model
 from ...modules.guidance.steering import asked_by, fitted

@@ -16,7 +16,9 @@ from torch import Tensor
 from .aside import set_aside
 from .atomic import ENDING, whole_files
 from .file_names import check_name
+from .past_files import PastFiles
 from .state import state_before
+from .take_file import parts_named, past_of
 
 Mp4 = Callable[[Tensor, float], bytes]  # frames ``f h w c`` in 0..1 and their rate -> a whole file
 
@@ -55,6 +57,11 @@ class FrameFiles:
         return self.folder / f"{self.prefix}.open.safetensors"
 
     @property
+    def past(self) -> PastFiles:
+        """What a causal model remembers, which the states name."""
+        return past_of(self.state)
+
+    @property
     def lock(self) -> Path:
         """Held by whoever makes the take."""
         return self.folder / f".{self.prefix}.lock"
@@ -77,16 +84,18 @@ class FrameFiles:
             for number, picture in enumerate(pictures, start=first):
                 draft(self.path(number)).write_bytes(encoded(picture, self.format))
 
-    def lost(self, written: int, batch: int) -> list[int]:
-        """Which frames below ``written`` have no file that is whole, by the numbers that their files are named by."""
-        return [
-            frame for frame in range(0, written, batch if self.format == "mp4" else 1) if not whole(self.path(frame), self.format)
-        ]
+    def lost(self, batch: range) -> list[int]:
+        """Which frames of those that were written together have no file that is whole, by the numbers that their files are named by."""
+        return [frame for frame in self.named(batch) if not whole(self.path(frame), self.format)]
+
+    def named(self, batch: range) -> range:
+        """The numbers that the files of frames which were written together are named by."""
+        return batch[:1] if self.format == "mp4" else batch
 
     def all(self) -> list[Path]:
-        """All files of a take with this name: frames of any format, and then states."""
+        """All files of a take with this name: frames of any format, and then what it goes on from."""
         name = re.compile(re.escape(self.prefix) + r"_\d{5,}\.(" + "|".join(FORMATS) + ")")
-        states = [state_before(self.state), self.open_state, state_before(self.open_state), self.state]
+        states = [self.past.folder, state_before(self.state), self.open_state, state_before(self.open_state), self.state]
         return [path for path in self._there() if name.fullmatch(path.name)] + [path for path in states if path.exists()]
 
     def newest(self, batch: int) -> list[Path]:
@@ -99,11 +108,17 @@ class FrameFiles:
         return set_aside(self.all(), self.prefix)
 
     def sweep(self) -> None:
-        """Remove what a killed run left half-written; whoever calls this holds the lock."""
+        """Remove what a killed run left half-written, and parts of the past that no state names; whoever calls this holds the lock."""
         name = rf"\.{re.escape(self.prefix)}(_\d{{5,}}\.\w+|\.(state|open)\.safetensors)\.[^.]+{re.escape(ENDING)}"
         for path in self._there():
             if re.fullmatch(name, path.name):
                 path.unlink(missing_ok=True)
+        self.keep_past()
+
+    def keep_past(self) -> None:
+        """Remove what no state names any more."""
+        if self.past.folder.is_dir():
+            self.past.keep(parts_named(self.state) | parts_named(self.open_state))
 
     def _there(self) -> list[Path]:
         return sorted(self.folder.iterdir()) if self.folder.is_dir() else []

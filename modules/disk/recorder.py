@@ -7,7 +7,7 @@ killed, or the computer with it, the next one goes on and makes the same frames.
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +17,13 @@ from torch import Tensor
 from ..sampling.job import Algorithm, Job, Recordable, Step
 from .atomic import NotWritten
 from .fingerprint import fingerprint
-from .frame_files import FrameFiles
 from .lock import owned
+from .recording import Recording
 from .state import has_state, mend
 from .take_facts import differences, facts_of, facts_of_job
 from .take_file import Saved, load
 
-Decode = Callable[[Tensor], Tensor]  # latents ``f ...`` -> pictures ``f h w c`` in 0..1
 AGAIN = "choose another folder or prefix, or turn resume off, which sets that take aside and begins again"
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Where finished frames go, and how.
-
-    Attributes:
-        files: of the take.
-        decode: a VAE.
-        vae: what tells it from others.
-        batch: frames that are decoded together.
-        every: frames after which the state is written.
-        resume: whether to go on with a take of the same name; else it is set aside.
-        preview: whether frames are shown as they come.
-        told: called at the end, however it came: after Cancel and errors, too.
-    """
-
-    files: FrameFiles
-    decode: Decode
-    vae: str = ""
-    batch: int = 16
-    every: int = 64
-    resume: bool = True
-    preview: bool = True
-    told: Callable[["Recorder"], None] = lambda recorder: None
 
 
 class Recorder:
@@ -70,14 +44,10 @@ class Recorder:
         if not isinstance(sampler, Recordable):
             raise ValueError(
                 f"{type(sampler).__name__} finishes all frames together, so none can go to disk before its end: do without a recording, or"
-                " use FIFO Sampler, Forcing Sampler, Rollout or Extend"
-            )
-        if job.latent.ndim != 4:
-            raise ValueError(
-                f"the frames have the shape {list(job.latent.shape[1:])} each, of a video model whose VAE turns several pictures into"
-                " one of them: they cannot be decoded in parts, so do without a recording and decode the whole clip"
+                " use Causal Take, FIFO Sampler, Forcing Sampler, Rollout or Extend"
             )
         self.recording, self.files, self.sampler, self.job = recording, recording.files, sampler, job
+        self.decoder = recording.decoder(job)
         known = sampler.given_frames(job)
         extent = sampler.extent(job)
         run = told() | facts_of(sampler) | facts_of_job(job, known[0], extent.frames)
@@ -89,6 +59,8 @@ class Recorder:
         self.now = self.beginning
         self.kept: Saved | None = None  # what is on disk
         self.lost: set[int] = set()  # batches that are made again before the take goes on
+        self.pictures = 0  # that are on disk
+        self.last: Tensor | None = None  # pictures that were decoded last
         self.notes: list[str] = []
         self.stack = ExitStack()
 
@@ -103,6 +75,7 @@ class Recorder:
             self.files.sweep()
             if self.recording.resume:
                 self._go_on()
+            self.decoder.restore(self.now.decoder)
             self.begun_at = self.now.finished
             self.stack = self.stack.pop_all()
         return self
@@ -118,16 +91,16 @@ class Recorder:
         """The sampler's steps; each must be given to ``watch``. Returns ``f ...``, the last frames, as many as a batch."""
         if self.lost:
             go_on, self.now = self.now, self.beginning
+            self.decoder.restore(self.now.decoder)
             try:
                 yield from self._until_nothing_is_lost()
             finally:
                 self.now = go_on
+                self.decoder.restore(go_on.decoder)
         total = self.now.extent.frames
         if not total or self.now.finished < total:
             yield from self._sampled()
-        if self.now.finished > self.now.written:
-            self._write(self._ready())
-            self._save()
+        self._end()
         return self.now.held[-self.recording.batch :].to(self.job.latent)
 
     def _until_nothing_is_lost(self) -> Generator[Step, None, None]:
@@ -151,20 +124,22 @@ class Recorder:
             return None
         ids, order = torch.cat([self.now.held_ids, step.ids.cpu()]).sort()
         held = torch.cat([self.now.held, step.finished.detach().to(self.now.held)])[order]
-        self.now = replace(self.now, state=step.state, held_ids=ids, held=held, finished=self.now.finished + len(step.ids))
+        finished = self.now.finished + len(step.ids)
+        self.now = replace(self.now, state=step.state, held_ids=ids, held=held, finished=finished, parts=None)
         if self.kept is None:
             if not len(step.ids):
                 return None
             self._begin()  # there is a first frame: only now does anything old make room
         picture = None
-        while self._ready() >= self.recording.batch:
-            picture = self._write(self.recording.batch)
+        batch, total = self.recording.batch, self.now.extent.frames
+        while self._ready() >= batch and (not total or self.now.written + batch < total):  # the last ones are ``_end``'s
+            picture = self._write(batch)
         if self.lost:
             return None
-        if self.kept is None or self.now.finished - self.kept.finished >= self.recording.every:
+        if self.now.finished - (0 if self.kept is None else self.kept.finished) >= self.recording.every and self._settled(step):
             self._save()
         if self.now.row == self.now.extent.open_rows:
-            self.now.save(self.files.open_state)
+            self._past().save(self.files.open_state)
         return picture if self.recording.preview else None
 
     def ended(self) -> Tensor | None:
@@ -174,16 +149,21 @@ class Recorder:
         self.notes.append("stopped by Cancel: queue the same job again and it goes on")
         return self.now.held[-self.recording.batch :].to(self.job.latent)
 
+    def _settled(self, step: Step) -> bool:
+        """Whether this is a good moment to write the past: frames that were just finished are shown once more before they stay in it."""
+        return step.ids is None or not len(step.ids) or not self.job.memory.parts()
+
     def text(self) -> str:
         """What has been done."""
-        on = f", gone on at frame {self.begun_at}" if self.begun_at > self.beginning.finished else ""
-        return "; ".join([f"{self.now.written} frames in {self.files.folder}{on}", *self.notes])
+        on = f", gone on at frame {self.decoder.pictures(self.begun_at)}" if self.begun_at > self.beginning.finished else ""
+        return "; ".join([f"{self.pictures} frames in {self.files.folder}{on}", *self.notes])
 
     def last_files(self) -> list[Path]:
         """The files of the last frames, as many as a batch."""
-        if self.files.format == "mp4":
-            return [self.files.path(first) for first in range(0, self.now.written, self.recording.batch)][-1:]
-        return [self.files.path(number) for number in range(self.now.written)[-self.recording.batch :]]
+        if self.files.format != "mp4":
+            return [self.files.path(number) for number in range(self.pictures)[-self.recording.batch :]]
+        firsts = (self.decoder.pictures(first) for first in range(0, self.now.finished, self.recording.batch))
+        return [self.files.path(first) for first in firsts if first < self.pictures][-1:]
 
     def _ready(self) -> int:
         """How many frames can be written: those that follow what is written without a gap."""
@@ -191,19 +171,42 @@ class Recorder:
         return int((waiting == torch.arange(len(waiting)) + self.now.written).cumprod(0).sum())
 
     def _write(self, count: int) -> Tensor | None:
-        """Put the next ``count`` frames on disk; those that are there, while others are made again, stay. Gives the last one."""
+        """Put the next ``count`` frames on disk; those that are there, while others are made again, stay. Gives the last picture."""
         first, picture = self.now.written, None
-        if first in self.lost or not self.lost:
-            picture = self._write_frames(first, self.now.held[self.now.held_ids >= first][:count])
+        if first in self.lost or not self.lost or self.decoder.carries:
+            pictures = self._decoded(first, count)
+            if first in self.lost or not self.lost:
+                picture = self._write_pictures(first, pictures)
         self.lost.discard(first)
         written = first + count
         kept = self.now.held_ids >= written - self.recording.batch
         self.now = replace(self.now, written=written, held_ids=self.now.held_ids[kept], held=self.now.held[kept].clone())
+        self.now = replace(self.now, decoder=self.decoder.tensors())
+        self.pictures = max(self.pictures, self.decoder.pictures(written))
         return picture
 
-    def _write_frames(self, first: int, frames: Tensor) -> Tensor:
-        pictures = self.recording.decode(self.job.to_latent(frames.to(self.job.latent)))
-        self.files.write(first, pictures)
+    def _end(self) -> None:
+        """Put the last frames on disk, a batch or fewer, and leave a state in which they are not: it may be made longer from there."""
+        first, count = self.now.written, self._ready()
+        self.pictures = self.decoder.pictures(self.now.finished, last=True)
+        there = self.kept is self.now and not self.files.lost(range(self.decoder.pictures(first), self.pictures))
+        if there and not self.decoder.carries:
+            return
+        pictures = self._decoded(first, count, last=True)
+        if not there:
+            self._write_pictures(first, pictures)
+        if self.kept is not self.now:
+            self._save()
+
+    def _decoded(self, first: int, count: int, *, last: bool = False) -> Tensor:
+        frames = self.now.held[self.now.held_ids >= first][:count]
+        self.last = self.decoder(self.job.to_latent(frames.to(self.job.latent)), last=last)
+        return self.last
+
+    def _write_pictures(self, first: int, pictures: Tensor) -> Tensor | None:
+        if not len(pictures):
+            return None
+        self.files.write(self.decoder.pictures(first), pictures)
         return pictures[-1]
 
     def _begin(self) -> None:
@@ -213,8 +216,17 @@ class Recorder:
         self._save()
 
     def _save(self) -> None:
-        self.now.save(self.files.state)
+        self._past().save(self.files.state)
         self.kept = self.now
+        self.files.keep_past()
+
+    def _past(self) -> Saved:
+        """The present state, with what the model remembers on the disk."""
+        if self.now.parts is None:
+            there = {} if self.kept is None else self.kept.parts or {}
+            self.now = replace(self.now, parts=self.files.past.write(self.job.memory.parts(), there))
+        self.now = replace(self.now, pictures=self.pictures)
+        return self.now
 
     def _go_on(self) -> None:
         """Begin where the take of this name is, if there is one and it is this one."""
@@ -233,9 +245,9 @@ class Recorder:
             )
         fitting[0].check(now)
         self.now = replace(fitting[0], run=now.run, extent=now.extent)
-        self.kept = self.now
+        self.kept, self.pictures = self.now, self.decoder.pictures(self.now.written)
         if fitting[0] is not found[0]:
-            self.notes.append(f"made longer, for which its frames from {self.now.written} on are made again")
+            self.notes.append(f"made longer, for which its frames from {self.pictures} on are made again")
         self._find_lost()
 
     def _found(self) -> list[Saved]:
@@ -264,16 +276,19 @@ class Recorder:
 
     def _find_lost(self) -> None:
         """Find files that are not there or not whole: those whose frames are kept are written again now, the others are to be made."""
-        batch = self.recording.batch
-        lost = self.files.lost(self.now.written, batch)
-        if not lost:
+        batch, pictures = self.recording.batch, self.decoder.pictures
+        batches = {first: range(pictures(first), pictures(first + batch)) for first in range(0, self.now.written, batch)}
+        lost = {first: gone for first, numbers in batches.items() if (gone := self.files.lost(numbers))}
+        end = range(pictures(self.now.written), self.now.pictures) if self.now.finished == self.now.extent.frames else range(0)
+        names = [self.files.path(number).name for gone in (*lost.values(), self.files.lost(end)) for number in gone]
+        if not names:
             return
-        more = f" and {len(lost) - 1} more" if lost[1:] else ""
-        self.notes.append(f"{self.files.path(lost[0]).name}{more} had gone or were not whole, and were made again")
-        for first in sorted({frame // batch * batch for frame in lost}):
-            wanted = torch.arange(first, min(first + batch, self.now.written))
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        self.notes.append(f"{names[0]}{more} had gone or were not whole, and were made again")
+        for first in lost:
+            wanted = torch.arange(first, first + batch)
             mine = torch.isin(self.now.held_ids, wanted)
-            if int(mine.sum()) == len(wanted):
-                self._write_frames(first, self.now.held[mine])
+            if int(mine.sum()) == batch and not self.decoder.carries:
+                self._write_pictures(first, self.decoder(self.job.to_latent(self.now.held[mine].to(self.job.latent))))
             else:
                 self.lost.add(first)

@@ -23,14 +23,16 @@ class RecordingSettings:
     format: str = setting("png", "The format is that of the files.", menu=CHOICES)
     decode_batch: int = setting(
         16,
-        "Frames are decoded and written so many at a time. More needs more memory, and with mp4 makes longer pieces.",
+        "Frames are decoded and written so many at a time. More needs more memory, and with mp4 makes longer pieces. Of video models these"
+        " are latent frames, four pictures each; 3 shows every block of Causal Take as it comes.",
         least=1,
         most=4096,
     )
     fps: float = setting(12.0, "The rate is that of mp4, in frames per second.", least=0.01, most=1000.0, step=0.01)
     save_every: int = setting(
         64,
-        "After so many frames the place to go on from is written; after a kill, those since then are made again.",
+        "After so many frames the place to go on from is written; after a kill, those since then are made again. Of video models these are"
+        " latent frames; for Causal Take that is up to half a gigabyte each.",
         least=1,
         most=1_000_000,
     )

@@ -6,7 +6,7 @@ The state before is kept beside the last one, and taken where the last one is da
 import json
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,13 @@ class Sealed:
         about: its description, JSON-able.
         tensors: by name, of any shape.
         note: why this is the state before the last one; empty where it is the last one.
+        sums: the checksums of all that, as they stand in the file.
     """
 
     about: Any
     tensors: dict[str, Tensor]
     note: str = ""
+    sums: str = ""
 
     def check_shapes(self, wanted: Mapping[str, Tensor], name: str) -> None:
         """Refuse a state that lacks something or has something of another shape, before it is copied and quietly broadcast.
@@ -63,8 +65,8 @@ def kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {'x'.join(map(str, tensor.shape)) or 'alone'}"
 
 
-def save_sealed(path: Path, mark: str, about: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors with a description and checksums of both.
+def save_sealed(path: Path, mark: str, about: Any, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors with a description and checksums of both. Gives the checksums, as ``Sealed.sums``.
 
     Args:
         path: of the file.
@@ -76,7 +78,9 @@ def save_sealed(path: Path, mark: str, about: Any, tensors: Mapping[str, Tensor]
         NotWritten: see ``atomic.replacing``.
     """
     held = _on_cpu(tensors)
-    save_tensors(path, held, _metadata(mark, about, held))
+    metadata = _metadata(mark, about, held)
+    save_tensors(path, held, metadata)
+    return metadata[SUMS]
 
 
 def load_sealed(path: Path, mark: str, what: str) -> Sealed:
@@ -105,7 +109,7 @@ def load_sealed(path: Path, mark: str, what: str) -> Sealed:
         raise Damaged(f"{path.name} is damaged: what it says of itself cannot be read") from error
     if not same or wrong:
         raise Damaged(f"{path.name} is damaged: {wrong[0] if wrong else 'its description'} is not what was written")
-    return Sealed(about, tensors)
+    return Sealed(about, tensors, sums=metadata[SUMS])
 
 
 def state_before(path: Path) -> Path:
@@ -135,20 +139,26 @@ def save_state(path: Path, mark: str, about: Any, tensors: Mapping[str, Tensor])
         _write(path, held, metadata)
 
 
-def load_state(path: Path, mark: str, what: str) -> Sealed:
+def load_state(path: Path, mark: str, what: str, whole: Callable[[Sealed], Sealed] = lambda state: state) -> Sealed:
     """The last state, or the one before where the last one is damaged or a kill came before it had its name; see ``load_sealed``.
+
+    Args:
+        path: see ``load_sealed``.
+        mark: the same.
+        what: the same.
+        whole: adds what belongs to a state and lies in other files; raises ``Damaged`` where it cannot.
 
     Raises:
         ValueError: neither can be read; says what is wrong with the last one.
     """
     before = state_before(path)
     if not path.exists() and before.exists():
-        return load_sealed(before, mark, what)
+        return whole(load_sealed(before, mark, what))
     try:
-        return load_sealed(path, mark, what)
+        return whole(load_sealed(path, mark, what))
     except Damaged as error:
         try:
-            state = load_sealed(before, mark, what)
+            state = whole(load_sealed(before, mark, what))
         except ValueError:
             raise error from None
         return replace(state, note=f"{error}, so the {what} before it was taken")

@@ -1,6 +1,8 @@
 """The state that an interrupted take goes on from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,14 @@ from torch import Tensor
 
 from ..sampling.extent import Extent
 from ..sampling.job import State
-from .state import load_state, save_state
+from .past_files import PastFiles
+from .state import Sealed, load_sealed, load_state, save_state, state_before
+from .tensor_file import Damaged
 
 KEY = "longtake_take"  # in the metadata
-MEMORY = "memory/"
+MEMORY, DECODER = "memory/", "decoder/"
 TENSORS = {"x", "ids", "held", "held_ids"}
-FACTS = {"row", "written", "finished", "run", "plan", "frames", "open_rows", "in_flight"}
+FACTS = {"row", "written", "finished", "run", "plan", "frames", "open_rows", "in_flight", "parts", "pictures"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Saved:
         run: what the take was begun with.
         extent: the plan that it was made by.
         note: why this is not the last state; empty where it is.
+        decoder: what the decoder keeps between what is on disk and what follows.
+        parts: checksums of what the model remembers and lies in files of its own (``past_files.py``), by name; None while it lies in
+            the model alone.
+        pictures: how many are on disk: more than those of what is written where the take came to its end.
     """
 
     state: State | None
@@ -40,6 +48,9 @@ class Saved:
     run: dict[str, Any]
     extent: Extent
     note: str = ""
+    decoder: Mapping[str, Tensor] = field(default_factory=dict)
+    parts: Mapping[str, int] | None = field(default_factory=dict)
+    pictures: int = 0
 
     @property
     def row(self) -> int:
@@ -82,28 +93,52 @@ class Saved:
         Raises:
             NotWritten: it cannot be written.
         """
-        state = self.state or State(0, torch.arange(0), self.held[:0])
+        state, parts = self.state or State(0, torch.arange(0), self.held[:0]), self.parts or {}
         tensors = {"x": state.x, "ids": state.ids, "held": self.held, "held_ids": self.held_ids}
-        tensors |= {MEMORY + name: tensor for name, tensor in state.memory.items()}
+        tensors |= {MEMORY + name: tensor for name, tensor in state.memory.items() if name.partition("/")[0] not in parts}
+        tensors |= {DECODER + name: tensor for name, tensor in self.decoder.items()}
         about = {"row": state.row, "written": self.written, "finished": self.finished, "run": self.run}
         about |= {"plan": self.extent.facts, "frames": self.extent.frames, "open_rows": self.extent.open_rows}
-        about |= {"in_flight": self.extent.in_flight}
+        about |= {"in_flight": self.extent.in_flight, "parts": dict(parts), "pictures": self.pictures}
         save_state(path, KEY, about, tensors)
 
 
 def load(path: Path) -> Saved:
-    """Read a state file, or the one before it.
+    """Read a state file with what lies beside it, or the one before it.
 
     Raises:
         ValueError: there is none that can be read.
     """
-    file = load_state(path, KEY, "state of a take")
+
+    def whole(file: Sealed) -> Sealed:
+        held = past_of(path).read(file.about.get("parts", {}))
+        return replace(file, tensors=file.tensors | {MEMORY + name: tensor for name, tensor in held.items()})
+
+    file = load_state(path, KEY, "state of a take", whole)
     about, tensors = file.about, file.tensors
     missing = sorted(TENSORS - tensors.keys()) + sorted(FACTS - about.keys())
     if missing:
         raise ValueError(f"{path.name} has no {missing[0]}: another version of this pack wrote it, which has to go on with it")
-    memory = {name.removeprefix(MEMORY): tensor for name, tensor in tensors.items() if name.startswith(MEMORY)}
-    state = State(about["row"], tensors["ids"], tensors["x"], memory) if about["row"] else None
+    state = State(about["row"], tensors["ids"], tensors["x"], _below(MEMORY, tensors)) if about["row"] else None
     extent = Extent(about["plan"], about["frames"], about["open_rows"], about["in_flight"])
-    held = tensors["held_ids"], tensors["held"]
-    return Saved(state, *held, about["written"], about["finished"], about["run"], extent, file.note)
+    numbers = about["written"], about["finished"], about["run"]
+    beside = _below(DECODER, tensors), about["parts"], about["pictures"]
+    return Saved(state, tensors["held_ids"], tensors["held"], *numbers, extent, file.note, *beside)
+
+
+def past_of(path: Path) -> PastFiles:
+    """What the states of a take name and is too large for them, by the path of one of them."""
+    return PastFiles(path.with_name(f"{path.name.rsplit('.', 2)[0]}.past"))
+
+
+def parts_named(path: Path) -> set[str]:
+    """The parts of the past that a state and the one before it name, as far as these can be read."""
+    names: set[str] = set()
+    for file in (path, state_before(path)):
+        with suppress(Damaged, ValueError):
+            names |= load_sealed(file, KEY, "state of a take").about.get("parts", {}).keys()
+    return names
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -80,7 +80,11 @@ class BlockLevels:
 
     def extent(self, window: int, sink_frames: int = 0, *, ahead: bool = True) -> Extent:  # noqa: ARG002  as of all plans
         """As ``Plan.extent``: a block knows nothing of those behind it."""
-        levels = {"levels": str(self.levels), "first": str(self.first)}
+        levels = {
+            "levels": str(self.levels),
+            "first": str(self.first),
+            "shots": str(self.shots),
+        }
         return Extent(
             {**levels, "block": self.block, "steps": self.steps, "known": self.known}, self.frames, self.rows_total or None
         )

@@ -161,9 +161,9 @@ def _resumed(state: State, job: Job, how: Rollout, pasts: Multistep) -> State:
             f"the take cannot go on at row {state.row} with frames that this schedule has not there: begin another take"
         )
     check_finite(state.x)
-    memory = {name: tensor.to(job.latent.device) for name, tensor in state.memory.items()}
-    pasts.restore(memory)
-    job.memory.restore({name: tensor for name, tensor in memory.items() if not name.startswith(STEPS)})
+    own = {name: tensor for name, tensor in state.memory.items() if name.startswith(STEPS)}
+    pasts.restore({name: tensor.to(job.latent.device) for name, tensor in own.items()})
+    job.memory.restore({name: tensor for name, tensor in state.memory.items() if name not in own})
     return replace(state, x=state.x.to(job.latent))
 
 

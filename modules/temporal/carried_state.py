@@ -10,11 +10,15 @@ class Remembering(Protocol):
     """Something that can be put down as tensors by name, and taken up again."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, by name."""
+        """All of it but ``parts``, by name; later calls leave these tensors alone."""
+        ...
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """What is too large to be written again and again, as it is now: parts by name, which is another one when what is in it may be."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Be as when ``tensors`` were given."""
+        """Be as when ``tensors`` were given, and the tensors of ``parts`` under ``part/name``, and hold nothing else."""
         ...
 
 
@@ -22,6 +26,10 @@ class Nothing:
     """What models without recurrent modules remember."""
 
     def tensors(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
         """None."""
         return {}
 

@@ -127,6 +127,8 @@ class KeyValueCache:
         self.slots: dict[int, int] = {}  # frame -> place in memory; the places taken are always the first ones
         self.places: dict[int, int] = {}  # frame -> the time in its call that its keys were embedded at
         self.shots: dict[int, int] = {}  # frame -> the prompt that it was last shown with
+        self.written: dict[int, int] = {}  # frame -> the call that showed it last
+        self.calls = 0
         self.keys: dict[int, Tensor] = {}  # layer -> b r s n d
         self.values: dict[int, Tensor] = {}
         self.now: range = range(0)
@@ -167,6 +169,8 @@ class KeyValueCache:
             self.slots[frame] = slot
         self.places |= {frame: place for place, frame in enumerate(now)}
         self.shots |= dict.fromkeys(now, shot)
+        self.calls += 1
+        self.written |= dict.fromkeys(now, self.calls)
         self.now = now
 
     def _switch(self) -> None:
@@ -227,33 +231,44 @@ class KeyValueCache:
         """Bytes of memory taken."""
         return sum(memory.numel() * memory.element_size() for memory in (*self.keys.values(), *self.values.values()))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that is cached, by name, frame by frame, for a take that is interrupted and goes on."""
-        kept = {}
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """What is cached, a part for each frame, for a take that is interrupted and goes on; these are memory of the cache.
+
+        Right at any moment, in the middle of a call too: what that call has not written yet, it writes before it reads it.
+        """
+        each = {}
         for frame, slot in self.slots.items():
-            for kind, memory in (("keys", self.keys), ("values", self.values)):
-                for layer, tensor in memory.items():
-                    kept[f"{frame}/{self.places[frame]}/{self.shots[frame]}/{layer}/{kind}"] = tensor[:, slot]
-        return kept
+            name = ".".join(map(str, (frame, self.places[frame], self.shots[frame], self.written[frame], slot)))
+            each[name] = {
+                f"{layer}.{kind}": tensor[:, slot]
+                for kind, memory in (("keys", self.keys), ("values", self.values))
+                for layer, tensor in memory.items()
+            }
+        return each
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on with what ``tensors`` gave."""
-        named = {tuple(name.split("/")): tensor for name, tensor in tensors.items()}
-        self.places = {int(frame): int(place) for frame, place, *_ in named}
-        self.shots = {int(frame): int(shot) for frame, _, shot, *_ in named}
+        """Go on with what ``parts`` gave, ``b s n d`` each, under ``part/name``; it is moved to where the model is when that is called."""
+        for known in (self.slots, self.places, self.shots, self.written, self.keys, self.values):
+            known.clear()
+        for name in tensors:
+            frame, place, shot, call, slot = map(int, name.partition("/")[0].split("."))
+            self.places[frame], self.shots[frame], self.written[frame] = place, shot, call
+            self.slots[frame] = slot  # sums over keys in another order are rounded in another way
         self.frames = sorted(self.places)
-        self.slots = {frame: slot for slot, frame in enumerate(self.frames)}
-        for (frame, _, _, layer, kind), tensor in named.items():
+        self.calls = max(self.written.values(), default=0)
+        for name, tensor in tensors.items():
+            part, _, inner = name.partition("/")
+            layer, _, kind = inner.partition(".")
             memory = self.keys if kind == "keys" else self.values
             if int(layer) not in memory:
                 shape = (len(tensor), self.settings.room or len(self.frames), *tensor.shape[1:])
                 memory[int(layer)] = tensor.new_zeros(shape)
-            memory[int(layer)][:, self.slots[int(frame)]] = tensor
+            memory[int(layer)][:, self.slots[int(part.partition(".")[0])]] = tensor
 
     def _drop(self, frame: int) -> int:
         """Forget a frame; its place in memory."""
         self.frames.remove(frame)
-        self.places.pop(frame), self.shots.pop(frame)
+        self.places.pop(frame), self.shots.pop(frame), self.written.pop(frame)
         self.evicted += 1
         return self.slots.pop(frame)
 
@@ -261,7 +276,7 @@ class KeyValueCache:
         needed = self.settings.room or max(self.slots.values()) + 1
         for memory in (self.keys, self.values):
             had = memory.get(layer)
-            if had is None or had.shape[1] < needed:
+            if had is None or had.shape[1] < needed or had.device != like.device:
                 grown = like.new_zeros(len(like), needed, *like.shape[2:])
                 if had is not None:
                     grown[:, : had.shape[1]] = had

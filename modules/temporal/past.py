@@ -95,6 +95,10 @@ class Memories:
         """All that they hold, by name."""
         return {f"{place}/{name}": tensor for place, memory in self.each.items() for name, tensor in memory.tensors().items()}
 
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """None: states are small."""
+        return {}
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Hold what ``tensors`` gave, and nothing else."""
         places = {int(name.partition("/")[0]) for name in tensors}

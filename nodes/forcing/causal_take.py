@@ -7,6 +7,7 @@ import torch
 
 from ... import host
 from ...modules.control.timed_prompts import TimedPrompt, joined, starts
+from ...modules.disk.recording import Recording
 from ...modules.sampling.causal import CausalTake
 from ...modules.sampling.causal_seen import seen
 from ...modules.sampling.causal_systems import CausalSettings
@@ -15,6 +16,7 @@ from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
 from ..prompting import check_negative, prompt_inputs
 from .causal_inputs import PromptsType
+from .recording import recording_input, shown
 
 io = host.io
 CATEGORY = "LongTake/forcing"
@@ -59,9 +61,10 @@ class LongTakeCausalTake(LongTakeNode):
                     optional=True,
                     tooltip="The prompts are what the take shows later, each from its time on, from Prompt at a Time.",
                 ),
+                recording_input(),
             ],
             outputs=[
-                io.Latent.Output(tooltip="It is the whole take."),
+                io.Latent.Output(tooltip="It is the whole take, or with a recording its end."),
                 io.String.Output(display_name="report", tooltip="The report says what was made and how long it took."),
             ],
         )
@@ -77,6 +80,7 @@ class LongTakeCausalTake(LongTakeNode):
         negative: list | None = None,
         start: dict[str, Any] | None = None,
         prompts: tuple[TimedPrompt, ...] | None = None,
+        recording: Recording | None = None,
         **given: Any,
     ) -> "io.NodeOutput":
         check_negative(cfg, negative)
@@ -90,7 +94,15 @@ class LongTakeCausalTake(LongTakeNode):
         causal = host.apply_causal(model, system.cache)
         began = time.perf_counter()
         made = host.sample(
-            causal, directed, negative, cfg=cfg, latent=clip, algorithm=algorithm, seed=seed, sigmas=system.sigmas()
+            causal,
+            directed,
+            negative,
+            cfg=cfg,
+            latent=clip,
+            algorithm=algorithm,
+            seed=seed,
+            sigmas=system.sigmas(),
+            recording=recording,
         )
         plan, seconds = algorithm.plan, time.perf_counter() - began
         blocks = (plan.frames - plan.known) // plan.block
@@ -102,7 +114,7 @@ class LongTakeCausalTake(LongTakeNode):
             f" {system.cache.room} frames with {system.cache.sinks} sink frames{prompted}, {ring / 1e9:.3g} GB of"
             f" keys and values, {last.evicted} frames left it; {seconds:.1f} s, {seconds / blocks:.2g} s a block"
         )
-        return io.NodeOutput({"samples": made}, report, ui=host.ui.PreviewText(report))
+        return io.NodeOutput({"samples": made}, report, ui=shown(report, recording))
 
 
 def said(switched: list[int], switch: str) -> str:

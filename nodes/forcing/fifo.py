@@ -3,7 +3,7 @@
 from typing import Any
 
 from ... import host
-from ...modules.disk.recorder import Recording
+from ...modules.disk.recording import Recording
 from ...modules.fields.setting import Setting
 from ...modules.sampling.fifo import Fifo
 from ..fields import inputs_of, settings_of, widget

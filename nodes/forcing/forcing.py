@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ... import host
-from ...modules.disk.recorder import Recording
+from ...modules.disk.recording import Recording
 from ...modules.draw.level_picture import cost_of, draw_levels
 from ...modules.sampling.context_noise import ContextNoiseSettings
 from ...modules.sampling.forcing import Forcing, frame_axis, take

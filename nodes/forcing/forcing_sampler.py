@@ -3,7 +3,7 @@
 from typing import Any
 
 from ... import host
-from ...modules.disk.recorder import Recording
+from ...modules.disk.recording import Recording
 from ...modules.sampling.context_noise import ContextNoiseSettings
 from ...modules.sampling.forcing import Forcing
 from ...modules.sampling.plan import ClipPlan

@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ... import host
 from ...host.mp4 import mp4
 from ...modules.disk.file_names import check_writable, folder_below
 from ...modules.disk.frame_files import FrameFiles
-from ...modules.disk.recorder import Recorder, Recording
+from ...modules.disk.recorder import Recorder
+from ...modules.disk.recording import Recording
 from ...modules.disk.recording_settings import RecordingSettings
 from ...modules.disk.state import state_before
 from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
 
 io = host.io
+DECODES = (
+    "The VAE turns finished frames into pictures, decode_batch at a time; for video models it is Wan's, which leaves no seams."
+)
 RecordingType = io.Custom("LONGTAKE_RECORDING")
 
 
@@ -26,9 +31,13 @@ class LongTakeRecord(LongTakeNode):
             display_name="Record to Disk",
             category="LongTake/forcing",
             description="Writes a sampler's finished frames to disk as they come: memory does not grow, Cancel loses nothing, and the same"
-            " job goes on where it stopped. It is for FIFO Sampler, Forcing Sampler, Rollout and Extend; their LATENT is then its end.",
+            " job goes on where it stopped. It is for Causal Take, FIFO Sampler, Forcing Sampler, Rollout and Extend; their LATENT is then"
+            " its end.",
             inputs=[
-                io.Vae.Input("vae", tooltip="The VAE turns finished frames into pictures, decode_batch at a time."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip=DECODES,
+                ),
                 *inputs_of(RecordingSettings),
             ],
             outputs=[RecordingType.Output(display_name="recording", tooltip="This belongs to the input recording of a sampler.")],
@@ -53,13 +62,13 @@ def recording_input() -> "io.Input":
     )
 
 
-def recording_of(vae: Any, settings: RecordingSettings, reports: list[str] | None = None) -> Recording:
+def recording_of(vae: Any, settings: RecordingSettings, made: list[Recorder] | None = None) -> Recording:
     """Where finished frames go.
 
     Args:
         vae: VAE.
         settings: what the user has set.
-        reports: gets a line at the end, however that came.
+        made: gets the recorder at the end, however that came.
 
     Raises:
         ValueError: nothing can be written there.
@@ -67,14 +76,15 @@ def recording_of(vae: Any, settings: RecordingSettings, reports: list[str] | Non
 
     def told(recorder: Recorder) -> None:
         host.show_files(recorder.text(), recorder.last_files())
-        if reports is not None:
-            reports.append(recorder.text())
+        if made is not None:
+            made.append(recorder)
 
     files = files_of(settings)
     check_writable(files.folder, files.prefix)
     return Recording(
         files,
         vae.decode,
+        partial(host.piece_decoder, vae),
         host.identity(vae),
         settings.decode_batch,
         settings.save_every,

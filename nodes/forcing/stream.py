@@ -17,7 +17,7 @@ from ..fields import inputs_of, settings_of
 from ..node import LongTakeNode
 from ..prompting import check_negative, prompt_inputs
 from .forcing import CATEGORY, anything, frame_size, guide_input, model_input, size_input, window_of
-from .recording import on_disk, recording_of, shown
+from .recording import DECODES, on_disk, recording_of, shown
 
 io = host.io
 ROOM = 16  # frames, where neither the user nor the model says how many are seen at once
@@ -36,7 +36,10 @@ class LongTakeStream(LongTakeNode):
             " not grow. Goes on where it stopped: a run that was cancelled or killed makes the same frames when it is queued again.",
             inputs=[
                 model_input(),
-                io.Vae.Input("vae", tooltip="The VAE turns finished frames into pictures, decode_batch at a time."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip=DECODES,
+                ),
                 *prompt_inputs(),
                 *inputs_of(EndlessSamplingSettings),
                 *inputs_of(EndlessPlanSettings),
@@ -54,7 +57,7 @@ class LongTakeStream(LongTakeNode):
             outputs=[
                 io.Image.Output(
                     display_name="last_frames",
-                    tooltip="They are the last frames, as many as decode_batch; the others are on disk.",
+                    tooltip="They are the last frames, as many as decode_batch or of video models fewer; the others are on disk.",
                 ),
                 io.String.Output(display_name="folder", tooltip="The frames are in this folder."),
                 io.String.Output(
@@ -92,9 +95,9 @@ class LongTakeStream(LongTakeNode):
         plan, shown_with = settings.endless(known), settings_of(ContextNoiseSettings, given).made()
         window = window_of(model, given["window"])
         take = settings_of(Endless, given, plan=plan, context_noise=shown_with, window=window)
-        sigmas, began, reports = host.level_sigmas(model, settings.steps), time.perf_counter(), []
+        sigmas, began, made = host.level_sigmas(model, settings.steps), time.perf_counter(), []
         cost = host.sampling_cost(model, take, start, steps=settings.steps, cfg=cfg, guide=guidance or plain)
-        recording = recording_of(vae, settings_of(RecordingSettings, given), reports)
+        recording = recording_of(vae, settings_of(RecordingSettings, given), made)
         latents = host.sample(
             model,
             positive,
@@ -107,24 +110,22 @@ class LongTakeStream(LongTakeNode):
             guide=guidance or plain,
             recording=recording,
         )
-        report = f"{reports[-1]}, seed {seed}, {plan.pace:.3g} model calls per frame, {time.perf_counter() - began:.1f} s"
+        report = f"{made[-1].text()}, seed {seed}, {plan.pace:.3g} model calls per frame, {time.perf_counter() - began:.1f} s"
         report = "\n".join([report, *cost.lines()])
         folder = str(recording.files.folder)
-        return io.NodeOutput(vae.decode(latents), folder, report, {"samples": latents}, ui=shown(report, recording))
+        pictures = vae.decode(latents) if latents.ndim == 4 else made[-1].last
+        if pictures is None:  # stopped before any was decoded in this run
+            pictures = host.piece_decoder(vae)(latents, last=True)
+        return io.NodeOutput(pictures, folder, report, {"samples": latents}, ui=shown(report, recording))
 
 
 def beginning(model: Any, known_frames: dict | None, latent: dict | None, window: int) -> tuple[torch.Tensor, int]:
     """What the take starts from, its known frames followed by empty ones, as many as the model sees at once; and how many are known."""
     given = None if known_frames is None else known_frames["samples"]
     size = frame_size(model, given, latent)
-    if size.ndim != 4 or frame_axis(size) != 0:
-        raise ValueError(
-            f"the latent has the shape {list(size.shape)}, of a video model whose VAE turns several pictures into one frame: batches of"
-            " such frames cannot be decoded on their own, so use Rollout and decode the whole take"
-        )
-    known = size[:0] if given is None else given
-    info = host.video_info(model)
+    axis = frame_axis(size)
+    known = size.narrow(axis, 0, 0) if given is None else given
+    info, count = host.video_info(model), known.shape[axis]
     room = window or (info.frames if info else ROOM)
-    start = size.new_zeros(max(room, len(known) + 1), *size.shape[1:])
-    start[: len(known)] = known
-    return start, len(known)
+    empty = torch.zeros_like(size.narrow(axis, 0, 1)).repeat_interleave(max(room - count, 1), axis)
+    return torch.cat([known, empty], axis), count

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from ... import host
-from ...modules.disk.recorder import Recording
+from ...modules.disk.recording import Recording
 from ...modules.guidance.extension import ExtendSettings, Extension, frames_of, lengthened
 from ...modules.guidance.history import compose
 from ...modules.guidance.reconstruction import ReconstructionGuidance

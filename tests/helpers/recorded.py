@@ -3,9 +3,10 @@
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from pack import host
@@ -33,10 +34,21 @@ class Vae:
         _before[self] = [before, 0]
 
     def decode(self, latents):
+        self.counted()
+        return self.vae.decode(latents)
+
+    def counted(self):
         before = _before[self]
         before[0](before[1])
         before[1] += 1
-        return self.vae.decode(latents)
+
+    def __getattr__(self, name):
+        """What a decoder in pieces asks of ComfyUI's VAE; it asks for the memory it needs once in each call, but of no latents."""
+        if name == "vae":
+            raise AttributeError(name)
+        if name == "memory_used_decode":
+            self.counted()
+        return getattr(self.vae, name)
 
     @property
     def calls(self):
@@ -70,6 +82,54 @@ def animated():
 
     with tempfile.TemporaryDirectory() as folder:
         return host.apply_motion(image_model(), load_motion_module(motion_file(Path(folder)))), grey()
+
+
+def wan():
+    """A MODEL of Wan's shape, and a VAE that makes four pictures of each latent frame but the first."""
+    from unittest.mock import patch
+
+    from tiny_wan import wan_model
+    from tiny_wan_vae import wan_vae
+
+    class Patch:
+        """As much of pytest's as is needed."""
+
+        @staticmethod
+        @contextmanager
+        def context():
+            with ExitStack() as stack:
+                yield SimpleNamespace(setattr=lambda where, name, value: stack.enter_context(patch.object(where, name, value)))
+
+    return wan_model(), wan_vae(Patch)
+
+
+def _clip(frames):
+    return {"samples": torch.zeros(1, 16, frames, 4, 6)}
+
+
+def _causal(model, recording, frames):
+    from pack.nodes.forcing.causal_take import LongTakeCausalTake
+    from tiny_wan import text
+
+    recorded = LongTakeRecord.execute(**recording).args[0]
+    system = {"system": "Causal-Forcing, frames", "room": 6, "sink_frames": 2}
+    given = {"cfg": 2.0, "negative": text(4), "seed": 5, "recording": recorded}
+    return LongTakeCausalTake.execute(model, text(3), _clip(frames), **system, **given).args[0]
+
+
+def _wan_rollout(model, recording, frames):
+    from tiny_wan import text
+
+    recorded = LongTakeRecord.execute(**recording).args[0]
+    given = {"frames": frames, "steps": 3, "lag": 1.0, "window": 6, "latent": _clip(1), "seed": 5, "recording": recorded}
+    return LongTakeRollout.execute(model=model, positive=text(3), **given).args[0]
+
+
+def _wan_stream(model, recording, frames):
+    from tiny_wan import text
+
+    given = {"frames": frames, "steps": 3, "lag": 1.0, "window": 6, "latent": _clip(1), "seed": 5}
+    return LongTakeStream.execute(model=model, positive=text(3), **given, **recording).args[3]
 
 
 def _stream(model, recording, frames):
@@ -124,11 +184,21 @@ class Take:
         run: makes one: model, inputs of a recording, frames -> LATENT of its end.
         parts: makes a MODEL and its VAE.
         comfy: whether only ComfyUI can run it.
+        each: pictures of a latent frame, the first of which is one.
     """
 
     run: object
     parts: object = video
     comfy: bool = False
+    each: int = 1
+
+    def pictures(self, frames):
+        """How many pictures so many latent frames are in the end."""
+        return 1 + self.each * (frames - 1)
+
+    def there(self, frames):
+        """How many pictures so many latent frames have given in the middle of a take, at most; Wan's VAE makes them two at a time."""
+        return frames if self.each == 1 else self.pictures(1 + (frames - 1) // 2 * 2)
 
     def make(self, folder, frames=18, before=lambda count: None, **settings):
         """One take below the output folder. Gives the samples of its end."""
@@ -143,6 +213,9 @@ TAKES = {
     "Extend": Take(_extend),
     "Forcing Sampler": Take(_forcing, comfy=True),
     "FIFO on AnimateDiff": Take(_fifo, animated, comfy=True),
+    "Causal Take": Take(_causal, wan, comfy=True, each=4),
+    "Rollout on Wan": Take(_wan_rollout, wan, comfy=True, each=4),
+    "Stream on Wan": Take(_wan_stream, wan, comfy=True, each=4),
 }
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 from pack.modules.disk.frame_files import FrameFiles
-from pack.modules.disk.recorder import Recorder, Recording
+from pack.modules.disk.recorder import Recorder
+from pack.modules.disk.recording import Recording
 from pack.modules.guidance.extension import Extension
 from pack.modules.noise.levels import NoiseSchedule
 from pack.modules.sampling.endless import Endless

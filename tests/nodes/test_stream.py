@@ -323,7 +323,7 @@ def test_frames_that_were_lost_are_said(model):
     (Path(folder) / "frame_00017.png").write_bytes(expected["frame_00017.png"][:-20])  # of one whose latents are kept
     vae = Vae(model)
     assert "frame_00002.png and 2 more had gone or were not whole, and were made again" in stream(model, vae)[2]
-    assert vae.batches == [2, 4, 4, 4], "the last two, two batches, and the last frames to hand them on"
+    assert vae.batches == [4, 4, 2, 4], "two batches, the last two, and the last frames to hand them on"
     assert frames_in(folder) == expected
     for name in STATES:
         (Path(folder) / name).unlink()
@@ -369,11 +369,13 @@ def test_a_recurrent_model_remembers_what_it_needs(output):
     assert frames_in(output / "bare") != expected
 
 
-def test_frames_that_a_vae_cannot_decode_on_their_own_are_refused(monkeypatch):
+@pytest.mark.parametrize("known", [0, 3, 20])
+def test_a_video_model_s_take_begins_with_its_known_frames(known, monkeypatch):
     monkeypatch.setattr(host, "video_info", lambda model: None)  # as of Wan, whose latents have a time axis
-    with pytest.raises(ValueError, match="cannot be decoded on their own, so use Rollout and decode the whole take") as error:
-        beginning(None, None, {"samples": torch.zeros(1, 16, 1, 8, 8)}, 0)
-    assert "\n" not in str(error.value)
+    given = torch.rand(1, 16, known, 8, 8)
+    start, count = beginning(None, {"samples": given} if known else None, {"samples": torch.zeros(1, 16, 1, 8, 8)}, 6)
+    assert count == known and start.shape == (1, 16, max(6, known + 1), 8, 8)
+    assert torch.equal(start[:, :, :known], given) and not start[:, :, known:].any()
 
 
 @pytest.mark.parametrize(

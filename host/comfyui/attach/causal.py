@@ -95,20 +95,24 @@ class Caches:
         return self.each.setdefault((kind, number), KeyValueCache(self.settings))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that is cached, by name."""
+        """None beside the parts."""
+        return {}
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """All that is cached, a part for each frame of each condition; see ``KeyValueCache.parts``."""
         named = ((f"{kind}.{number}", cache) for (kind, number), cache in self.each.items())
-        return {f"{name}/{key}": tensor for name, cache in named for key, tensor in cache.tensors().items()}
+        return {f"{whose}.{name}": part for whose, cache in named for name, part in cache.parts().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on with what ``tensors`` gave, perhaps in another run of ComfyUI."""
-        parts: dict[str, dict[str, Tensor]] = {}
+        """Hold what ``parts`` gave, perhaps in another run of ComfyUI, and nothing else."""
+        self.each.clear()
+        own: dict[tuple[int, int], dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
-            whose, _, key = name.partition("/")
-            parts.setdefault(whose, {})[key] = tensor
-        for whose, kept in parts.items():
-            kind, number = map(int, whose.split("."))
-            self.each[kind, number] = KeyValueCache(self.settings)
-            self.each[kind, number].restore(kept)
+            kind, number, rest = name.split(".", 2)
+            own.setdefault((int(kind), int(number)), {})[rest] = tensor
+        for whose, kept in own.items():
+            self.each[whose] = KeyValueCache(self.settings)
+            self.each[whose].restore(kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ....modules.control.timed_prompts import PICTURES
+
 REPEATED = "Rep"  # what the decoder writes in its list where a layer has seen the first latent alone
 
 
@@ -41,6 +43,17 @@ class PieceDecoder:
         self.cache: list[Any] = [None] * sum(1 for _ in self.network.decoder.modules())  # layers that use it are fewer
         self.begun = False
         self.waiting: Tensor | None = None
+
+    @property
+    def carries(self) -> bool:
+        """Whether pictures hang on the latents before them: they do."""
+        return True
+
+    def pictures(self, frames: int, *, last: bool = False) -> int:
+        """How many pictures the first so many latents have given: one for the first, four for each other that does not wait."""
+        behind = max(0, frames - 1)
+        done = behind if last else behind // self.portion * self.portion
+        return 1 + PICTURES * done if frames else 0
 
     def __call__(self, latents: Tensor, *, last: bool = False) -> Tensor:
         """The pictures that follow.

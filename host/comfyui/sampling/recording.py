@@ -1,8 +1,9 @@
 """A take that is written to disk while ComfyUI samples it: what tells it from others, and the model's place in memory."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ....modules.disk.decoding import Decoder
 from ....modules.disk.fingerprint import fingerprint
-from ....modules.disk.recorder import Recorder, Recording
+from ....modules.disk.recorder import Recorder
+from ....modules.disk.recording import Recording
 from ....modules.sampling.job import Algorithm, Job
 from .guiding import Guider
 
@@ -31,22 +34,70 @@ def recorder(recording: Recording, algorithm: Algorithm, job: Job, guider: Any, 
         guider: ComfyUI's.
         shape: of the latent.
     """
-    staying = replace(recording, decode=kept_loaded(recording.decode, guider, shape))
+    again = partial(reloaded, guider, shape)
+    pieces = None if recording.pieces is None else partial(_staying_pieces, recording.pieces, again)
+    staying = replace(recording, decode=_staying(recording.decode, again), pieces=pieces)
     return Recorder(staying, algorithm, job, partial(told_by, guider))
 
 
-def kept_loaded(decode: Callable[[Tensor], Tensor], guider: Any, shape: torch.Size) -> Callable[[Tensor], Tensor]:
-    """A VAE that may take the memory that the model is in: afterwards it is there again."""
+@contextmanager
+def reloaded(guider: Any, shape: torch.Size) -> Iterator[None]:
+    """Around a VAE that may take the memory that the model is in: afterwards it is there again."""
     models = [guider.model_patcher, *guider.loaded_models]
+    sizes = [model.loaded_size() for model in models]
+    yield
+    if any(model.loaded_size() < size for model, size in zip(models, sizes, strict=True)):
+        comfy.sampler_helpers.prepare_sampling(guider.model_patcher, shape, guider.conds, guider.model_options)
 
+
+Again = Callable[[], AbstractContextManager[None]]
+
+
+def _staying(decode: Callable[[Tensor], Tensor], again: Again) -> Callable[[Tensor], Tensor]:
     def decoded(latents: Tensor) -> Tensor:
-        sizes = [model.loaded_size() for model in models]
-        pictures = decode(latents)
-        if any(model.loaded_size() < size for model, size in zip(models, sizes, strict=True)):
-            comfy.sampler_helpers.prepare_sampling(guider.model_patcher, shape, guider.conds, guider.model_options)
-        return pictures
+        with again():
+            return decode(latents)
 
     return decoded
+
+
+def _staying_pieces(pieces: Callable[[], Decoder], again: Again) -> Decoder:
+    return Staying(pieces(), again)
+
+
+@dataclass(frozen=True)
+class Staying:
+    """A ``Decoder`` with something around each of its calls.
+
+    Attributes:
+        decoder: it.
+        again: gives what is around.
+    """
+
+    decoder: Decoder
+    again: Again
+
+    @property
+    def carries(self) -> bool:
+        """As the decoder."""
+        return self.decoder.carries
+
+    def __call__(self, latents: Tensor, *, last: bool = False) -> Tensor:
+        """As the decoder: ``latents``: ``1 c f h w``. Returns ``n h w 3``."""
+        with self.again():
+            return self.decoder(latents, last=last)
+
+    def pictures(self, frames: int, *, last: bool = False) -> int:
+        """As the decoder."""
+        return self.decoder.pictures(frames, last=last)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As the decoder."""
+        return self.decoder.tensors()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """As the decoder."""
+        self.decoder.restore(tensors)
 
 
 def told_by(guider: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ....modules.checkpoints.video_model import unfold
-from ....modules.disk.recorder import Recording
+from ....modules.disk.recording import Recording
 from ....modules.guidance.steering import Space
 from ....modules.sampling.job import Algorithm, Job, Step
 from ....modules.sampling.model_view import Guide, plain
