@@ -5,6 +5,7 @@ ANIMATEDIFF = f"{HUB}/guoyww/animatediff/resolve/main"
 ANIMATELCM = f"{HUB}/wangfuyun/AnimateLCM/resolve/main"
 IP_ADAPTER = f"{HUB}/h94/IP-Adapter/resolve/main/models"
 WAN = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+WAN_22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
 
 # Files as the workflows name them -> their address
 ADDRESSES = {
@@ -35,6 +36,12 @@ ADDRESSES = {
     "v3_sd15_adapter.ckpt": f"{ANIMATEDIFF}/v3_sd15_adapter.ckpt",
     "v3_sd15_mm.ckpt": f"{ANIMATEDIFF}/v3_sd15_mm.ckpt",
     "v3_sd15_sparsectrl_rgb.ckpt": f"{ANIMATEDIFF}/v3_sd15_sparsectrl_rgb.ckpt",
+    "wan2.1_i2v_480p_14B_fp8_scaled.safetensors": f"{WAN}/diffusion_models/wan2.1_i2v_480p_14B_fp8_scaled.safetensors",
+    "wan2.1_t2v_1.3B_fp16.safetensors": f"{WAN}/diffusion_models/wan2.1_t2v_1.3B_fp16.safetensors",
+    "wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors": (
+        f"{WAN_22}/diffusion_models/wan2.2_t2v_high_noise_14B_fp8_scaled.safetensors"
+    ),
+    "wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors": f"{WAN_22}/diffusion_models/wan2.2_t2v_low_noise_14B_fp8_scaled.safetensors",
     "wan_2.1_vae.safetensors": f"{WAN}/vae/wan_2.1_vae.safetensors",
 }
 # Files that their authors publish in another form: what to do instead

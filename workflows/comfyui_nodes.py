@@ -47,6 +47,11 @@ COMFYUIS = {
     "SaveLatent": ("samples:LATENT filename_prefix:STRING=latents/ComfyUI", ""),
     "UNETLoader": ("unet_name:COMBO weight_dtype:COMBO", "MODEL"),
     "VAELoader": ("vae_name:COMBO", "VAE"),
+    "WanImageToVideo": (
+        "positive:CONDITIONING negative:CONDITIONING vae:VAE width:INT=832 height:INT=480 length:INT=81 batch_size:INT=1"
+        " clip_vision_output:CLIP_VISION_OUTPUT start_image:IMAGE",
+        "positive:CONDITIONING negative:CONDITIONING latent:LATENT",
+    ),
 }
 
 

@@ -6,7 +6,6 @@ Only the text encoder and the VAE are stand-ins. Pictures are 64x32, and six ste
 import copy
 import importlib
 import json
-import zlib
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,12 @@ from pack import host
 from pack.nodes.forcing.skyreels import LongTakeSkyReels
 from safetensors.torch import save_file
 from small_skyreels import fps_weights
+from small_wan_graphs import WIDTH, SmallTextEncoder, titled, wan_state
 from tiny_motion import image_model
-from tiny_wan import randomize, wan_model
+from tiny_wan import wan_model
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = json.loads((ROOT / "workflows" / "api" / "skyreels_long_video.json").read_text(encoding="utf-8"))
-WIDTH = 128  # ComfyUI's loader wants a multiple of it
-TEXT = 4096
-
-
-def titled(graph, title):
-    (found,) = [node for node in graph.values() if node["_meta"]["title"] == title]
-    return found["inputs"]
 
 
 def of_class(graph, name):
@@ -114,33 +107,12 @@ def test_the_node_refuses_in_one_sentence(make, given, sentence, fps_file):
 # The workflow
 
 
-class Words:
-    """Stands in for a text encoder: four tokens drawn from the text."""
-
-    def tokenize(self, text):
-        return text
-
-    def encode_from_tokens_scheduled(self, text):
-        generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
-        return [[torch.randn(1, 4, TEXT, generator=generator), {"pooled_output": None}]]
-
-
 class Pixels:
     """Stands in for Wan's VAE: the first latent frame is one picture, every further one four."""
 
     def decode(self, latent):
         pictures = latent[0, :3].sigmoid().movedim(0, -1)
         return torch.cat([pictures[:1], pictures[1:].repeat_interleave(4, dim=0)])
-
-
-class SmallTextEncoder:
-    """In the place of CLIPLoader."""
-
-    RETURN_TYPES, FUNCTION = ("CLIP",), "load"
-    INPUT_TYPES = staticmethod(lambda: {"required": {"clip_name": ("STRING", {}), "type": ("STRING", {})}})
-
-    def load(self, clip_name, type):
-        return (Words(),)
 
 
 class SmallVae:
@@ -170,10 +142,8 @@ STAND_INS = {"CLIPLoader": SmallTextEncoder, "VAELoader": SmallVae}
 
 def wan_file_state():
     """A Wan file as ComfyUI's loader recognises it, with the frame-rate embedding of the 1.3B model."""
-    model = wan_model(dim=WIDTH, num_heads=1, ffn_dim=64, freq_dim=256, text_dim=TEXT)
-    network = randomize(model.model.diffusion_model, 1)
     fps = {key: 0.3 * value / WIDTH**0.5 for key, value in fps_weights(WIDTH).items()}
-    return {key: value.contiguous() for key, value in network.state_dict().items()} | fps
+    return wan_state() | fps
 
 
 @pytest.fixture(scope="module")
