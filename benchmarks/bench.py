@@ -7,7 +7,7 @@ installed says so and is left out.
 ``forcing`` is what the sampler itself takes of a step (``forcing_share.py``). ``steps`` is the time of a sampling step with motion modules
 against the bare image model (``steps.py``): ComfyUI's own sampling, so it runs in a process of ComfyUI's Python, and beside
 AnimateDiff-Evolved where its checkout is given. ``train`` is a step of training a motion module against diffusers, and its memory
-(``train_step.py``).
+(``train_step.py``), and what a step waits for clips that are read ahead (``read_ahead.py``).
 """
 
 import argparse
@@ -165,8 +165,9 @@ def steps(ade: Path | None) -> int:
 
 
 def train(ade: Path | None) -> int:  # noqa: ARG001  rows of one table share a signature
-    """Run ``train_step.py``, which imports the pack in its own way, in a process of its own. Gives its exit status."""
-    return subprocess.run([sys.executable, str(ROOT / "benchmarks" / "train_step.py")], check=False).returncode
+    """Run ``train_step.py`` and ``read_ahead.py``, which import the pack in their own way, each in a process. Gives the worst status."""
+    scripts = [str(ROOT / "benchmarks" / name) for name in ("train_step.py", "read_ahead.py")]
+    return max(subprocess.run([sys.executable, script], check=False).returncode for script in scripts)
 
 
 # cases that print their own line: (AnimateDiff-Evolved's checkout or None) -> exit status

@@ -7,7 +7,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...modules.data.cache import Tensors, weights_key
+from ...modules.data.cache import weights_key
+from ...modules.data.tensor_cache import Tensors
 from ...modules.temporal.gradients import normal
 from ...modules.train.base import Encoder
 from ...modules.train.encoded import CONTEXT, LABELS, NO_BLANK, NOTHING, by_labels

@@ -1,14 +1,7 @@
-"""Latents and text embeddings on disk, by what they were made from.
+"""The clips of a data set through a VAE and a text encoder, once: latents and text embeddings are kept on disk (``tensor_cache.py``)."""
 
-An entry's name is the SHA-256 of what it was made from and of who made it, so a changed frame, setting or VAE never meets an old entry.
-An entry is written under another name, brought to the disk, and renamed: a process that is killed, or a machine that loses power, leaves
-no half of one under a name that is looked for. What cannot be read all the same is made anew.
-"""
-
-import contextlib
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..disk.file_names import check_writable
-from ..disk.state import load_sealed, save_sealed
-from .clips import ClipDataset, Take
+from .ahead import ReadAhead
+from .cache_limit import trim
+from .clips import ClipDataset
+from .take import Clip, Take
+from .tensor_cache import TensorCache, Tensors, check_finite
 
-ABOUT = "longtake_cache"
-ABANDONED = 24 * 3600  # seconds after which a half-written file is nobody's
-Tensors = dict[str, Tensor]
+Reader = ReadAhead[tuple[Take, Clip | Tensors]]
 
 
 def weights_key(state: Mapping[str, Tensor]) -> str:
@@ -38,88 +31,6 @@ def weights_key(state: Mapping[str, Tensor]) -> str:
         whole.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
-
-
-class TensorCache:
-    """Tensors by a key, kept in a folder.
-
-    Args:
-        folder: where; made if it is not there.
-        maker: what an entry depends on beside its key, such as ``weights_key`` of the VAE and the size of its tiles.
-
-    Attributes:
-        hits, misses, damaged: what happened so far; a damaged entry is a miss too.
-
-    Raises:
-        ValueError: nothing can be written there.
-    """
-
-    def __init__(self, folder: Path, maker: str):
-        self.folder, self.maker = folder, maker
-        self.hits = self.misses = self.damaged = 0
-        check_writable(folder)
-        for path in folder.glob("*/.*.partial"):
-            with contextlib.suppress(FileNotFoundError):  # another process tidies up too
-                if time.time() - path.stat().st_mtime > ABANDONED:
-                    path.unlink()
-
-    def get(self, key: str, make: Callable[[], Tensors]) -> Tensors:
-        """What was made for this key, from the disk if it is there.
-
-        Args:
-            key: what it is made from.
-            make: makes it.
-
-        Raises:
-            ValueError: what was made has numbers that are not finite; it is not kept.
-        """
-        known = self._read(key)
-        if known is not None:
-            self.hits += 1
-            return known
-        self.misses += 1
-        made = {name: value.detach().cpu().contiguous() for name, value in make().items()}
-        check_finite(made)
-        save_sealed(self._path(key), ABOUT, [self.maker, key], made)
-        return made
-
-    def holds(self, key: str) -> bool:
-        """Whether there is an entry, which may still prove damaged."""
-        return self._path(key).is_file()
-
-    def text(self) -> str:
-        """What happened so far."""
-        damaged = f", {self.damaged} of them damaged" if self.damaged else ""
-        return f"{self.hits} read from {self.folder}, {self.misses} made{damaged}"
-
-    def _path(self, key: str) -> Path:
-        name = hashlib.sha256(json.dumps([self.maker, key]).encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.safetensors"
-
-    def _read(self, key: str) -> Tensors | None:
-        path = self._path(key)
-        if not path.is_file():
-            return None
-        try:
-            entry = load_sealed(path, ABOUT, "cache entry")
-            if entry.about == [self.maker, key]:
-                check_finite(entry.tensors)
-                return entry.tensors
-        except ValueError:
-            pass  # made anew, as one that says it is another's, or whose numbers are none
-        self.damaged += 1
-        return None
-
-
-def check_finite(made: Tensors) -> None:
-    """Refuse what training would go wrong with, steps later and with another reason.
-
-    Raises:
-        ValueError: there are numbers that are not finite.
-    """
-    strange = [name for name, value in made.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if strange:
-        raise ValueError(f"the {strange[0]} came out with numbers that are not finite: run the model that makes them in float32")
 
 
 @dataclass(frozen=True)
@@ -153,6 +64,7 @@ class EncodedClips:
         text_key: tells the text encoder from any other.
         motion: measure how much moves in each clip, which takes about as long as decoding it.
         held: other clips, through the same encoders, that are not trained on.
+        most: GB that the folder may take; 0 for no limit.
 
     Raises:
         ValueError: nothing can be written to the folder, or clips without end are to be cached.
@@ -169,8 +81,9 @@ class EncodedClips:
         text_key: str = "",
         motion: bool = False,
         held: "EncodedClips | None" = None,
+        most: float = 0.0,
     ):
-        self.motion, self.held = motion, held
+        self.motion, self.held, self.folder, self.most, self.trimmed = motion, held, folder, most, ""
         self.dataset, self.encode_video, self.encode_text = dataset, encode_video, encode_text
         self.videos = self.texts = None
         if folder is None:
@@ -186,13 +99,24 @@ class EncodedClips:
             TensorCache(folder / "texts", text_key),
         )
 
-    def batch(self, step: int, batch: int, places: range | None = None) -> EncodedBatch:
-        """The clips of a step, or those at some ``places`` of it.
+    def ahead(self, threads: int) -> Reader:
+        """A reader of these clips for ``batch``, which reads those of coming steps in so many threads."""
+        return ReadAhead(self.dataset, lambda take: (take, self._read(take)), threads)
+
+    def batch(
+        self,
+        step: int,
+        batch: int,
+        places: range | None = None,
+        ahead: Reader | None = None,
+    ) -> EncodedBatch:
+        """The clips of a step, or those at some ``places`` of it, read by ``ahead`` where there is one.
 
         Raises:
             ValueError: none of the clips of that size can be read.
         """
-        return self._together(self.dataset.each(step, batch, lambda take: (take, self._video(take)), places))
+        read = (ahead or self.ahead(0)).each(step, batch, range(batch) if places is None else places)
+        return self._together([(take, self._encoded(take, given)) for take, given in read])
 
     def pictures(self, step: int, batch: int, *, place: int, count: int) -> EncodedBatch:
         """Single frames that go with the clip at a place of a step's batch, as clips of one frame.
@@ -235,23 +159,36 @@ class EncodedClips:
             self.dataset.sound(take, self._video)
             self.text(take.caption)
             yield number + 1, total
+        self._trim()
+
+    def _trim(self) -> None:
+        """Keep the cache within its limit; what these clips and those held out have used stays."""
+        made = [self.videos, self.texts, *([self.held.videos, self.held.texts] if self.held else [])]
+        spared = set().union(*(cache.used for cache in made if cache is not None))
+        self.trimmed = trim(self.folder, self.most, spared) if self.folder else ""
 
     def report(self) -> str:
         """What the cache did, and which clips were passed over."""
         cached = "No cache."
         if self.videos is not None and self.texts is not None:
             cached = f"Latents: {self.videos.text()}. Texts: {self.texts.text()}."
-        return "\n".join([cached, *self.dataset.report.reading()])
+        return "\n".join([cached, *filter(None, [self.trimmed]), *self.dataset.report.reading()])
 
     def _video(self, take: Take) -> Tensors:
-        def make() -> Tensors:
-            clip = self.dataset.read(take)
-            encoded = {"latents": self.encode_video(clip.pixels)}
-            if self.motion:
-                encoded["motion"] = torch.tensor(clip.motion)
-            if clip.marked is not None:
-                encoded["marked"] = (clip.marked > 0.5).to(torch.uint8)
-            check_finite(encoded)
-            return encoded
+        return self._encoded(take, self._read(take))
 
-        return make() if self.videos is None else self.videos.get(self.dataset.key(take), make)
+    def _read(self, take: Take) -> Clip | Tensors:
+        """What the cache has of a clip, else its frames; may be called from any thread."""
+        known = None if self.videos is None else self.videos.find(self.dataset.key(take))
+        return self.dataset.read(take) if known is None else known
+
+    def _encoded(self, take: Take, given: Clip | Tensors) -> Tensors:
+        if not isinstance(given, Clip):
+            return given
+        encoded = {"latents": self.encode_video(given.pixels)}
+        if self.motion:
+            encoded["motion"] = torch.tensor(given.motion)
+        if given.marked is not None:
+            encoded["marked"] = (given.marked > 0.5).to(torch.uint8)
+        check_finite(encoded)
+        return encoded if self.videos is None else self.videos.keep(self.dataset.key(take), encoded)

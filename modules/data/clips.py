@@ -10,9 +10,7 @@ import json
 import logging
 import math
 from bisect import bisect_left, bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -33,6 +31,7 @@ from .usable import described, usable
 
 log = logging.getLogger("longtake")
 T = TypeVar("T")
+Note = Callable[[str, str], None]  # takes the name of a clip that could not be read, and why
 CUTS, ROUNDS = 8, 2  # how many cuts of a damaged source are tried, and of each of the others after it
 
 
@@ -178,31 +177,20 @@ class ClipDataset:
         clips = tuple(self.each(step, batch, self.read))
         return ClipBatch(torch.stack([clip.pixels for clip in clips]), clips)
 
-    def batches(self, batch: int, start: int = 0, threads: int = 2) -> Iterator[ClipBatch]:
-        """The clips of step ``start`` and of all that follow, read ahead by ``threads``; the same whatever their number."""
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            waiting = deque(pool.submit(self.batch, start + ahead, batch) for ahead in range(max(1, threads)))
-            try:
-                while True:
-                    start += 1
-                    done = waiting.popleft().result()
-                    waiting.append(pool.submit(self.batch, start + len(waiting), batch))
-                    yield done
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    def each(self, step: int, batch: int, use: Callable[[Take], T], places: range | None = None) -> list[T]:
+    def each(
+        self, step: int, batch: int, use: Callable[[Take], T], places: range | None = None, note: Note | None = None
+    ) -> list[T]:
         """What ``use`` makes of each clip of a step, or of those at some ``places`` of it.
 
         A clip that turns out to be damaged is counted in the report and passed over: its place takes another cut of the same source,
         else another source, of another size where there is no other, cut to the batch's; always the same for the same step and place.
+        ``note`` is told of damage instead of the report.
 
         Raises:
             ValueError: none of the sources can be read.
         """
         takes = self.takes(step, batch)
-        return [self._first_sound(takes[place], step, place, use) for place in (range(batch) if places is None else places)]
+        return [self._first_sound(takes[place], step, place, use, note) for place in (range(batch) if places is None else places)]
 
     def pictures(self, step: int, batch: int, use: Callable[[Take], T], *, place: int, count: int) -> list[T]:
         """What ``use`` makes of ``count`` single frames that go with the clip at a place of a step's batch: of any sources of its size.
@@ -232,10 +220,13 @@ class ClipDataset:
         try:
             return use(take)
         except Unreadable as error:
-            name = self.sources[take.source].name
-            if self.report.pass_over(name, str(error)):
-                log.warning("a clip is passed over: %s: %s", name, error)
+            self.note(self.sources[take.source].name, str(error))
             return None
+
+    def note(self, name: str, reason: str) -> None:
+        """Count that a clip could not be read when it was needed."""
+        if self.report.pass_over(name, reason):
+            log.warning("a clip is passed over: %s: %s", name, reason)
 
     # How much moves
 
@@ -274,14 +265,16 @@ class ClipDataset:
         drawn = frame_seed(self.settings.seed, step, f"variant {place}" + (f" {turn}" if turn else ""))
         return drawn % self.settings.variants if self.settings.variants else drawn
 
-    def _first_sound(self, take: Take, step: int, place: int, use: Callable[[Take], T]) -> T:
+    def _first_sound(self, take: Take, step: int, place: int, use: Callable[[Take], T], note: Note | None = None) -> T:
+        reason = ""
         for other in self._instead(take, step, place):
-            result = self.sound(other, use)
-            if result is not None:
-                return result
+            try:
+                return use(other)
+            except Unreadable as error:
+                reason = str(error)
+                (note or self.note)(self.sources[other.source].name, reason)
         raise ValueError(
-            f"none of the {counted(len(self), 'clip')} can be read any more: {self.report.last_reason}; put the files back, or take them"
-            " out of the data"
+            f"none of the {counted(len(self), 'clip')} can be read any more: {reason}; put the files back, or take them out of the data"
         )
 
     def _instead(self, take: Take, step: int, place: int) -> Iterator[Take]:

@@ -53,11 +53,6 @@ class Report:
             self.passed_over[name] = before + 1, reason
             return not before
 
-    @property
-    def last_reason(self) -> str:
-        """Why the last clip that was passed over was."""
-        return list(self.passed_over.values())[-1][1]
-
     def reading(self) -> list[str]:
         """What was passed over so far, a line for each clip."""
         passed = dict(self.passed_over)

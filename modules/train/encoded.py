@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.video_model import VideoModelInfo
-from ..data.cache import EncodedClips, Tensors
+from ..data.cache import EncodedClips
+from ..data.tensor_cache import Tensors
 from .denoising import Batch, Source
 
 CONTEXT, LABELS = "context", "labels"
@@ -24,6 +25,7 @@ def source_of(
     batch: int,
     to_model: Callable[[Tensor], Tensor] = lambda latents: latents,
     each: Callable[[], None] = lambda: None,
+    read_ahead: int = 0,
 ) -> Source:
     """The clips of each step.
 
@@ -32,11 +34,13 @@ def source_of(
         batch: clips per step.
         to_model: from a VAE's latents, ``n c h w``, to the numbers that the network works with.
         each: called whenever clips are asked for, such as to see whether the user cancelled.
+        read_ahead: threads that read the clips of coming steps.
     """
+    ahead = clips.ahead(read_ahead)
 
     def source(step: int, places: range) -> Batch:
         each()
-        some = clips.batch(step, batch, places)
+        some = clips.batch(step, batch, places, ahead)
         encoded = to_model(some.latents.flatten(0, 1).float()).unflatten(0, some.latents.shape[:2])
         return conditioned(encoded, some.texts, clips.text(NOTHING))
 

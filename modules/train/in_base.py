@@ -43,9 +43,14 @@ class Setup:
     facts: Mapping[str, Any]
     each: Callable[[], None] = lambda: None
 
-    def source(self, batch: int) -> Source:
+    def source(self, batch: int, read_ahead: int = 0) -> Source:
         """The clips, so many at a step."""
-        return source_of(self.clips, batch, self.base.to_model, self.each)
+        return source_of(self.clips, batch, self.base.to_model, self.each, read_ahead)
+
+    @cached_property
+    def training(self) -> Source:
+        """The clips of each step, read ahead."""
+        return self.source(self.settings.batch, self.options.read_ahead)
 
     @cached_property
     def shown(self) -> Shown | None:
@@ -54,14 +59,14 @@ class Setup:
         if held is None:
             return None
         other = source_of(held, batch, self.base.to_model, self.each)
-        return Shown(self.source(batch), other, max(DRAWS, len(held.dataset)))
+        return Shown(self.training, other, max(DRAWS, len(held.dataset)))
 
     def context(self, network: Network, motions: Sequence[MotionModel], loss: str = "mse") -> TaskContext:
         """What a trainable is given in a base whose ``network`` has these motion models; ``loss`` is what is usual for it."""
         moved = {"motion": weights_key(motions[-1].state_dict())} if motions else {}  # as they are before anything trains
         return TaskContext(
             network,
-            self.shown or self.source(self.settings.batch),
+            self.shown or self.training,
             self.base.schedule,
             self.options.objective(self.base.prediction, loss),
             self.settings,

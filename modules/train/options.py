@@ -1,6 +1,5 @@
 """Everything about a training that has a usual value, whatever is trained."""
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from .levels import LEVELS
 from .losses import LOSSES, LossSettings
 from .recorder import LOGS
 from .settings import DECAYS, OPTIMIZERS, PRECISIONS, RunSettings
+from .train_blocks import read_blocks
 from .weights import WEIGHTS, WeightSettings
 
 AUTO = "auto"
@@ -214,6 +214,21 @@ class Options:
         least=0,
         most=1000,
     )
+    read_ahead: int = setting(
+        2,
+        "So many threads read and decode the clips of coming steps while a step is computed. At 0 each step waits for its own; the clips"
+        " are the same.",
+        least=0,
+        most=32,
+    )
+    cache_gb: float = setting(
+        100.0,
+        "The latents and texts that all trainings keep on disk take so many GB: those that were not used for the longest are deleted when"
+        " new ones are made, never this run's. 0 is no limit.",
+        least=0.0,
+        most=1e6,
+        step=1.0,
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -277,24 +292,3 @@ def usual_precision() -> str:
     if not torch.cuda.is_available():
         return "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-
-
-def read_blocks(text: str) -> tuple[str, ...]:
-    """Beginnings of slots' names from words such as ``down, mid, up.1``; none for an empty text.
-
-    Raises:
-        ValueError: a word is no part of a U-Net.
-
-    >>> read_blocks("down, mid up.1")
-    ('down_blocks', 'mid_block', 'up_blocks.1')
-    """
-    names = []
-    for word in re.split(r"[,;\s]+", text.strip()):
-        match = re.fullmatch(r"(down|up)(?:_blocks)?((?:\.\d+)?)|mid(?:_block)?", word)
-        if word and match is None:
-            raise ValueError(
-                f"train_blocks names {word!r}, which is no part of a U-Net: write down, mid, up, or one level such as up.1; empty for all"
-            )
-        if match is not None:
-            names.append(f"{match[1]}_blocks{match[2]}" if match[1] else "mid_block")
-    return tuple(names)

@@ -23,6 +23,7 @@ from ..data.cache import EncodedClips
 from ..data.clips import ClipDataset
 from ..noise.seeded import frame_seed
 from .denoising import Batch
+from .options import Options
 
 MOST_LABELS = 64
 MARKED = 3.0  # what numbers of a latent count more that show what training should look at most
@@ -136,6 +137,7 @@ class FromClips:
         encode: what makes latents ``f l p q`` of pixels ``f c h w`` in -1..1; None to fold them.
         cache: folder for latents on disk; None for none. Only with ``encode``, whose results are worth keeping.
         encoder: tells ``encode`` from any other, for the cache.
+        options: ``read_ahead`` and ``cache_gb`` are read.
 
     Raises:
         ValueError: pictures cannot be folded, or clips without end are to be cached.
@@ -151,7 +153,9 @@ class FromClips:
         encode: Callable[[Tensor], Tensor] | None = None,
         cache: Path | None = None,
         encoder: str = "",
+        options: Options | None = None,
     ):
+        options = options or Options()
         self.info, self.size, self.images, self.dataset, self.encoder = info, batch, images, dataset, encoder
         if encode is None:
             odd = next((size for size in dataset.sizes if size.width % info.patch or size.height % info.patch), None)
@@ -164,11 +168,13 @@ class FromClips:
             folder=cache if encode is not None else None,
             video_key=encoder,
             text_key=f"words {' '.join(info.labels)}",
+            most=options.cache_gb,
         )
+        self.ahead = self.clips.ahead(options.read_ahead)
 
     def __call__(self, step: int, places: range) -> Batch:
         """See ``ClipsToTrainOn``."""
-        given = self.clips.batch(step, self.size, places)
+        given = self.clips.batch(step, self.size, places, self.ahead)
         latents, labels = given.latents, torch.stack([text["labels"] for text in given.texts])
         if self.images:
             drawn = [self.clips.pictures(step, self.size, place=place, count=self.images) for place in places]

@@ -41,7 +41,7 @@ def encoded_clips(
     blank = options.dropout > 0 or options.sample_cfg != 1
     pixels, words = host.clip_encoder(vae), host.text_encoder(model, clip, conditioning, blank=blank)
     clips, other = parted(clips, options.held_out) if options.held_out else (clips, None)
-    through: dict[str, Any] = {"video_key": pixels.key, "text_key": words.key}
+    through: dict[str, Any] = {"video_key": pixels.key, "text_key": words.key, "most": options.cache_gb}
     held = None if other is None else EncodedClips(other, pixels.encode, words.encode, folder=cache_of(other), **through)
     encoded = EncodedClips(clips, pixels.encode, words.encode, folder=cache_of(clips), held=held, **through)
     if held is not None:

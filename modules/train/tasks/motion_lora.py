@@ -12,9 +12,9 @@ from ...temporal.motion import MotionModel
 from ..denoising import Network
 from ..in_base import Setup
 from ..native import named_parameters
-from ..options import read_blocks
 from ..start_lora import begin, deltas_to_start
 from ..start_module import built
+from ..train_blocks import read_blocks
 from ..trainable import LORA, TaskContext, Trainable
 from .low_rank import installed, lora_writer, motion_layers
 from .row import Row

@@ -18,9 +18,9 @@ from ..in_base import Setup
 from ..lora import image_projections
 from ..losses import LossSettings
 from ..native import named_parameters
-from ..options import read_blocks
 from ..start_lora import begin, deltas_to_start
 from ..task import Together
+from ..train_blocks import read_blocks
 from ..trainable import APPEARANCE, LORA, TaskContext, Trainable
 from .low_rank import installed, lora_writer, motion_layers, single_frames, with_gains
 from .motion_lora import moving

@@ -13,9 +13,9 @@ from ...checkpoints.motion_lora import MotionLora
 from ...temporal.motion import MotionModel
 from ..in_base import Setup
 from ..native import named_parameters, scoped
-from ..options import read_blocks
 from ..sigma_reparam import Reparametrised, SigmaReparam, folded, with_length
 from ..start_module import built
+from ..train_blocks import read_blocks
 from ..trainable import MOTION, OWN, State, TaskContext, Trainable, Weights
 from .row import Row
 

@@ -308,3 +308,31 @@ def test_weights_are_known_by_all_that_they_are():
         {"a": state["a"], "b": state["b"], "e": state["c"]},
     ]
     assert len({key, *map(weights_key, others)}) == 8
+
+
+# Its limit
+
+
+def test_what_was_not_used_for_the_longest_goes_first(tmp_path):
+    """Four entries of another run, a limit that has room for this run's and one more."""
+    found, cache, encoders = clips(tmp_path / "in"), tmp_path / "cache", Encoders()
+    list(encoded(found, cache, encoders, video_key="another VAE").fill())
+    others = files(cache / "latents")
+    for age, path in enumerate(others):
+        os.utime(path, (10**9 + age, 10**9 + age))
+    list(encoded(found, cache, encoders).fill())
+    size, total = others[0].stat().st_size, sum(path.stat().st_size for path in files(cache))
+    limited = encoded(found, cache, encoders, most=(total - 2.5 * size) / 1e9)
+    list(limited.fill())
+    assert [path.exists() for path in others] == [False, False, False, True]
+    assert "3 entries not used for the longest were deleted from it" in limited.report()
+    again = encoded(found, cache, encoders)
+    list(again.fill())
+    assert again.videos.misses == 0, "this run's are all there"
+
+
+def test_this_run_s_own_are_never_deleted(tmp_path):
+    made = encoded(clips(tmp_path / "in"), tmp_path / "cache", Encoders(), most=1e-9)
+    list(made.fill())
+    assert "all for these clips, more than cache_gb allows (1e-09)" in made.report()
+    assert len(files(tmp_path / "cache" / "latents")) == 4

@@ -11,8 +11,9 @@ from pack.modules.temporal.motion import MotionModel
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.train import __main__ as command
 from pack.modules.train.native import scoped
-from pack.modules.train.options import Options, read_blocks
+from pack.modules.train.options import Options
 from pack.modules.train.sources import caption_words
+from pack.modules.train.train_blocks import read_blocks
 
 ROOT = Path(pack.__file__).parent
 HELP = [*ROOT.glob("web/docs/LongTakeTrain*.md"), *ROOT.glob("workflows/api/train_*.json"), ROOT / "README.md"]

@@ -12,9 +12,10 @@ from pack.modules.checkpoints.motion_lora import load_motion_lora
 from pack.modules.measure.attention import Reading
 from pack.modules.train.encoded import conditioned, lengthened
 from pack.modules.train.in_base import Setup
-from pack.modules.train.options import BasicSettings, Options, read_blocks, usual_precision
+from pack.modules.train.options import BasicSettings, Options, usual_precision
 from pack.modules.train.start_module import new_module
 from pack.modules.train.tasks import TRAINABLES
+from pack.modules.train.train_blocks import read_blocks
 from pack.nodes.train.data import LongTakeClipsFromImages
 from pack.nodes.train.train_in_model import encoded_clips
 from pack.nodes.train.train_motion import LongTakeTrainMotion, start_of
