@@ -198,13 +198,13 @@ def make(
         source = FromShapes(info, settings.batch, settings.seed, choices.images, choices.wrong_outlines)
     elif vae is None:
         info, pixels = architecture.for_clips(dataset, known=known), None
-        how: dict[str, Any] = {"options": options}
+        made_by = lambda clips: FromClips(clips, info, settings.batch, choices.images, options=options)  # noqa: E731
+        source = of_clips(dataset, choices, settings, made_by)
     else:
         info, decode = vae.model_of(dataset, architecture, known), vae.decode
         cache = folder / "cache" if dataset.settings.variants else None
         how = {"encode": vae.encoder.encode, "cache": cache, "encoder": vae.encoder.key, "options": options}
         pixels = lambda latents: decode(latents / info.latent_scale)  # noqa: E731
-    if dataset is not None:
         source = of_clips(dataset, choices, settings, lambda clips: FromClips(clips, info, settings.batch, choices.images, **how))
     info.label_vector(options.sample_prompt)  # refuses words that the model does not know
     task = NativeTask(info, choices, options, settings, source, device)
