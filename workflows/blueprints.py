@@ -185,14 +185,19 @@ BLUEPRINTS = (
     ),
     Blueprint(
         "Keyframed Clip",
-        "A clip that meets the given pictures at the frames that are named, by SparseCtrl.",
+        "A clip that meets two pictures at the frames that are named, by SparseCtrl.",
         "sparse_keyframes",
         (
             *("SD1.5 checkpoint", "AnimateDiff v3's domain adapter", "Motion module", "Model that draws clips"),
-            *("Both at 512x512", "When they are met", "SparseCtrl", "Lead the clip by them"),
+            *("First at 512x512", "Last at 512x512", "When the first is met", "When the last is met"),
+            *("SparseCtrl", "Lead the clip by them"),
             *SAMPLING,
         ),
-        (("images", "Both at 512x512", "image"), ("meets them at", "When they are met", "frames"), *ASKED),
+        (
+            *(("first picture", "First at 512x512", "image"), ("last picture", "Last at 512x512", "image")),
+            *(("meets the first at", "When the first is met", "frames"), ("meets the last at", "When the last is met", "frames")),
+            *ASKED,
+        ),
         FRAMES,
     ),
     Blueprint(

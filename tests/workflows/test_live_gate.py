@@ -19,8 +19,6 @@ NAMES = workflows.names()
 NEWER = {"FrameInterpolationModelLoader"}  # nodes that not every supported version has
 # what one version wants and the other leaves out: a file that has both runs on both
 EXTRA = {"SaveVideo.codec", "SaveVideo.format.codec"}
-# deprecated in newer versions, and what replaces it is not there in older ones
-STILL = {"ImageBatch"}
 LATER = {"CreateVideo"}  # with bit_depth at the end, in newer versions
 VARIABLE = "COMFY_CLI"
 THROUGH_CLI = (
@@ -60,7 +58,7 @@ def read(name, information):
 
 
 def wrong_in(workflow, information):
-    return [line for line in problems(workflow, information, EXTRA) if not any(f"{name}: deprecated" in line for name in STILL)]
+    return problems(workflow, information, EXTRA)
 
 
 @pytest.mark.comfy

@@ -105,8 +105,8 @@ def test_it_makes_its_video_and_shows_the_timeline(shipped):
     [
         (("Lead the clip by them", "strength"), 0.0),
         (("Lead the clip by them", "motion"), False),
-        (("When they are met", "frames"), "0, 8"),
-        (("When they are met", "strength"), "1, 0.2"),
+        (("When the last is met", "frames"), "8"),
+        (("When the last is met", "strength"), "0.2"),
         (("First picture", "image"), "last.png"),
         (("SparseCtrl", "sparse_control"), "v3_sd15_sparsectrl_scribble.safetensors"),
     ],
@@ -119,9 +119,9 @@ def test_what_the_workflow_is_about_reaches_the_frames(knob, value, shipped, tmp
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ([(("When they are met", "frames"), "0, 16")], "a keyframe is at frame 16 and the clip has 16 frames"),
-        ([(("When they are met", "frames"), "15, -1")], "two images are keyframes of frame 15"),
-        ([(("When they are met", "frames"), "0")], "2 images were given and 1 frame numbers"),
+        ([(("When the last is met", "frames"), "16")], "a keyframe is at frame 16 and the clip has 16 frames"),
+        ([(("When the first is met", "frames"), "15")], "two images are keyframes of frame 15"),
+        ([(("When the last is met", "frames"), "8, -1")], "1 images were given and 2 frame numbers"),
         ([(("SparseCtrl", "pictures"), "scribble")], "takes latents of colour pictures, and scribble was asked for"),
         ([(("16 frames", "batch_size"), 20)], "the clip has 20 frames and its keyframes were laid out for 16"),
     ],
