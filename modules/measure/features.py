@@ -111,7 +111,20 @@ def torchscript(path: Path, *, clips: bool, size: int, low: float, high: float, 
         raise ValueError(f"{path.name} cannot be read: it is no TorchScript file, or cut short ({str(error)[:80]})") from error
     names = [argument.name for argument in module.forward.schema.arguments]
     asked = {"return_features": not scores} if "return_features" in names else {}
-    return Features(path.stem, lambda given: module(given, **asked), clips, size, low, high)
+
+    def network(given: Tensor) -> Tensor:
+        try:
+            return module(given, **asked)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # whatever goes wrong within a program that is somebody else's
+            reason = str(error).strip().splitlines()[-1][:160]
+            raise ValueError(
+                f"the network {path.name} does not take {'clips' if clips else 'frames'} of the shape {list(given.shape)} ({reason}): set"
+                " looks_at and size as it was trained"
+            ) from error
+
+    return Features(path.stem, network, clips, size, low, high)
 
 
 def samples_of(video: Tensor, length: int, stride: int) -> Tensor:

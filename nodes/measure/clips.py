@@ -8,17 +8,13 @@ from ... import host
 from ...modules.draw.clip_report import difference_line, motion_lines, spectrum_picture, video_report
 from ...modules.fields.setting import Setting
 from ...modules.measure.compare import CompareSettings, compared
-from ...modules.measure.features import random3d, torchscript
 from ...modules.measure.metrics import difference
 from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode
+from .networks import network_inputs, network_of
 from .training import CATEGORY
 
 io = host.io
-PROXY = "random3d (proxy)"
-# what a feature network looks at -> (clips and not frames, class scores and not features)
-LOOKS_AT = {"clips": (True, False), "frames": (False, False), "frames, class scores": (False, True)}
-RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 
 
 class LongTakeMotionSpectrum(LongTakeNode):
@@ -74,42 +70,7 @@ class LongTakeVideoMetrics(LongTakeNode):
             inputs=[
                 io.Image.Input("images_a", tooltip="This is the first clip, such as the real one."),
                 io.Image.Input("images_b", tooltip="This is the second clip, such as the generated one."),
-                io.Combo.Input(
-                    "features",
-                    options=[PROXY, *host.files("feature_networks")],
-                    default=PROXY,
-                    tooltip="The features of this TorchScript network of models/longtake_metrics are compared: I3D for FVD, Inception"
-                    " for FID. TorchScript is a program, and it runs here: take it from people you trust, as you would any program."
-                    " The proxy is an untrained network: its distances compare with nothing published.",
-                ),
-                widget(
-                    "looks_at",
-                    "clips",
-                    Setting(
-                        "The network takes this; the proxy does not need to know.",
-                        menu={
-                            "clips": "It takes clips (b 3 f h w).",
-                            "frames": "It takes single frames (b 3 h w).",
-                            "frames, class scores": "It tells the class of single frames, for inception scores.",
-                        },
-                        advanced=True,
-                    ),
-                ),
-                widget(
-                    "size",
-                    224,
-                    Setting(
-                        "The network takes squares with a side of so many pixels; 0 is any size.",
-                        least=0,
-                        most=2048,
-                        advanced=True,
-                    ),
-                ),
-                widget(
-                    "pixels",
-                    "-1..1",
-                    Setting("Black and white are these numbers to the network.", menu=list(RANGES), advanced=True),
-                ),
+                *network_inputs(),
                 widget("sample_frames", 16, Setting("A sample cut from the clip has so many frames.", least=1, most=4096)),
                 widget(
                     "stride",
@@ -143,13 +104,7 @@ class LongTakeVideoMetrics(LongTakeNode):
         stride: int,
         parts: int,
     ) -> io.NodeOutput:
-        clips, scores = LOOKS_AT[looks_at]
-        if features == PROXY:
-            network, scores = random3d(), False
-        else:
-            low, high = RANGES[pixels]
-            path = host.file("feature_networks", features)
-            network = torchscript(path, clips=clips, size=size, low=low, high=high, scores=scores)
+        network, scores = network_of(features, looks_at, size, pixels)
         text = video_report(images_a, images_b, network, sample_frames, stride, parts, scores=scores)
         return io.NodeOutput(text, ui=host.ui.PreviewText(text))
 
