@@ -4,8 +4,8 @@ A row for every sampler that writes to disk, each through its node, on small mod
 mostly right before one of its writes reaches the disk or gets its name, else at any time; each time the take is run again and goes on.
 Full: the output folder is a tmpfs that is too small, then it is made larger and the take is run again. Twice: a second process writes to
 the same folder while the first one does. Frames are compared bit for bit with those of an undisturbed take; the exit status is 1 if any
-differ, if something is left half-written, or if a sentence is missing. FIFO Sampler and Forcing Sampler need ComfyUI (``COMFYUI_PATH``);
-the full disk needs a system on which a tmpfs can be mounted (Linux, as root or under ``unshare -rm``).
+differ, if something is left half-written, or if a sentence is missing. FIFO Sampler, Forcing Sampler, Causal Take and the takes on Wan need
+ComfyUI (``COMFYUI_PATH``); the full disk needs a system on which a tmpfs can be mounted (Linux, as root or under ``unshare -rm``).
 """
 
 import argparse
@@ -71,7 +71,7 @@ def killed(take: Take, output: Path, expected: dict[str, bytes], seconds: float,
     moments, at = random.Random(given.seed), []
     while len(at) < given.kills:
         by_write = moments.random() < 0.7
-        before, wait = moments.randrange(1, 30), moments.uniform(0, seconds / 8)
+        before, wait = moments.randrange(1, 30 if take.each == 1 else 150), moments.uniform(0, seconds / 8)
 
         def work(by_write: bool = by_write, before: int = before) -> None:
             if by_write:
@@ -158,7 +158,7 @@ def row(name: str, take: Take, given: argparse.Namespace) -> list[str]:
             return [name, f"WRONG: {sentence(place[0])}"]
         seconds, expected = time.monotonic() - began, frames_in(place[0] / "whole")
         at = killed(take, place[0], expected, seconds, given)
-        same = frames_in(place[0] / NAME) == expected and len(expected) == FRAMES
+        same = frames_in(place[0] / NAME) == expected and len(expected) == take.pictures(FRAMES)
         left = [path.name for path in (place[0] / NAME).glob(".*")]
         cells += [at, "equal" if same else "WRONG: other frames", f"WRONG: {left}" if left else "nothing"]
         for part, happens in (("full", full), ("twice", twice)):

@@ -78,16 +78,16 @@ def wan_state(transformer):
     return state
 
 
-def wan_model(state=None, *, kind="WAN21", network=None, seed=0, **shape):
-    """ComfyUI's MODEL around a Wan network, with random weights or the given ones."""
+def wan_model(state=None, *, kind="WAN21", network=None, seed=0, dtype=torch.float32, device="cpu", **shape):
+    """ComfyUI's MODEL around a Wan network, with random weights or the given ones, that is loaded to a device when it is used."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
 
     config = {"model_type": "t2v", "patch_size": (1, 2, 2), "in_dim": 16, "out_dim": 16, "text_len": 8, "image_model": "wan2.1"}
-    settings = comfy.supported_models.WAN21_T2V(config | SHAPE | {"dtype": torch.float32} | shape)
+    settings = comfy.supported_models.WAN21_T2V(config | SHAPE | {"dtype": dtype} | shape)
     settings.unet_config.pop("num_head_channels", None)
-    settings.set_inference_dtype(torch.float32, None)
+    settings.set_inference_dtype(dtype, None)
     cpu = torch.device("cpu")
     model = getattr(comfy.model_base, kind)(settings, device=cpu)
     if network is not None:
@@ -97,7 +97,9 @@ def wan_model(state=None, *, kind="WAN21", network=None, seed=0, **shape):
         missing, unexpected = model.diffusion_model.load_state_dict(state, strict=False)
         assert not missing, missing
         assert all(key.startswith("fps_") for key in unexpected), unexpected
-    return comfy.model_patcher.ModelPatcher(model.requires_grad_(False).eval(), load_device=cpu, offload_device=cpu)
+    return comfy.model_patcher.ModelPatcher(
+        model.requires_grad_(False).eval(), load_device=torch.device(device), offload_device=cpu
+    )
 
 
 def text(seed, tokens=8):
