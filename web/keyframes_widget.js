@@ -117,7 +117,7 @@ class Timeline extends Strip {
     if (picture) ctx.drawImage(picture, x0, y0, wide, tall);
     ctx.strokeRect(x0, y0, wide, tall);
     ctx.fillStyle = TEXT;
-    if (!picture) ctx.fillText(`image ${number + 1}`, left + SIDE / 2, THUMBNAILS + SIDE / 2);
+    if (!picture) ctx.fillText(number + 1, left + SIDE / 2, THUMBNAILS + SIDE / 2);
   }
 }
 

@@ -121,7 +121,7 @@ def test_what_the_workflow_is_about_reaches_the_frames(knob, value, shipped, tmp
     [
         ([(("When the last is met", "frames"), "16")], "a keyframe is at frame 16 and the clip has 16 frames"),
         ([(("When the first is met", "frames"), "15")], "two images are keyframes of frame 15"),
-        ([(("When the last is met", "frames"), "8, -1")], "1 images were given and 2 frame numbers"),
+        ([(("When the last is met", "frames"), "8, -1")], "1 image was given and 2 frame numbers"),
         ([(("SparseCtrl", "pictures"), "scribble")], "takes latents of colour pictures, and scribble was asked for"),
         ([(("16 frames", "batch_size"), 20)], "the clip has 20 frames and its keyframes were laid out for 16"),
     ],
