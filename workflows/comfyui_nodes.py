@@ -27,6 +27,7 @@ COMFYUIS = {
     "FrameInterpolationModelLoader": ("model_name:COMBO", "INTERP_MODEL"),
     "GetImageSize": ("image:IMAGE", "width:INT height:INT batch_size:INT"),
     "GetVideoComponents": ("video:VIDEO", "images:IMAGE audio:AUDIO fps:FLOAT"),
+    "ImageBatch": ("image1:IMAGE image2:IMAGE", "IMAGE"),
     "ImageFromBatch": ("image:IMAGE batch_index:INT=0 length:INT=1", "IMAGE"),
     "ImageScale": ("image:IMAGE upscale_method:COMBO width:INT=512 height:INT=512 crop:COMBO", "IMAGE"),
     "ImageToMask": ("image:IMAGE channel:COMBO", "MASK"),
