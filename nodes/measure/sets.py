@@ -32,7 +32,9 @@ class LongTakeSetMetrics(LongTakeNode):
                 ClipsType.Input("clips_b", tooltip="This is the second set, such as a folder of saved takes, cut alike."),
                 *network_inputs(),
                 widget(
-                    "most", 0, Setting("So many videos of each set are looked at, evenly spread; 0 is all.", least=0, most=10**6)
+                    "videos_per_set",
+                    0,
+                    Setting("So many videos of each set are looked at, evenly spread; 0 is all.", least=0, most=10**6),
                 ),
                 widget(
                     "splits",

@@ -9,6 +9,8 @@ from pack.modules.data.find import find_clips
 from pack.modules.data.settings import ClipSettings
 from pack.modules.measure.features import Features, torchscript
 from pack.modules.measure.sets import set_features, set_report
+from pack.nodes.measure.networks import PROXY
+from pack.nodes.measure.sets import LongTakeSetMetrics
 
 SETTINGS = ClipSettings(frames=4, stride=1, width=32, height=24, sizes="crop", missing_captions="train without")
 
@@ -100,3 +102,14 @@ def test_a_damaged_clip_is_passed_over(tmp_path):
     (tmp_path / "2.gif").write_bytes(b"GIF89a")
     assert set_features(data, NETWORK).clips == 3
     assert "2.gif" in data.report.text()
+
+
+def test_the_node_reports_and_refuses_sets_that_are_cut_otherwise(sets):
+    given = {"features": PROXY, "looks_at": "clips", "size": 0, "pixels": "-1..1", "videos_per_set": 4, "splits": 1}
+    text = LongTakeSetMetrics.execute(clips_a=sets[0], clips_b=sets[1], **given).args[0]
+    assert "4 and 4 clips by random3d (a proxy: untrained)" in text and "Frechet distance: " in text
+    other = sets[1].cut_anew(frames=3)
+    with pytest.raises(
+        ValueError, match="clips_a are 4 frames of 32x24 and clips_b are 3 of 32x24: set frames, width and height alike"
+    ):
+        LongTakeSetMetrics.execute(clips_a=sets[0], clips_b=other, **given)
