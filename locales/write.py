@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 ENGLISH, *LANGUAGES = (HERE / "terms.tsv").read_text(encoding="utf-8").partition("\n")[0].split("\t")
 WITH_TOOLTIPS = {"zh"}  # languages that promise them
+WITH_DESCRIPTIONS = {"zh", "ja", "de"}  # of nodes
 WITHOUT_SPACES = {"zh", "ja"}
 CORE = {"conditioning", "model", "noise", "sampling"}  # parts of the menu that ComfyUI translates itself
 MENU = "LongTake"  # the pack's name is the same everywhere

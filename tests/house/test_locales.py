@@ -76,6 +76,13 @@ def test_every_description_and_tooltip_is_translated_where_it_is_promised(write,
         assert len(lacking) <= NEWER, f"locales/sentences.{code}.tsv lacks {lacking[0]!r} and {len(lacking) - 1} more: {COMMAND}"
 
 
+def test_every_description_is_translated_where_it_is_promised(write, schemas):
+    for code in write.WITH_DESCRIPTIONS:
+        language = write.Language(code)
+        lacking = [schema.node_id for schema in schemas if language.text(schema.description) is None]
+        assert len(lacking) <= 8, f"locales/sentences.{code}.tsv lacks {sorted(language.lacking)[0]!r} of {lacking[0]}: {COMMAND}"
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_no_row_is_of_no_use(write, schemas, code):
     language = write.Language(code)
