@@ -279,7 +279,8 @@ class Recorder:
         batch, pictures = self.recording.batch, self.decoder.pictures
         batches = {first: range(pictures(first), pictures(first + batch)) for first in range(0, self.now.written, batch)}
         lost = {first: gone for first, numbers in batches.items() if (gone := self.files.lost(numbers))}
-        end = range(pictures(self.now.written), self.now.pictures) if self.now.finished == self.now.extent.frames else range(0)
+        most = min(self.now.pictures, pictures(self.now.finished, last=True))
+        end = range(pictures(self.now.written), most) if self.now.finished == self.now.extent.frames else range(0)
         names = [self.files.path(number).name for gone in (*lost.values(), self.files.lost(end)) for number in gone]
         if not names:
             return

@@ -18,7 +18,11 @@ from .tensor_file import Damaged
 KEY = "longtake_take"  # in the metadata
 MEMORY, DECODER = "memory/", "decoder/"
 TENSORS = {"x", "ids", "held", "held_ids"}
-FACTS = {"row", "written", "finished", "run", "plan", "frames", "open_rows", "in_flight", "parts", "pictures"}
+FACTS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("row", "written", "finished", "frames", "in_flight", "pictures"), (int,)),
+    **dict.fromkeys(("run", "plan", "parts"), (dict,)),
+    "open_rows": (int, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Saved:
                 f"the state holds frames of {sizes} and this take has frames of {list(begun.held.shape[1:])}: go on with the model that"
                 " began it"
             )
-        ids = self.held_ids
+        ids, now = self.held_ids, self.state or begun.state
         waiting = int((ids >= self.written).sum())
         sound = (
             ids.dtype == torch.int64
@@ -81,7 +85,10 @@ class Saved:
             and bool((ids.diff() > 0).all())
             and 0 <= self.written <= self.finished
             and waiting == self.finished - self.written
+            and (self.written == 0 or bool((ids == self.written - 1).any()))  # the last ones on disk are kept, too
             and self.row >= 0
+            and (now is None or (now.ids.dtype, now.x.dtype) == (torch.int64, self.held.dtype))
+            and self.held.is_floating_point()
             and bool(torch.isfinite(self.held).all())
         )
         if not sound:
@@ -111,19 +118,28 @@ def load(path: Path) -> Saved:
     """
 
     def whole(file: Sealed) -> Sealed:
-        held = past_of(path).read(file.about.get("parts", {}))
+        _check(path.name, file)
+        held = past_of(path).read(file.about["parts"])
         return replace(file, tensors=file.tensors | {MEMORY + name: tensor for name, tensor in held.items()})
 
     file = load_state(path, KEY, "state of a take", whole)
     about, tensors = file.about, file.tensors
-    missing = sorted(TENSORS - tensors.keys()) + sorted(FACTS - about.keys())
-    if missing:
-        raise ValueError(f"{path.name} has no {missing[0]}: another version of this pack wrote it, which has to go on with it")
     state = State(about["row"], tensors["ids"], tensors["x"], _below(MEMORY, tensors)) if about["row"] else None
     extent = Extent(about["plan"], about["frames"], about["open_rows"], about["in_flight"])
     numbers = about["written"], about["finished"], about["run"]
     beside = _below(DECODER, tensors), about["parts"], about["pictures"]
     return Saved(state, tensors["held_ids"], tensors["held"], *numbers, extent, file.note, *beside)
+
+
+def _check(name: str, file: Sealed) -> None:
+    """Refuse a state in which something is missing, or is of another kind."""
+    about = file.about if isinstance(file.about, dict) else {}
+    missing = sorted(TENSORS - file.tensors.keys()) + sorted(FACTS.keys() - about.keys())
+    if missing:
+        raise ValueError(f"{name} has no {missing[0]}: another version of this pack wrote it, which has to go on with it")
+    wrong = next((fact for fact, kinds in FACTS.items() if type(about[fact]) not in kinds), None)
+    if wrong:
+        raise ValueError(f"{name} says that {wrong} is {str(about[wrong])[:40]!r}, which it cannot be: it is another program's")
 
 
 def past_of(path: Path) -> PastFiles:

@@ -94,6 +94,14 @@ def test_labels_may_change_with_the_frame(tiny_video_model):
     assert not torch.allclose(changed[3:], sampled(model)[3:])
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 1, 4)], ids=str)
+def test_a_label_vector_of_any_axes_is_rows(tiny_video_model, shape):
+    """As ComfyUI's pooled outputs are."""
+    model = models.video_model(tiny_video_model)
+    same = labels(1, 0, 0, 1)
+    assert torch.equal(sampled(model, positive=conditioning(same.reshape(shape))), sampled(model, positive=conditioning(same)))
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -109,6 +109,17 @@ CRAFTED = {
     "no numbers": ({"tensors": lambda held: held | {"x": held["x"] * torch.nan}}, "not finite"),
     "held frames that are none": ({"tensors": lambda held: held | {"held": held["held"] / 0}}, "another program's"),
     "more written than finished": ({"about": lambda facts: facts | {"written": 8}}, "another program's"),
+    "numbers that are words": ({"about": lambda facts: facts | {"row": "x"}}, "says that row is 'x', which it cannot be"),
+    "half a row": ({"about": lambda facts: facts | {"row": 1.5}}, "says that row is '1.5', which it cannot be"),
+    "true for a number": ({"about": lambda facts: facts | {"written": True}}, "says that written is 'True'"),
+    "no number at all": ({"about": lambda facts: facts | {"finished": None}}, "says that finished is 'None'"),
+    "a plan that is a word": ({"about": lambda facts: facts | {"plan": "x"}}, "says that plan is 'x'"),
+    "a run that is a list": ({"about": lambda facts: facts | {"run": [1]}}, "says that run is '\\[1\\]'"),
+    "an end that is a word": ({"about": lambda facts: facts | {"open_rows": "x"}}, "says that open_rows is 'x'"),
+    "parts that are a word": ({"about": lambda facts: facts | {"parts": "x"}}, "says that parts is 'x'"),
+    "a thousand million frames": ({"about": lambda facts: facts | {"written": 10**9, "finished": 10**9}}, "another program's"),
+    "whole numbers for frames": ({"tensors": lambda held: held | {"x": held["x"].long()}}, "another program's"),
+    "fractions for frame numbers": ({"tensors": lambda held: held | {"ids": held["ids"].float()}}, "another program's"),
     "frames twice": ({"tensors": lambda held: held | {"held_ids": held["held_ids"] * 0}}, "another program's"),
 }
 

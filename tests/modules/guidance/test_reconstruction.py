@@ -109,6 +109,17 @@ def test_of_pure_noise_a_flow_model_has_nothing_to_compare():
 
 
 @pytest.mark.parametrize("shrink", ["area", "bilinear"])
+def test_latents_of_video_models_are_made_small_picture_by_picture(shrink):
+    """``f b c h w``, as Wan's are given to guides."""
+    clean = torch.randn(4, 1, 3, 4, 4, dtype=torch.float64)
+    view = replace(a_view(0.6), ids=torch.arange(4))
+    frames = torch.randn(4, 1, 3, 2, 2, dtype=torch.float64)
+    small, wanted = Small(frames, shrink).of(view, clean)
+    alone, _ = Small(frames[:, 0], shrink).of(view, clean[:, 0])
+    assert small.shape == wanted.shape == frames.shape and torch.equal(small[:, 0], alone)
+
+
+@pytest.mark.parametrize("shrink", ["area", "bilinear"])
 def test_a_small_clip_guides_every_frame(shrink):
     view, small = a_view(0.6), torch.randn(4, 3, 2, 2, dtype=torch.float64)
     corrected, plain = ReconstructionGuidance(2.0, small=Small(small, shrink))(mixing, view), mixing(view)

@@ -11,7 +11,7 @@ from pack.modules.data.flow import backward_flow, luminance, warped
 from pack.modules.draw.clip_report import video_report
 from pack.modules.measure.features import Features, random3d, samples_of, torchscript
 from pack.modules.measure.metrics import difference, drift, even_buckets, frechet_distance, gaussian, inception_score, look
-from pack.modules.measure.spectrum import check_clip, motion_compensated, motion_spectrum, second_difference_ratio
+from pack.modules.measure.spectrum import Spectrum, check_clip, motion_compensated, motion_spectrum, second_difference_ratio
 
 FRAMES = 16
 
@@ -423,3 +423,10 @@ def test_scores_need_no_second_sample():
     text = video_report(jitter(), alternating(), classes, length=8, stride=4, parts=1, scores=True)
     assert "inception score by classes: " in text
     assert "16 and 16 frames" in text
+
+
+def test_the_upper_quarter_of_frequencies_is_flicker():
+    """The first of them is three quarters of the highest."""
+    assert Spectrum(0.5, (0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 4.0, 8.0), None).high_share == pytest.approx(14 / 15)
+    assert Spectrum(0.5, (3.0,), None).high_share == 1
+    assert Spectrum(0.5, (0.0, 0.0), None).high_share == 0

@@ -105,6 +105,13 @@ def test_every_full_window_holds_each_noise_once():
     assert order[16:20].tolist() != order[:4].tolist()
 
 
+@pytest.mark.parametrize("kind", ["freenoise", "repeated"])
+def test_windows_may_be_of_one_frame(kind):
+    clip = Clip(torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(1)), 7, tuple(range(5)))
+    made = clip_noise(clip, (Layer(kind, "per_frame", length=1, overlap=0),))
+    assert all(torch.equal(frame, made[0]) for frame in made), "which comes again and again"
+
+
 def test_shuffling_is_seeded():
     orders = [shuffled(64, length=16, overlap=4, seed=seed).tolist() for seed in (0, 0, 1, -1, 2**64 - 1)]
     assert orders[0] == orders[1] != orders[2]

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from pack.modules.noise.levels import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule
+from pack.modules.noise.levels import NOISE_SCHEDULES, PREDICTIONS, NoiseSchedule, linear, steps_before
 from pack.modules.noise.seeded import broadcast, frame_noise, frame_seed
 
 
@@ -197,3 +197,11 @@ def test_broadcast():
     like = torch.zeros(3, 2, 5, dtype=torch.float64)
     assert broadcast(torch.arange(3), like).shape == (3, 1, 1)
     assert broadcast(torch.arange(3), like).dtype == torch.float64
+
+
+@pytest.mark.parametrize("before", [1, 5, 8, 17])
+def test_steps_before_are_counted_from_whole_timesteps(before):
+    """Twenty steps in timesteps that are cut to whole ones, as schedulers make them."""
+    table = linear()
+    whole = torch.linspace(len(table) - 1, 0, 20).long()
+    assert steps_before(table[whole[before:]], table[-1], NoiseSchedule(table).timestep) == before

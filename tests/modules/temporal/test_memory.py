@@ -8,7 +8,7 @@ from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.temporal import transformer
 from pack.modules.temporal.memory import CHUNKS, choose, estimate, human
-from pack.modules.temporal.memory_moments import Call
+from pack.modules.temporal.memory_moments import Call, moments_of
 from pack.modules.temporal.slots import widths
 from pack.modules.temporal.windows import WindowPlan
 from simulated import ARCHITECTURES, META, Rig, comfy_unet, our_unet, peak_of
@@ -122,6 +122,19 @@ def test_a_controlnet_holds_its_outputs_beside_the_skip_connections(sd15):
     call = Call(256, 64, 64)
     without, controlled = (estimate(sd15, widths(sd15), made, 16) for made in (call, replace(call, controlled=True)))
     assert controlled.bytes > without.bytes
+
+
+def test_what_a_controlnet_gives_leaves_with_the_skip_connections_that_it_is_added_to(sd15):
+    """One for each of them and one for the middle block, from the first block on."""
+    call = Call(4, 8, 8)
+    without, controlled = (
+        [moment.between for moment in moments_of(sd15, (), made) if moment.place == "output" or "block" in moment.place]
+        for made in (call, replace(call, controlled=True))
+    )
+    more = [held - plain for plain, held in zip(without, controlled, strict=True)]
+    skips = [320 * 64] * 3 + [320 * 16, *[640 * 16] * 2, 640 * 4, *[1280 * 4] * 2, *[1280] * 3]
+    assert max(more) == more[0] == sum(skips) + 1280
+    assert more == sorted(more, reverse=True) and more[-1] == 1280, "the middle block's is added to no skip connection"
 
 
 def test_without_motion_modules_less_is_held(sd15):
