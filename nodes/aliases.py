@@ -35,6 +35,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "LongTakeFirstFrame": ("image to video", "i2v", "pia", "animatelcm-i2v", "moonshot", "start image", "inpaint"),
     "LongTakeKnownFrames": ("inbetweening", "first last frame", "flf2v", "start end frame"),
     "LongTakeHintLatents": ("frame interpolation", "keyframe interpolation", "inbetweening"),
+    "LongTakePropagateEdit": ("video editing", "edit propagation", "tokenflow", "anyv2v", "ebsynth", "recolor", "style transfer"),
     "LongTakeInterpolateTo": ("rife", "film", "frame interpolation", "vfi", "frame rate", "fps", "slow motion"),
     "LongTakePromptSchedule": ("prompt travel", "batch prompt schedule", "fizznodes", "animate prompt", "keyframed prompt"),
     "LongTakeValueSchedule": ("batch value schedule", "fizznodes", "animation curve", "deforum"),
