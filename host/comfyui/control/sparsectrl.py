@@ -25,7 +25,7 @@ from ....modules.temporal.slot_names import described
 from ....modules.temporal.windows import WindowPlan
 from ..attach.call_info import CallInfo
 from ..attach.motion import dtype_of_parts
-from ..attached import motion_sampling
+from ..attached import leads, motion_sampling
 from ..options import CONTEXT_WINDOW, IDS, WHOLE, step_of
 from ..parts.controls import Conditioning, Features, chained, check_length
 from ..parts.windows import Whole
@@ -101,6 +101,10 @@ class SparseCtrl(comfy.controlnet.ControlBase):
         self.cleanup_own()
         super().pre_run(model, percent_to_timestep_function)
         check_base(self.encoder.file, model.diffusion_model, getattr(model, "adm_channels", 0) or 0)
+        if self.settings.motion and model.current_patcher is not None:
+            check_windows(
+                self.encoder.file, model.current_patcher.model_options.get("context_handler"), self.settings.keyframes.clip
+            )
         self.base = model
 
     def cleanup(self) -> None:
@@ -205,6 +209,22 @@ def _plan(options: dict[str, Any]) -> WindowPlan | None:
     if CONTEXT_WINDOW in options and IDS not in options:
         return WindowPlan(length=0)  # ComfyUI's own windows: it does not say which
     return None
+
+
+def check_windows(file: SparseControlFile, handler: Any, clip: int) -> None:
+    """Refuse windows of ComfyUI's that show a frame more than a file knows times for: only the second window would.
+
+    Args:
+        file: whose temporal modules know so many.
+        handler: what slides windows over the model, or None.
+        clip: frames that keyframes were laid out for.
+    """
+    if leads(handler) and clip > handler.context_length == file.max_frames:
+        raise ValueError(
+            f"{file.name} knows times for clips of at most {file.max_frames} frames, and ComfyUI's Context Windows with causal_window_fix"
+            f" show {file.max_frames + 1}, a window and the frame before it: switch causal_window_fix off there, or set its context_length"
+            f" to {file.max_frames - 1}"
+        )
 
 
 def check_base(file: SparseControlFile, unet: Any, labels: int = 0) -> None:

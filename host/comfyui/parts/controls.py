@@ -91,8 +91,11 @@ def check_length(ids: Tensor, clip: int, options: dict[str, Any], node: str) -> 
     """
     if IDS in options:
         return  # a sampler may show frames beyond the end that it drops later
-    windowed = CONTEXT_WINDOW in options and CLIP not in options
-    frames = options[CLIP].frames if CLIP in options else max(len(ids), int(ids.max()) + 1)
+    total = (
+        options[CLIP].frames if CLIP in options else getattr(options.get(CONTEXT_WINDOW), "total_frames", 0)
+    )  # of newer versions
+    windowed = CONTEXT_WINDOW in options and not total
+    frames = total or max(len(ids), int(ids.max()) + 1)
     if frames > clip or (frames < clip and not windowed):
         raise ValueError(
             f"the clip has {frames} frames{' or more' if windowed else ''} and its keyframes were laid out for {clip}: set"
