@@ -37,8 +37,8 @@ def test_every_frame_gets_the_edit_and_nothing_else_changes(worlds):
         assert all(now < 0.2 * then for now, then in zip(after, before, strict=True)), (
             "of the edit, four fifths are there at least"
         )
-        same = (wanted - clip).abs().amax(-1) < 1e-4
-        assert (found - clip)[same].abs().max() < 0.2 and (found - clip)[same].abs().mean() < 2e-3
+        near = torch.nn.functional.max_pool2d((wanted - clip).abs().amax(-1)[:, None], 5, 1, 2)[:, 0]
+        assert (found - clip)[near < 1e-4].abs().max() < 0.02, "two pixels away from the object nothing changes"
         assert (changed > 0).all()
 
 
