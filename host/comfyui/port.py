@@ -13,6 +13,7 @@ from .attach.motion import apply_motion, window_plan
 from .attach.motion_lora import apply_motion_lora
 from .attach.noise import add_clip_noise, add_freeinit
 from .attach.pseudo3d import pseudo3d_model
+from .attach.reference import apply_reference
 from .attach.skyreels import apply_skyreels
 from .attach.vae_pieces import piece_decoder
 from .attach.video import vae, video_info, video_model

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ...modules.control.first_frame import FirstFrameSettings
     from ...modules.control.keyframes import Keyframes
     from ...modules.control.prompt_settings import PromptSettings
+    from ...modules.control.reference import ReferenceSettings
     from ...modules.control.retiming import Between
     from ...modules.control.sparse_pictures import SparseSettings
     from ...modules.disk.decoding import Decoder
@@ -139,6 +140,30 @@ class ImageModels(Protocol):
 
         Raises:
             ValueError: there is no such motion module, or the strength is out of range.
+        """
+        ...
+
+    def apply_reference(
+        self,
+        model: Model,
+        vae: Vae,
+        latent: Latent,
+        images: Tensor | None,
+        keyframes: Keyframes | None,
+        settings: ReferenceSettings,
+    ) -> Model:
+        """A clone of ``model`` whose frames look at references in their self-attentions.
+
+        Args:
+            model: of Stable Diffusion's family.
+            vae: of the model.
+            latent: of the clip that will be sampled, whose size the references get.
+            images: ``k h w c`` in 0..1, all of which each frame looks at; or None.
+            keyframes: pictures with their times, of which a frame looks at the nearest; or None.
+            settings: how strongly, where and when.
+
+        Raises:
+            ValueError: the model is none of this family or looks at references already, or there are no pictures.
         """
         ...
 

@@ -22,6 +22,7 @@ SENTENCES = {
     "apply_sparse_control": IMAGE_MODELS.format("Apply Sparse Control"),
     "apply_camera": IMAGE_MODELS.format("Apply Camera"),
     "apply_first_frame": IMAGE_MODELS.format("First Frame"),
+    "apply_reference": IMAGE_MODELS.format("Reference Attention"),
     "apply_image_prompt": IMAGE_MODELS.format("Apply Image Prompt"),
     "image_encoder": IMAGE_MODELS.format("Train Image Prompt"),
     "interpolator": "RIFE and FILM are ComfyUI's: use Interpolate To there, or choose method blend",

@@ -8,10 +8,9 @@ from ... import host
 from ...modules.control.keyed_settings import KeyedSettings
 from ...modules.control.keyframes import Keyframes
 from ...modules.control.schedule import numbers_per_frame
-from ...modules.fields.setting import Setting
 from ..fields import inputs_of, settings_of, widget
 from ..node import LongTakeNode, checked
-from .keyframes import CATEGORY, CLIP_FRAMES, KeyframesType
+from .keyframes import CATEGORY, CLIP_FRAMES, STRENGTH_PER_FRAME, KeyframesType
 
 io = host.io
 ControlType: Any = io.Custom("CONTROL_NET")
@@ -61,15 +60,7 @@ class LongTakeKeyframedControlNet(LongTakeNode):
                 io.Vae.Input("vae", optional=True, tooltip="A few ControlNets ask for a VAE, such as those of SD3 and Flux."),
                 widget("clip_frames", 0, CLIP_FRAMES),
                 *inputs_of(KeyedSettings),
-                widget(
-                    "strength_per_frame",
-                    "",
-                    Setting(
-                        "Each frame's strength is multiplied with its number in this list, such as 1, 0.8, 0.5, or in this schedule,"
-                        " such as 0: 1; 24: 0.5; the last one holds to the end, and an empty list changes nothing.",
-                        advanced=True,
-                    ),
-                ),
+                widget("strength_per_frame", "", STRENGTH_PER_FRAME),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="The prompt goes to the sampler."),

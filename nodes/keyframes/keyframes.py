@@ -22,6 +22,11 @@ CLIP_FRAMES = Setting(
     most=1_000_000,
     advanced=True,
 )
+STRENGTH_PER_FRAME = Setting(
+    "Each frame's strength is multiplied with its number in this list, such as 1, 0.8, 0.5, or in this schedule, such as 0: 1; 24: 0.5;"
+    " the last one holds to the end, and an empty list changes nothing.",
+    advanced=True,
+)
 
 
 class LongTakeKeyframes(LongTakeNode):

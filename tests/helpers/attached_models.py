@@ -18,6 +18,7 @@ from pack.modules.control.first_frame import FirstFrameSettings
 from pack.modules.control.hints import Layout
 from pack.modules.control.keyframes import Keyframes
 from pack.modules.control.prompt_settings import PromptSettings
+from pack.modules.control.reference import ReferenceSettings
 from pack.modules.control.sparse_pictures import SparseSettings
 from pack.modules.temporal.config import TemporalConfig
 from pack.modules.temporal.settings import MotionKeyframe, MotionSettings, Strength
@@ -81,6 +82,11 @@ def image_prompt(folder):
     model = image_model()
     prompt = load_image_prompt(prompt_file(folder, prompt_state(model.model.diffusion_model)))
     return host.apply_image_prompt(model, prompt, PromptSettings(1.0, 0.0, 0.6), SmallVision(), None, keyframes(0, 3, -1), None)
+
+
+def reference(folder):
+    settings = ReferenceSettings(strength=0.8, negative_strength=0.3, end_percent=0.7, per_frame=(1.0, 0.2, 0.6))
+    return host.apply_reference(animated(folder), Pixels(), {"samples": LATENT}, None, keyframes(0, 3, -1), settings)
 
 
 def to_size(rows, count):
@@ -171,6 +177,7 @@ ATTACHED = {
     "PIA": lambda folder: first_frame(folder, animated(folder, "PIA"), "pia"),
     "AnimateLCM-I2V": lambda folder: first_frame(folder, animated(folder, "AnimateLCM-I2V"), "animatelcm_i2v"),
     "image prompt": image_prompt,
+    "reference": reference,
     "a weight of another pack": anothers_weight,
     "SparseCtrl": sparse_control,
     "labels": labels,

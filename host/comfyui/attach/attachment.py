@@ -32,9 +32,11 @@ class Attachment(Protocol):
 
     Attributes:
         key: of what it keeps, and of its networks among the MODEL's additional models.
+        first: whether it is told of a call before those that are there.
     """
 
     key: str
+    first: bool = False
 
     def begin(self, sampling: Sampling) -> AbstractContextManager[None]:
         """Open for the length of a sampling: refuse what cannot work before anything is loaded or computed, keep what holds for it."""
@@ -62,7 +64,7 @@ def hang(model: ModelPatcher, attachment: Attachment) -> None:
     there = attachments(model)
     if attachment in there:
         return
-    model.set_attachments(KEY, (*there, attachment))
+    model.set_attachments(KEY, (attachment, *there) if attachment.first else (*there, attachment))
     if not there:
         model.set_injections(KEY, [PatcherInjection(inject, eject)])
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, around_sampling)
@@ -134,6 +136,8 @@ def around_call(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) 
         )
     area = kwargs.pop(AREA, None)
     info = CallInfo.of(x, t, dict(call_options((t, *args), kwargs)), base, area)
+    info.given.update(zip(("c_concat", "c_crossattn"), args, strict=False))
+    info.given.update((name, value) for name, value in kwargs.items() if name not in ("control", "transformer_options"))
     info.inside.update({attachment.key: part for attachment, part in inside.items()})
     with ExitStack() as stack:
         for attachment in inside:

@@ -38,6 +38,7 @@ class CallInfo:
         sampling: that is under way, or None.
         options: transformer options of this call alone, to which an attachment may add.
         inputs: of the model by name, in place of what it was given; an attachment may add to them.
+        given: the model's inputs by name, without controls and options.
     """
 
     ids: Tensor
@@ -55,6 +56,7 @@ class CallInfo:
     inside: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
