@@ -6,7 +6,6 @@ attention of StyleAligned, arXiv:2312.02133, equation 3, whose AdaIN is a choice
 clip together over its windows.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +45,8 @@ class ReferenceSettings:
     )
     adain: bool = setting(
         False,
-        "AdaIN gives a frame's features the mean and the spread of the reference's before they meet: colours and style come closer, the"
-        " frame's own contrast goes.",
+        "AdaIN gives a frame's features the mean and the spread of the reference's before they meet, as StyleAligned does for one style in"
+        " all pictures.",
     )
     seed: int = setting(0, "The seed is that of the noise that the reference gets.", least=0, most=2**64 - 1, control=True)
     start_percent: float = start_percent()
@@ -108,19 +107,3 @@ def renormalised(x: Tensor, like: Tensor, share: Tensor) -> Tensor:
     mean, spread = x.mean(1, keepdim=True), x.std(1, keepdim=True)
     made = (x - mean) / (spread + 1e-6) * like.std(1, keepdim=True) + like.mean(1, keepdim=True)
     return torch.lerp(x, made, share.to(x)[:, None, None])
-
-
-def places_of(conds: Sequence[int], levels: Sequence[int], pictures: Tensor, count: tuple[int, int]) -> Tensor:
-    """Where the rows of a reference's pass, ``(conds levels pictures)``, lie that each row of a call looks at.
-
-    Args:
-        conds: of each row, its condition's number in the pass.
-        levels: of each row, its noise level's number in the pass.
-        pictures: ``n k``, the pictures that it looks at.
-        count: of levels and of pictures in the pass.
-
-    Returns:
-        places: ``n k``.
-    """
-    first = (torch.tensor(conds) * count[0] + torch.tensor(levels)) * count[1]
-    return first[:, None] + pictures

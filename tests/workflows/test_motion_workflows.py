@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from small_workflows import STAND_INS, Keep, nodes_of, read_video, spatial_lora, titled, write_video
 from sparing import sparing
@@ -29,6 +30,7 @@ FRAMES = {
     "animatediff_prompt_travel": 48,
     "animatediff_camera_moves": 16,
     "animatediff_controlnet_windows": 48,
+    "animatediff_reference": 48,
     "animatediff_sdxl": 16,
     "animatediff_lcm": 16,
     "animatediff_video_to_video": 48,
@@ -109,14 +111,15 @@ def files(comfyui):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path)
             made[path] = path
-    video = Path(folder_paths.get_input_directory()) / "video.mp4"
+    video, picture = (Path(folder_paths.get_input_directory()) / name for name in ("video.mp4", "reference.png"))
     write_video(video, 50)
+    Image.linear_gradient("L").convert("RGB").save(picture)
     classes = {cls.__name__: cls for cls in (*STAND_INS.values(), Keep)}
     nodes.NODE_CLASS_MAPPINGS.update(classes)
     yield
     for name in classes:
         del nodes.NODE_CLASS_MAPPINGS[name]
-    for path in (*made, video):
+    for path in (*made, video, picture):
         path.unlink()
 
 
@@ -184,6 +187,7 @@ KNOBS = [
     ("animatediff_camera_moves", ("Pan right (left, turned around)", "strength"), 0.7),
     ("animatediff_controlnet_windows", ("Follow the edges", "strength"), 0.0),
     ("animatediff_controlnet_windows", ("48 frames of it", "batch_index"), 2),
+    ("animatediff_reference", ("All frames look at it", "strength"), 0.0),
     ("animatediff_sdxl", ("Model that draws clips", "effect"), 0.0),
     ("animatediff_lcm", ("AnimateLCM's LoRA for the image model", "strength_model"), 0.0),
     ("animatediff_video_to_video", ("Draw it anew", "denoise"), 0.3),

@@ -1,8 +1,9 @@
 """Reference attention on a MODEL: in each call the references go through the U-Net once, at the call's noise levels and without motion, and
 every self-attention of the clip's frames looks at what they were there.
 
-The references' pass is kept for the other calls of a step, such as the windows of a clip, so it costs one row per reference, condition and
-noise level of a step. A call gets patches in its own transformer options; the MODEL's are never touched.
+The references' pass is kept for the other calls of a step, such as the windows of a clip, so it costs one row per reference, prompt and
+noise level of a step; where frames have prompts of their own, windows have passes of their own. A call gets patches in its own
+transformer options (``reference_patches.py``); the MODEL's are never touched.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,23 +12,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....modules.control.image_prompt import cross_layers
 from ....modules.control.keyframe_blend import nearest_of
 from ....modules.control.keyframes import Keyframes
-from ....modules.control.reference import PURPOSE, ReferenceRows, ReferenceSettings, places_of, renormalised
+from ....modules.control.reference import PURPOSE, ReferenceRows, ReferenceSettings
 from ....modules.noise.seeded import frame_noise
-from ....modules.temporal.chunks import ROWS
 from ..attached import unet_of
 from .attachment import Attachment, attachments, hang
 from .call_info import UNCOND, CallInfo, Sampling
 from .first_frame import encoded
+from .reference_patches import Block, Looking, place_of, with_patches
 
 KEY = "longtake_reference"  # the attachment, and that of a MODEL
-Block = tuple[str, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +52,44 @@ class Reference:
         return nearest_of(self.keyframes, count)[ids.cpu().clamp(0, count - 1)][:, None]
 
 
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """Rows of a call with the same noise level, prompt and other inputs: one row of the references' pass serves them.
+
+    Attributes:
+        kinds: ``r d``, what each kind of row is given, and at which level.
+        group: ``n``, the kind of each row of the call.
+        first: ``r``, a row of each kind.
+    """
+
+    kinds: Tensor
+    group: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, info: CallInfo) -> "Alike":
+        """Those of a call."""
+        given = [value.flatten(1).float() for value in info.given.values() if of_rows(value, info)]
+        kinds, group = torch.cat([info.sigma.float()[:, None], *given], dim=1).unique(dim=0, return_inverse=True)
+        first = torch.stack([(group == kind).nonzero()[0, 0] for kind in range(len(kinds))])
+        return cls(kinds, group, first)
+
+    def same(self, other: "Alike") -> bool:
+        """Whether a pass for one serves the other."""
+        return self.kinds.shape == other.kinds.shape and torch.equal(self.kinds, other.kinds)
+
+
+def of_rows(value: Any, info: CallInfo) -> bool:
+    """Whether an input of the model has one entry for each row of the batch."""
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(info.sigma)
+
+
 @dataclass(eq=False)
 class Pass:
-    """What self-attentions got of the references in one pass: of which step, conditions and levels, and ``r t c`` by place."""
+    """What self-attentions got of the references in one pass: of which step and kinds of rows, and ``p t c`` by place."""
 
-    key: Any = None
+    step: int = -1
+    alike: Alike | None = None
     features: dict[Block, Tensor] = field(default_factory=dict)
 
 
@@ -128,14 +160,17 @@ class References(Attachment):
         strength = strength_of(reference.settings, info)
         if bool(strength.any()):
             kept = Pass() if info.sampling is None else info.sampling.kept[self.key]
-            levels, numbers = info.sigma.unique(return_inverse=True)
-            key = info.step, info.kinds, info.names, tuple(levels.tolist())
-            if kept.key != key:
+            alike = Alike.of(info)
+            if kept.step != info.step or kept.alike is None or not kept.alike.same(alike):
                 kept.features.clear()
-                kept.features.update(passed(reference, info, levels))
-                kept.key = key
-            rows = rows_of(reference, info, numbers, len(levels), strength)
-            info.options.update(with_patches(info.options, Looking(kept.features, rows, reference)))
+                kept.features.update(passed(reference, info, alike))
+                kept.step, kept.alike = info.step, alike
+            info.options.update(
+                with_patches(
+                    info.options,
+                    Looking(kept.features, rows_of(reference, info, alike, strength), reference.settings, reference.slots),
+                )
+            )
         yield
 
 
@@ -153,135 +188,28 @@ def strength_of(settings: ReferenceSettings, info: CallInfo) -> Tensor:
     return torch.cat(each).to(info.sigma) * inside
 
 
-def rows_of(reference: Reference, info: CallInfo, levels: Tensor, count: int, strength: Tensor) -> ReferenceRows:
-    """What each row of a call looks at: ``levels``: ``n``, the number of its noise level among ``count``; ``strength``: ``n``."""
-    clip = len(info.ids) if info.clip is None else info.clip.frames
-    per = len(info.variants) * len(info.ids)
-    conds = [row // per % len(info.kinds) for row in range(len(info.sigma))]
-    pictures = reference.pictures(info.ids, clip).repeat(info.clips, 1)
-    places = places_of(conds, levels.tolist(), pictures, (count, len(reference.latents)))
-    return ReferenceRows(places.to(strength.device), strength)
+def rows_of(reference: Reference, info: CallInfo, alike: Alike, strength: Tensor) -> ReferenceRows:
+    """What each row of a call looks at, ``strength``: ``n``, how strongly."""
+    pictures = reference.pictures(info.ids, len(info.ids) if info.clip is None else info.clip.frames)
+    places = alike.group[:, None] * len(reference.latents) + info.each(pictures).to(strength.device)
+    return ReferenceRows(places, strength)
 
 
-def passed(reference: Reference, info: CallInfo, levels: Tensor) -> dict[Block, Tensor]:
-    """What each self-attention gets of the references: ``levels``: ``l``, noise levels. Returns ``(conds l k) t c`` by place."""
-    model, count, device = info.model, len(reference.latents), levels.device
-    latents = reference.latents.to(device=device, dtype=torch.float32)
+def passed(reference: Reference, info: CallInfo, alike: Alike) -> dict[Block, Tensor]:
+    """What each self-attention gets of the references, for each kind of row and each picture. Returns ``(r k) t c`` by place."""
+    model, count, sigma = info.model, len(reference.latents), info.sigma[alike.first]
+    latents = reference.latents.to(device=sigma.device, dtype=torch.float32)
     noise = frame_noise(latents.shape[1:], reference.settings.seed, range(count), PURPOSE).to(latents)
-    sigma = levels.repeat_interleave(count)
-    noisy = model.model_sampling.noise_scaling(sigma, noise.repeat(len(levels), 1, 1, 1), latents.repeat(len(levels), 1, 1, 1))
-    conds, rows = len(info.kinds), len(info.sigma)
-    first = torch.arange(conds, device=device) * (len(info.variants) * len(info.ids))
-    each = first.repeat_interleave(len(sigma))
-    given = {
-        name: value[each] if isinstance(value, Tensor) and value.ndim and len(value) == rows else value
-        for name, value in info.given.items()
-    }
-    seen: dict[Block, Tensor] = {}
+    kinds = len(alike.first)
+    sigma = sigma.repeat_interleave(count)
+    noisy = model.model_sampling.noise_scaling(sigma, noise.repeat(kinds, 1, 1, 1), latents.repeat(kinds, 1, 1, 1))
+    each = alike.first.repeat_interleave(count)
+    given = {name: value[each] if of_rows(value, info) else value for name, value in info.given.items()}
+    seen: dict[Block, list[Tensor]] = {}  # in parts where layers take a few rows at a time
 
     def keep(n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        seen[place_of(extra)] = n
+        seen.setdefault(place_of(extra), []).append(n)
         return n, context, value
 
-    options = {"patches": {"attn1_patch": [keep]}, "cond_or_uncond": list(info.kinds), "sigmas": sigma}
-    model._apply_model(noisy.repeat(conds, 1, 1, 1), sigma.repeat(conds), transformer_options=options, **given)
-    return seen
-
-
-def place_of(extra: Mapping[str, Any]) -> Block:
-    """Which self-attention ComfyUI's hooks are called for."""
-    return (*extra["block"], extra["block_index"])
-
-
-def with_patches(options: dict[str, Any], looking: "Looking") -> dict[str, Any]:
-    """Transformer options with the references beside each frame's own features, and a strength where that is not 1 throughout."""
-    patches, replaced = options.get("patches", {}), options.get("patches_replace", {})
-    before = replaced.get("attn1", {})
-    mixing = {block: Mixing(looking, before.get(block) or before.get(block[:2])) for block in looking.partial}
-    return {
-        **options,
-        "patches": {**patches, "attn1_patch": [*patches.get("attn1_patch", []), looking]},
-        "patches_replace": {**replaced, "attn1": {**before, **mixing}},
-        ROWS: torch.arange(len(looking.rows.strength), device=looking.rows.strength.device),
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class Looking:
-    """Keys and values of the references beside a frame's own; ComfyUI's signature of an ``attn1_patch``.
-
-    Attributes:
-        features: of the references' pass, by place.
-        rows: what each row of the call looks at.
-        reference: how.
-    """
-
-    features: Mapping[Block, Tensor]
-    rows: ReferenceRows
-    reference: Reference
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Looking":
-        return self
-
-    def strength(self, block: Block) -> Tensor:
-        """How strongly each row looks in a place: ``n``."""
-        return self.rows.strength * self.reference.settings.factor(self.reference.slots[block])
-
-    @property
-    def partial(self) -> list[Block]:
-        """The places in which some row looks with a strength other than 1."""
-        return [block for block in self.features if not bool((self.strength(block) == 1).all())]
-
-    def of(self, extra: Mapping[str, Any], count: int) -> tuple[ReferenceRows, Tensor]:
-        """The rows of a layer's call, and how strongly they look there: ``m``.
-
-        Raises:
-            RuntimeError: another node cuts the batch up.
-        """
-        rows = extra[ROWS]
-        if len(rows) != count:
-            raise RuntimeError(
-                f"a self-attention got {count} rows and Reference Attention knows of {len(rows)}: another node cuts the batch up; leave it"
-                " out"
-            )
-        return self.rows.rows(rows), self.strength(place_of(extra))[rows]
-
-    def __call__(self, n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        mine, strength = self.of(extra, len(n))
-        if not bool(strength.any()):
-            return n, context, value
-        seen = mine.tokens(self.features[place_of(extra)]).to(n)
-        if self.reference.settings.adain:
-            same = value is context
-            n, context = renormalised(n, seen, strength), renormalised(context, seen, strength)
-            value = context if same else value
-        return n, torch.cat([context, seen], dim=1), torch.cat([value, seen], dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Mixing:
-    """Attention with the references and without them, in each row's share; ComfyUI's signature of a replacement.
-
-    Attributes:
-        looking: at what.
-        previous: another pack's replacement, or None for plain attention.
-    """
-
-    looking: Looking
-    previous: Any
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Mixing":
-        return self
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
-        def attention(k: Tensor, v: Tensor) -> Tensor:
-            if self.previous is not None:
-                return self.previous(q, k, v, extra)
-            heads, precision = extra["n_heads"], extra["attn_precision"]
-            return optimized_attention(q, k, v, heads, attn_precision=precision, transformer_options=extra)
-
-        mine, strength = self.looking.of(extra, len(q))
-        if not bool(strength.any()):
-            return attention(k, v)
-        own = k.shape[1] - mine.places.shape[1] * self.looking.features[place_of(extra)].shape[1]
-        return torch.lerp(attention(k[:, :own], v[:, :own]), attention(k, v), strength.to(q)[:, None, None])
+    model._apply_model(noisy, sigma, transformer_options={"patches": {"attn1_patch": [keep]}, "sigmas": sigma}, **given)
+    return {place: torch.cat(parts) for place, parts in seen.items()}

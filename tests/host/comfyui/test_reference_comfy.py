@@ -15,6 +15,7 @@ from tiny_motion import image_model, ksample, motion_file
 from tiny_prompt import pictures
 from whole_windows import close
 
+pytestmark = pytest.mark.comfy
 FRAMES, SIZE = 6, 8
 LATENT = {"samples": torch.zeros(FRAMES, 4, SIZE, SIZE)}
 
