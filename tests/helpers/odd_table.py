@@ -33,8 +33,8 @@ Made by `python tests/helpers/odd_table.py`, which writes each file with PyAV or
 with ffmpeg. Every frame carries its number and four coloured corners. A row of times says how many frames were found and read as the
 numbers that were written, and how far the time of any is from the one that was written. A row of pictures says how far any of its pixels
 is from ffmpeg's, turned by its header and with square pixels, of 255 (largest, mean). A row of damage says how many frames are counted as
-usable before training, and how many of those come out as the frame of that place: behind a frame that is gone altogether (losses.ts)
-places are one lower than numbers, and damage that only decoding finds (struck.mp4) is passed over when training comes to it.
+usable before training, and how many come out as the frame of that place: behind a frame that is gone (losses.ts, cut.mkv, cut.mp4)
+places are one lower than numbers, times are right; damage that only decoding finds (struck.mp4) is passed over when training comes to it.
 """
 
 
