@@ -143,7 +143,7 @@ class Recorder:
         return picture if self.recording.preview else None
 
     def ended(self) -> Tensor | None:
-        """The take ends here, as the user wants it: ``f ...``, the last frames that are finished; None where none is."""
+        """The take ends here, as the user wants it. Returns ``f ...``, the last frames that are finished; None where none is."""
         if self.kept is None or self.lost or not len(self.now.held):
             return None
         self.notes.append("stopped by Cancel: queue the same job again and it goes on")
