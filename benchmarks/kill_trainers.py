@@ -99,7 +99,7 @@ def trainers() -> dict[str, Callable[[Show], None]]:
     """What trains each row of ``TRAINABLES``."""
     video = host.video_model(tiny_model(labels=WORDS, unet=replace(info().unet, label_channels=len(WORDS))))
     still = replace(video, motions=(), settings=())
-    moved = {what: video if "lora" in what else still for what, row in TRAINABLES.items() if row.in_motion}
+    moved = {what: video if row.beside_module else still for what, row in TRAINABLES.items() if row.in_motion}
     found = {what: partial(by_node, LongTakeTrainMotion, model, what=what, rank=4) for what, model in moved.items()}
     found["sparse_control"] = partial(by_node, LongTakeTrainSparseControl, video)
     found["image_prompt"] = partial(by_session, new_prompt)

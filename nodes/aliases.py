@@ -77,6 +77,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     # looking and measuring
     "LongTakeContactSheet": ("grid", "preview", "image grid", "montage"),
     "LongTakeVideoMetrics": ("fvd", "fid", "inception score", "warp error", "evaluate", "flicker"),
+    "LongTakeSetMetrics": ("fvd", "fid", "inception score", "evaluate", "benchmark", "dataset"),
     "LongTakeMotionSpectrum": ("flicker", "fourier", "frequency", "temporal"),
     "LongTakeCompareVideos": ("side by side", "difference", "before after", "ab test"),
     "LongTakeLossPlot": ("tensorboard", "training curve", "log"),

@@ -1,8 +1,9 @@
-"""Draw the workflows of ``workflows/api`` for ComfyUI's editor, and subgraphs of them: ``python workflows/api_to_ui.py [--check]``.
+"""Draw the workflows of ``workflows/api`` for ComfyUI's editor, and subgraphs of them: ``python workflows/api_to_ui.py [--check|--fill]``.
 
 The files in ``workflows/api`` are written by hand; those in ``workflows``, which ComfyUI lists as templates, are made here. Nodes stand
 in groups (``layout.py``); what stands under ``note`` in a node's ``_meta`` becomes a note, and under it the files that are needed, which
-loaders name with their addresses for the editor's dialog. ``--check`` only says what is out of date.
+loaders name with their addresses for the editor's dialog. ``--check`` only says what is out of date; ``--fill`` first writes into the API
+files what a node has got since: new inputs with their usual values, in the node's order.
 """
 
 import argparse
@@ -248,11 +249,41 @@ def files_made() -> dict[Path, str]:
     return {path: text_of(graph) for path, graph in graphs.items()}
 
 
+def filled(workflow: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A workflow, API format, whose nodes of this pack have every input that can be typed in, in their schema's order."""
+    made = {}
+    for id, node in workflow.items():
+        schema = known.get(node["class_type"]) if node.get("class_type", "").startswith("LongTake") else None
+        if schema is not None:
+            given, names = node["inputs"], [item.id for item in schema.inputs]
+            usually = {item.id: usual(item) for item in schema.inputs if is_widget(item)}
+            inputs = {name: given.get(name, usually.get(name)) for name in names if name in given or name in usually}
+            node = node | {"inputs": inputs | {name: value for name, value in given.items() if name not in names}}  # noqa: PLW2901
+        made[id] = node
+    return made
+
+
+def fill() -> None:
+    """Write into the API files what their nodes have got since; a node a line."""
+    known = schemas()
+    for path in sorted((FOLDER / "api").glob("*.json")):
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+        made = filled(workflow, known)
+        if json.dumps(made) != json.dumps(workflow):  # the order counts too
+            lines = (f"  {json.dumps(id)}: {json.dumps(node, ensure_ascii=False)}" for id, node in made.items())
+            path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8", newline="\n")
+            sys.stderr.write(f"filled: {path.name}\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write all files, or with ``--check`` name those that are out of date. Returns the exit status."""
     parser = argparse.ArgumentParser(description="Draw the workflows of workflows/api for ComfyUI's editor.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
-    check = parser.parse_args(argv).check
+    parser.add_argument("--fill", action="store_true", help="first write new inputs of this pack's nodes into workflows/api")
+    given = parser.parse_args(argv)
+    check = given.check
+    if given.fill:
+        fill()
     stale = []
     for target, text in files_made().items():
         if not target.is_file() or target.read_text(encoding="utf-8") != text:

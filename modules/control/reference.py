@@ -37,8 +37,8 @@ class ReferenceSettings:
     )
     negative_strength: float = setting(
         0.5,
-        "The strength for the negative prompt: less than 1 lets CFG lead towards the reference. It is 1 minus the style fidelity of other"
-        " packs.",
+        "The negative strength says the same for the negative prompt: less than 1 lets CFG lead towards the reference. It is 1 minus the"
+        " style fidelity of other packs.",
         least=0.0,
         most=1.0,
         step=0.01,

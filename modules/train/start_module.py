@@ -54,7 +54,7 @@ def new_module(unet: Any, seed: int, frames: int) -> MotionModule:
     )
 
 
-def check_start(what: str, motion: MotionModule | None, frames: int, unet: Any) -> None:
+def check_start(motion: MotionModule | None, frames: int, unet: Any, *, module: bool) -> None:
     """Refuse a motion module that cannot be trained, or trained on, in this U-Net with clips of so many frames.
 
     Raises:
@@ -67,7 +67,7 @@ def check_start(what: str, motion: MotionModule | None, frames: int, unet: Any) 
         raise ValueError(
             f"{motion.name} follows a picture or a camera, which is not trained here: use a plain module, such as v3_sd15_mm.ckpt"
         )
-    if what == "motion_module" and motion.family not in SAVED_FAMILIES:
+    if module and motion.family not in SAVED_FAMILIES:
         raise ValueError(
             f"{motion.name} is a {motion.family} module, whose files cannot be written: start from one of {', '.join(SAVED_FAMILIES)}, or"
             " from nothing"

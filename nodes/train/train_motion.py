@@ -108,9 +108,10 @@ class LongTakeTrainMotion(LongTakeNode):
 
 def start_of(what: str, model: Any, motion: MotionModule | None, clips: ClipDataset, seed: int) -> MotionModule | None:
     """The motion module that training starts from or is for; None for the model's own, or none."""
-    if not TRAINABLES[what].moves:
+    row = TRAINABLES[what]
+    if not row.moves:
         return None
-    if what == "motion_module" and host.motion_models(model):
+    if row.module and host.motion_models(model):
         raise ValueError(
             "this model has a motion module already: connect the model from before Apply Motion Module, and what to start from as"
             " motion_module"
@@ -118,15 +119,15 @@ def start_of(what: str, model: Any, motion: MotionModule | None, clips: ClipData
     frames = clips.settings.frames
     if frames < 2:
         raise ValueError("the clips are single frames, in which nothing moves: cut clips of 2 frames or more, 16 as a rule")
-    if motion is None and what == "motion_module":
+    if motion is None and row.new:
         motion = new_module(host.unet_of(model), seed, frames)
-    check_start(what, motion, frames, host.unet_of(model))
+    check_start(motion, frames, host.unet_of(model), module=row.module)
     return motion
 
 
 def with_trained(what: str, model: Any, motion: MotionModule | None, path: Path, schedule: str) -> Any:
     """The model with what the file holds on it."""
-    if what == "motion_module":
+    if TRAINABLES[what].module:
         return host.apply_motion(model, load_motion_module(path), noise_schedule=schedule)
     moved = model if motion is None else host.apply_motion(model, motion, noise_schedule=schedule)
     return host.apply_motion_lora(moved, load_motion_lora(path))

@@ -284,7 +284,8 @@ def test_our_nodes_in_workflows_are_complete(path):
             known = [field.id for field in schema.inputs]
             assert set(item["inputs"]) <= set(known), f"node {key}"
             widgets = [field.id for field in schema.inputs if hasattr(field, "default")]
-            assert set(widgets) <= set(item["inputs"]), f"node {key}"
+            lacking = sorted(set(widgets) - set(item["inputs"]))
+            assert not lacking, f"node {key} lacks {lacking}: python workflows/api_to_ui.py --fill writes them"
             assert item["_meta"]["title"]
 
 
@@ -353,4 +354,7 @@ def test_files_for_the_editor_are_in_step(path):
             values = [value for name, value in zip(widgets, values, strict=False) if name not in linked]
         # a nested menu has its name in newer versions after a dot, and the same place in the editor
         written = [value for name, value in item["inputs"].items() if not isinstance(value, list) and "." not in name]
-        assert values[: len(written)] == written, key  # more may follow: inputs that only newer versions have
+        # more may follow: inputs that only newer versions have
+        assert values[: len(written)] == written, (
+            f"node {key} differs: python workflows/api_to_ui.py --fill writes both files in step"
+        )

@@ -193,6 +193,17 @@ def test_a_blueprint_of_a_title_that_is_not_there_is_refused(plans):
         plans["AnimateDiff Clip"].part({"1": {"class_type": "A", "inputs": {}, "_meta": {"title": "B"}}})
 
 
+def test_new_inputs_are_filled_in_at_their_place(drawing):
+    """``--fill``: the shipped files have all of them, and one that was taken out comes back where it was, with its usual value."""
+    known, name = drawing.schemas(), "postcards_take"
+    workflow = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    assert json.dumps(drawing.filled(workflow, known)) == json.dumps(workflow)
+    id, node = next((id, node) for id, node in workflow.items() if node["class_type"] == "LongTakeRollout")
+    short = {name: value for name, value in node["inputs"].items() if name not in ("eta", "order")}
+    made = drawing.filled({id: node | {"inputs": short}}, known)[id]["inputs"]
+    assert list(made) == list(node["inputs"]) and (made["eta"], made["order"]) == (0.0, "euler")
+
+
 def test_shipped_drawings_are_up_to_date():
     process = subprocess.run(
         [sys.executable, str(ROOT / "workflows" / "api_to_ui.py"), "--check"],

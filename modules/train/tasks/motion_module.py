@@ -114,4 +114,6 @@ ROW = Row(
     make,
     in_motion="A motion module learns all that moves, from nothing or from the module connected.",
     sigma_reparam=True,
+    module=True,
+    new=True,
 )

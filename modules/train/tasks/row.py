@@ -18,6 +18,8 @@ class Row:
         in_motion: what it is, in a sentence, where Train Motion offers it: ``make`` takes a ``MotionModule`` or None, a rank, and a
             ``MotionLora`` to start from or None.
         sigma_reparam: whether its attention weights can have lengths of their own while training.
+        module: whether its file is a whole motion module, which the model gets in place of a LoRA.
+        new: whether it can begin from a new motion module, where none is connected.
     """
 
     folder: str
@@ -25,3 +27,10 @@ class Row:
     moves: bool = True
     in_motion: str = ""
     sigma_reparam: bool = False
+    module: bool = False
+    new: bool = False
+
+    @property
+    def beside_module(self) -> bool:
+        """Whether it trains beside a motion module that there is, as a MotionLoRA does."""
+        return self.moves and not self.module

@@ -11,6 +11,7 @@ from pack import host
 from pack.modules.checkpoints.motion import load_motion_module
 from pack.modules.train.denoising import Batch
 from pack.modules.train.start_module import built, new_module
+from pack.modules.train.tasks import TRAINABLES
 from pack.nodes.train.train_motion import LongTakeTrainMotion
 from safetensors.torch import load_file
 from tiny_motion import SDXL_UNET, image_model, ksample, motion_file, randomized, text
@@ -78,12 +79,7 @@ def state_of(model):
     return {key: value.clone() for key, value in model.model.state_dict().items()}
 
 
-FOLDERS = {
-    "motion_module": "motion_modules",
-    "motion_lora": "motion_loras",
-    "motion_lora_dual": "motion_loras",
-    "domain_adapter": "loras",
-}
+FOLDERS = {what: row.folder for what, row in TRAINABLES.items() if row.in_motion}
 
 
 @pytest.mark.parametrize("what", FOLDERS)
@@ -92,14 +88,16 @@ def test_each_kind_trains_and_the_model_stays_bit_for_bit(model, module, clips, 
 
     comfy.model_management.unload_all_models()  # an earlier sampling leaves its noise schedule until then
     before = state_of(model)
-    trained, name, plot, sample, _, report = teach(model, clips, what=what, motion_module=module if "lora" in what else None)
+    trained, name, plot, sample, _, report = teach(
+        model, clips, what=what, motion_module=module if TRAINABLES[what].beside_module else None
+    )
     assert same(before, state_of(model)), "weights and noise schedule"
     assert not any("forward" in vars(part) or getattr(part, "weight_function", None) for part in model.model.modules())
     assert not any(parameter.grad is not None for parameter in model.model.parameters())
     assert name == "my_motion.safetensors" and (places / FOLDERS[what] / name).is_file()
     assert sample.shape == (FRAMES, SIZE, SIZE, 3) and plot.shape[0] == 1 and "2 steps of 2 clips" in report
     with torch.inference_mode():
-        plain = host.apply_motion(model, module) if "lora" in what else model
+        plain = host.apply_motion(model, module) if TRAINABLES[what].beside_module else model
     moved = ksample(trained, frames=FRAMES, size=4)
     assert torch.isfinite(moved).all() and not torch.allclose(moved, ksample(plain, frames=FRAMES, size=4), atol=1e-4)
 

@@ -162,7 +162,7 @@ def test_bad_input_is_refused_before_the_first_call(change, sentence):
         run(never, **change)
 
 
-@pytest.mark.parametrize(("sigma", "kind"), [(-1.0, "noise"), (float("inf"), "noise"), (float("nan"), "noise"), (0.1, "magic")])
+@pytest.mark.parametrize(("sigma", "kind"), [(-2.0, "noise"), (float("inf"), "noise"), (float("nan"), "noise"), (0.1, "magic")])
 def test_bad_stabilisation(sigma, kind):
     with pytest.raises(ValueError, match="context noise"):
         ContextNoise(sigma, kind)

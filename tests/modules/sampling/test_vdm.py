@@ -331,7 +331,7 @@ def test_the_bad_input_of_extend(model):
         ({"new_frames": 0}, "new_frames is 0"),
         ({"overlap": 8, "window": 8}, "overlap is 8"),
         ({"clip": {"samples": torch.full((4, 48, 4, 4), float("nan"))}}, "not finite"),
-        ({"weight": -1.0}, "weight is -1: it must lie"),
+        ({"weight": -2.0}, "weight is -2: it must lie"),
         ({"gamma": 2.0}, "gamma is 2: it must lie"),
     ):
         with pytest.raises(ValueError, match=sentence):

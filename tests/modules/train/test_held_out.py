@@ -11,6 +11,7 @@ from pack import host
 from pack.modules.train import session as sessions
 from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.held_out import Shown, look, parted, wrecked
+from pack.modules.train.tasks import TRAINABLES
 from pack.modules.train.trainable import Trainable
 from pack.nodes.train.train_motion import LongTakeTrainMotion
 from safetensors.torch import load_file
@@ -37,7 +38,7 @@ def test_videos_are_held_out_evenly(count):
 def test_the_loss_on_held_out_videos_is_logged_and_changes_nothing(what, tmp_path, monkeypatch):
     shape = replace(info().unet, label_channels=len(WORDS))
     model = host.video_model(video_model(labels=WORDS, unet=shape))
-    model = model if "lora" in what else replace(model, motions=(), settings=())
+    model = model if TRAINABLES[what].beside_module else replace(model, motions=(), settings=())
     folders_in(monkeypatch, tmp_path)
 
     def teach(name, every, **inputs):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from pack import host
+from pack.modules.train.tasks import TRAINABLES
 from pack.nodes.train import train_motion
 from pack.nodes.train.train_motion import LongTakeTrainMotion
 from safetensors.torch import load_file
@@ -25,7 +26,7 @@ def teach(tmp_path, monkeypatch):
     monkeypatch.setattr(train_motion, "lora_file", lambda name: next(tmp_path.rglob(name)))
 
     def run(what, name, **inputs):
-        own = model if "lora" in what else replace(model, motions=(), settings=())
+        own = model if TRAINABLES[what].beside_module else replace(model, motions=(), settings=())
         given = {"vae": host.vae(info()), "steps": 2, "learning_rate": 1e-2, "rank": 2, "options": QUICK, "seed": 1}
         made = LongTakeTrainMotion.execute(model=own, clips=shapes_of(16), what=what, name=name, **given | inputs).args
         return tmp_path / FOLDERS.get(what, "motion_modules") / made[1], made[-1]

@@ -29,12 +29,7 @@ pytestmark = pytest.mark.skipif(
     host.name != "standalone", reason="native models as an image model exist on the standalone host only"
 )
 SIZE = 16
-FOLDERS = {
-    "motion_module": "motion_modules",
-    "motion_lora": "motion_loras",
-    "motion_lora_dual": "motion_loras",
-    "domain_adapter": "loras",
-}
+FOLDERS = {what: row.folder for what, row in TRAINABLES.items() if row.in_motion}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +78,7 @@ def look(model, f=FRAMES):
 
 @pytest.mark.parametrize("what", FOLDERS)
 def test_each_kind_trains_and_the_model_stays_bit_for_bit(video, still, clips, places, what):
-    model = video if "lora" in what else still
+    model = video if TRAINABLES[what].beside_module else still
     before, own = state_of(model), [{k: v.clone() for k, v in m.state_dict().items()} for m in model.motions]
     trained, name, plot, sample, log, report = teach(model, clips, what=what)
     assert same(before, state_of(model)) and all(same(was, m.state_dict()) for was, m in zip(own, model.motions, strict=True))
@@ -199,7 +194,7 @@ def made_in(model, clips, what="motion_module", **changes):
 def test_computing_again_gives_the_same_gradients(video, still, clips, places, what):
     found = []
     for recompute in (False, True):
-        opened, make = made_in(video if "lora" in what else still, clips, what, gradient_checkpointing=recompute)
+        opened, make = made_in(video if TRAINABLES[what].beside_module else still, clips, what, gradient_checkpointing=recompute)
         with opened as base:
             job = make(base)
             parameters = job.task.parameters()
