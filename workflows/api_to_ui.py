@@ -258,7 +258,7 @@ def filled(workflow: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, A
             given, names = node["inputs"], [item.id for item in schema.inputs]
             usually = {item.id: usual(item) for item in schema.inputs if is_widget(item)}
             inputs = {name: given.get(name, usually.get(name)) for name in names if name in given or name in usually}
-            node = node | {"inputs": inputs | {name: value for name, value in given.items() if name not in names}}  # noqa: PLW2901
+            node = node | {"inputs": inputs | {name: value for name, value in given.items() if name not in names}}
         made[id] = node
     return made
 

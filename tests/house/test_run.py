@@ -67,7 +67,7 @@ def test_a_take_from_the_command_line(folder, tiny_video_file):
     lines = out.splitlines()
     assert [Path(line).relative_to(folder).as_posix() for line in lines[:6]] == [f"res/mine_0000{i}_.png" for i in range(1, 7)]
     assert lines[6].startswith("seed 5, 6 frames")
-    assert len(lines) == 7
+    assert lines[7:] == ["cost: 9 model calls of up to 6 frames, 1.5 per frame", "gradients: none"]
     assert err.splitlines() == ["running standalone"]
 
 

@@ -271,15 +271,15 @@ def extended(replacement="fresh", known=1):
 @pytest.mark.parametrize(
     ("name", "sampler", "words"),
     [
-        ("EasyCache", extended(), "goes on from what the model gave in the call before"),
-        ("TCFG", extended(), "measures all frames of a call together"),
-        ("RescaleCFG", extended("none"), "reads one noise level for the whole clip"),
-        ("RescaleCFG", forcing("full_sequence", 3, 3, known=1), "reads one noise level for the whole clip"),
+        ("EasyCache", extended, "goes on from what the model gave in the call before"),
+        ("TCFG", extended, "measures all frames of a call together"),
+        ("RescaleCFG", lambda: extended("none"), "reads one noise level for the whole clip"),
+        ("RescaleCFG", lambda: forcing("full_sequence", 3, 3, known=1), "reads one noise level for the whole clip"),
     ],
     ids=["windows", "windows together", "clean known frames in windows", "clean known frames"],
 )
 def test_what_one_level_does_not_help_is_refused_on_a_video_model(comfyui, calls, name, sampler, words):
-    refused_on_video(calls, words, name, sampler, latent=torch.ones_like(VIDEO_LATENT))
+    refused_on_video(calls, words, name, sampler(), latent=torch.ones_like(VIDEO_LATENT))
 
 
 def test_windows_at_one_level_keep_what_reads_that_level(comfyui):
