@@ -232,6 +232,9 @@ def test_after_a_cancel_the_editor_is_shown_what_is_on_disk(format, monkeypatch)
         def send_sync(self, event, data, client):
             sent.append((event, data, client))
 
+        def send_progress_text(self, text, node_id, sid=None):
+            """What a sampling costs, while it runs."""
+
     monkeypatch.setattr(server.PromptServer, "instance", Told(), raising=False)
     make_cancelled(TAKES["Stream"], f"shown_{format}", 2, format=format)
     monkeypatch.undo()
