@@ -3,7 +3,6 @@
 Both layouts are read: safetensors with ``image_proj.`` and ``ip_adapter.`` before the keys, and PyTorch files with a dictionary for each.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from ..control.image_prompt import HEAD, ImagePromptModel, PromptShape, cross_layers, widths_of
 from ..nets.unfilled import unfilled
 from ..temporal.slots import BlockedUNet
-from .export import save
 from .files import kind, read_state
 from .sound import check_weights, shape_of
 
@@ -72,17 +70,6 @@ def load_image_prompt(path: Path) -> ImagePrompt:
         network = ImagePromptModel(shape)
     check_weights(state, {key: tuple(value.shape) for key, value in network.state_dict().items()}, path.name)
     return ImagePrompt(path.name, shape, state)
-
-
-def save_image_prompt(model: ImagePromptModel, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a trained image prompt as an IP-Adapter file, which other programs read too; under another name first, then renamed.
-
-    Args:
-        model: what was trained.
-        path: of the file, a safetensors one.
-        about: how it was trained, JSON-able.
-    """
-    save(path, model.state_dict(), {"trained": json.dumps(dict(about))})
 
 
 def check_base(prompt: ImagePrompt, unet: BlockedUNet) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -245,13 +244,6 @@ class ClipDataset:
                     tick(number + 1, len(self))
             self._motions = motions
         return self._motions
-
-    def motion_bucket(self, motion: float) -> int:
-        """Where a clip's motion lies among that of all sources, 0 to 255: the motion bucket of Stable Video Diffusion's training."""
-        known = sorted(value for value in self.measure_motion() if not math.isnan(value))
-        if not known:
-            return 127
-        return round(255 * (bisect_left(known, motion) + bisect_right(known, motion)) / (2 * len(known)))
 
     # Within
 

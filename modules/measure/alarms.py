@@ -90,28 +90,6 @@ def _block_findings(reading: Reading, now: Snapshot, earlier: Sequence[Snapshot]
             return
 
 
-def rate_factor(history: Sequence[Snapshot], *, factor: float = 0.5, wait: int = WITHIN, least: float = 1 / 64) -> float:
-    """What to multiply the learning rate with from now on: lowered once for every grave finding, but not again while it settles.
-
-    It depends on the snapshots alone, so a resumed run that has them comes to the same.
-
-    Args:
-        history: snapshots in the order of their steps, from the start of the run.
-        factor: for each lowering, between 0 and 1.
-        wait: steps after a lowering in which there is no other.
-        least: where it ends.
-
-    Raises:
-        ValueError: the factor would not lower anything.
-    """
-    if not 0 < factor < 1:
-        raise ValueError(f"factor is {factor}: between 0 and 1 it lowers the learning rate; 0.5 halves it")
-    state = Lowering()
-    for snapshot in history:
-        state = state.after(snapshot, factor=factor, wait=wait, least=least)
-    return state.factor
-
-
 @dataclass(frozen=True)
 class Lowering:
     """Where the learning rate stands after some snapshots: all that the next one needs to know of those before it.
@@ -125,7 +103,14 @@ class Lowering:
     last: int | None = None
 
     def after(self, now: Snapshot, *, factor: float = 0.5, wait: int = WITHIN, least: float = 1 / 64) -> "Lowering":
-        """Where it stands after one more snapshot; see ``rate_factor``."""
+        """Where it stands after one more snapshot: lowered for every grave finding, but not again while it settles.
+
+        Args:
+            now: the snapshot.
+            factor: for each lowering, between 0 and 1.
+            wait: steps after a lowering in which there is no other.
+            least: where it ends.
+        """
         if self.last is not None and now.step - self.last < wait:
             return self
         return Lowering(max(least, self.factor * factor), now.step) if any(x.grave for x in findings([now])) else self

@@ -89,19 +89,6 @@ def small_video_model(
     )
 
 
-def shapes_model(width: int = 64, temporal: str = "transformer") -> VideoModelInfo:
-    """The pixel-space model of the procedural shapes: 4x4 patches, their words, causal in time.
-
-    Args:
-        width: channels of the first level.
-        temporal: what sits in the slots, a name in ``TEMPORAL``.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
-    return small_video_model(width, temporal, labels=LABELS)
-
-
 @documented
 @dataclass(frozen=True)
 class Architecture:

@@ -5,15 +5,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from pack.modules.data.shapes import LABELS
 from pack.modules.train import __main__ as command
 from pack.modules.train import denoising
-from pack.modules.train.native_models import shapes_model
+from pack.modules.train.native_models import small_video_model
 from pack.modules.train.native_task import NativeChoices, NativeTask
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.sources import FromShapes
 from pack.modules.train.tasks.video_model import DEFAULTS
 
 SHORT = RunSettings(steps=6, batch=2, learning_rate=2e-3, warmup=2)
+
+
+def shapes_model(width=64, temporal="transformer"):
+    """The pixel-space model of the procedural shapes: 4x4 patches, their words, causal in time."""
+    return small_video_model(width, temporal, labels=LABELS)
 
 
 def small(width=16, temporal="transformer", **changes):

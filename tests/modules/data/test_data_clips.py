@@ -522,18 +522,6 @@ def test_motion_grows_with_the_stride():
     assert slow * 1.7 < fast
 
 
-def test_motion_buckets_are_quantiles(monkeypatch):
-    data = several(count=5)
-    values = [0.0, 3.0, 1.0, math.nan, 1.0]
-    data._motions = values
-    known = [value for value in values if not math.isnan(value)]
-    for value in (-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, 9.0):
-        below = sum(other < value for other in known) + sum(other == value for other in known) / 2
-        assert data.motion_bucket(value) == round(255 * below / 4)
-    assert data.motion_bucket(9.0) == 255
-    assert data.motion_bucket(-1.0) == 0
-
-
 def test_motion_is_measured_once_and_damage_is_said():
     data = dataset(Numbers(9, "a"), Numbers(9, "b", broken=range(9)))
     told = []

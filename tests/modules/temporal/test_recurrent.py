@@ -25,13 +25,13 @@ from pack.modules.temporal.past import Memory
 from pack.modules.temporal.transformer import TemporalConfig
 from pack.modules.train.engine import Run, train
 from pack.modules.train.native import two_streams
-from pack.modules.train.native_models import TEMPORAL, shapes_model
+from pack.modules.train.native_models import TEMPORAL
 from pack.modules.train.tasks.video_model import DEFAULTS
 from pack.nodes.forcing import forcing as forcing_nodes
 from pack.nodes.models import models as model_nodes
 from safetensors import safe_open
 from sparing import sparing
-from tiny_training import held_out_loss, native
+from tiny_training import held_out_loss, native, shapes_model
 
 SLOT, CHANNELS, COUNT, SIZE = "mid_block.motion_modules.0", 8, 9, 3
 RECURRENT = TemporalConfig(kind="recurrent", groups=4, mask="causal", hidden=5)

@@ -25,12 +25,11 @@ from pack.modules.train.engine import Diverged, Run, train
 from pack.modules.train.levels import LEVELS
 from pack.modules.train.native import two_streams
 from pack.modules.train.native_methods import METHODS
-from pack.modules.train.native_models import shapes_model
 from pack.modules.train.settings import RunSettings
 from pack.modules.train.tasks.video_model import DEFAULTS
 from pack.modules.train.weights import WeightSettings
 from safetensors.torch import load_file, save_file
-from tiny_training import SHORT, held_out_loss, native, one_thread, run_command, small
+from tiny_training import SHORT, held_out_loss, native, one_thread, run_command, shapes_model, small
 
 ROOT = Path(pack.__file__).parent
 
