@@ -170,8 +170,10 @@ def test_cancel_leaves_the_model_whole(comfyui):
     expected, told = sampled(model), looking(model)
     layer = model.model.diffusion_model.middle_block[1]
     hook = layer.register_forward_hook(lambda *_: comfy.model_management.interrupt_current_processing())
+    stop = layer.register_forward_pre_hook(lambda *_: comfy.model_management.throw_exception_if_processing_interrupted())
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sampled(told, steps=3)
     hook.remove()
+    stop.remove()
     comfy.model_management.interrupt_current_processing(False)
     assert torch.equal(sampled(model), expected)
