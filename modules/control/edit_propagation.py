@@ -17,6 +17,7 @@ from torch import Tensor
 from ..fields.setting import check, documented, setting
 
 AROUND = 3  # cells of a side that a place is known by
+LOGITS = 2**24  # pairs of places that are compared at once: 64 MiB, whatever the settings
 SEEN = 0.02  # from black to white: what changes by less looks the same
 
 
@@ -115,10 +116,13 @@ class EditPropagation:
 
     def _attended(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """What the places of a frame get: ``queries``: ``p d``, ``keys``: ``n d``, ``values``: ``n c``. Returns ``p c``."""
-        apart = torch.cdist(queries, keys).square()
-        nothing = apart.new_full((len(queries), 1), self.tolerance**2)
-        weights = (-torch.cat([apart, nothing], dim=1) / self.sharpness**2).softmax(dim=1)
-        return weights[:, :-1] @ values
+        parts = []
+        for some in queries.split(max(1, LOGITS // len(keys))):
+            apart = torch.cdist(some, keys).square()
+            nothing = apart.new_full((len(some), 1), self.tolerance**2)
+            weights = (-torch.cat([apart, nothing], dim=1) / self.sharpness**2).softmax(dim=1)
+            parts.append(weights[:, :-1] @ values)
+        return torch.cat(parts)
 
 
 def check_pictures(clip: Tensor, edited: Tensor, frames: Sequence[int]) -> None:

@@ -2,8 +2,7 @@
 
 The reference goes through the same U-Net at the same noise level, and what each self-attention got of it is kept; a frame's queries
 then meet its own keys and values and those (the "reference-only" of lllyasviel's ControlNet extension, discussion 1236; the shared
-attention of StyleAligned, arXiv:2312.02133, equation 3, whose AdaIN is a choice here). What is the same in all frames is what holds a
-clip together over its windows.
+attention of StyleAligned, arXiv:2312.02133, equation 3, whose AdaIN is a choice here).
 """
 
 from dataclasses import dataclass

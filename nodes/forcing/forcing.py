@@ -196,4 +196,8 @@ def frame_size(model: Any, known: torch.Tensor | None, latent: dict | None) -> t
         return empty_clip(described(model), 1)
     if info is not None and given.ndim != 4:
         raise ValueError(f"the latent has the shape {list(given.shape)}: this model takes frames in the batch axis, f c h w")
+    if info is not None and given.shape[1] != info.latent_channels:
+        raise ValueError(
+            f"the latent has {given.shape[1]} channels and this model takes {info.latent_channels}: encode the frames with its own VAE"
+        )
     return given

@@ -24,8 +24,8 @@ class LongTakePropagateEdit(LongTakeNode):
             display_name="Propagate Edit",
             category=CATEGORY,
             description="Carries an edit of one or a few frames of a video to all others: each place of a frame gets the edit of what it"
-            " shows, found in the unedited frames. No model is needed. The result is sampled over lightly, with VAE Encode and a denoise of"
-            " 0.3 to 0.6, so that seams go.",
+            " shows, found in the unedited frames. No model is needed. The result can be sampled over, with VAE Encode and a low"
+            " denoise such as 0.3.",
             inputs=[
                 io.Image.Input("images", tooltip="The images are the frames of the video, unedited."),
                 KeyframesType.Input(

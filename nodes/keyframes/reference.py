@@ -41,8 +41,8 @@ class LongTakeReferenceAttention(LongTakeNode):
             node_id="LongTakeReferenceAttention",
             display_name="Reference Attention",
             category=CATEGORY,
-            description="Lets every frame look at reference pictures in its self-attentions, so that a person, a place or a style stays the"
-            " same over all windows of a clip. It needs no file (the reference-only of other packs); a reference costs one more row per"
+            description="Lets every frame look at reference pictures in its self-attentions: the same pictures in all windows of a clip. It"
+            " needs no file (the reference-only of other packs); a reference costs one more row per"
             " prompt in a step, however many windows there are. Works with SD1.5 and SDXL, with motion modules and without.",
             inputs=[
                 io.Model.Input(

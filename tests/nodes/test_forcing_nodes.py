@@ -106,6 +106,7 @@ def test_a_bundled_file_loads_and_decodes(tiny_video_file, monkeypatch):
         ({"schedule": "spiral"}, "choose one of pyramid"),
         ({"known_frames": {"samples": torch.zeros(12, 48, 4, 4)}}, "nothing is left to generate"),
         ({"known_frames": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "frames in the batch axis"),
+        ({"known_frames": {"samples": torch.zeros(1, 7, 4, 4)}}, "the latent has 7 channels and this model takes 48: encode"),
         ({"noise_levels": NoiseLevels.named("pyramid", 12, 4, known=2)}, "2 known frames and none are connected"),
         ({"known_frames": {"samples": torch.full((2, 48, 4, 4), float("nan"))}}, "not finite"),
         ({"context_noise": -2.0}, "context_noise is -2: it must lie between -1 and 10"),

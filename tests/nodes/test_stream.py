@@ -400,6 +400,7 @@ def test_a_video_model_s_take_begins_with_its_known_frames(known, monkeypatch):
         ({"known_frames": {"samples": torch.zeros(FRAMES, 48, 4, 4)}}, "nothing is left to generate"),
         ({"known_frames": {"samples": torch.full((2, 48, 4, 4), torch.nan)}}, "not finite"),
         ({"known_frames": {"samples": torch.zeros(1, 48, 3, 4, 4)}}, "frames in the batch axis"),
+        ({"known_frames": {"samples": torch.zeros(1, 7, 4, 4)}}, "the latent has 7 channels and this model takes 48: encode"),
         ({"tempo": 3}, "no input 'tempo'"),
     ],
     ids=str,

@@ -86,9 +86,9 @@ def of_rows(value: Any, info: CallInfo) -> bool:
 
 @dataclass(eq=False)
 class Pass:
-    """What self-attentions got of the references in one pass: of which step and kinds of rows, and ``p t c`` by place."""
+    """What self-attentions got of the references in one pass: of which step, conditions and kinds of rows, and ``p t c`` by place."""
 
-    step: int = -1
+    call: Any = None
     alike: Alike | None = None
     features: dict[Block, Tensor] = field(default_factory=dict)
 
@@ -161,10 +161,11 @@ class References(Attachment):
         if bool(strength.any()):
             kept = Pass() if info.sampling is None else info.sampling.kept[self.key]
             alike = Alike.of(info)
-            if kept.step != info.step or kept.alike is None or not kept.alike.same(alike):
+            call = info.step, info.names  # conditions with other hooks, which change weights, come in other calls
+            if kept.call != call or kept.alike is None or not kept.alike.same(alike):
                 kept.features.clear()
                 kept.features.update(passed(reference, info, alike))
-                kept.step, kept.alike = info.step, alike
+                kept.call, kept.alike = call, alike
             info.options.update(
                 with_patches(
                     info.options,

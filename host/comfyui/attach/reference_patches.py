@@ -1,7 +1,7 @@
 """ComfyUI's hooks of self-attentions by which a frame looks at references: a patch, and a replacement where it looks in part."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,16 @@ def place_of(extra: Mapping[str, Any]) -> Block:
 
 
 def with_patches(options: dict[str, Any], looking: "Looking") -> dict[str, Any]:
-    """Transformer options with the references beside each frame's own features, and a strength where that is not 1 throughout."""
+    """Transformer options with the references beside each frame's own features, and a strength where that is not 1 throughout.
+
+    A self-attention that another pack has replaced keeps to what it was made for: it gives values back, or counts on as many keys as
+    queries.
+    """
     patches, replaced = options.get("patches", {}), options.get("patches_replace", {})
     before = replaced.get("attn1", {})
-    mixing = {block: Mixing(looking, before.get(block) or before.get(block[:2])) for block in looking.partial}
+    free = {block: seen for block, seen in looking.features.items() if block not in before and block[:2] not in before}
+    looking = replace(looking, features=free)
+    mixing = {block: Mixing(looking) for block in looking.partial}
     return {
         **options,
         "patches": {**patches, "attn1_patch": [*patches.get("attn1_patch", []), looking]},
@@ -37,7 +43,7 @@ class Looking:
     """Keys and values of the references beside a frame's own; ComfyUI's signature of an ``attn1_patch``.
 
     Attributes:
-        features: of the references' pass, by place.
+        features: of the references' pass, by place; a place that is not in it does not look.
         rows: what each row of the call looks at.
         settings: how.
         slots: of each place AnimateDiff's name.
@@ -75,6 +81,8 @@ class Looking:
         return self.rows.rows(rows), self.strength(place_of(extra))[rows]
 
     def __call__(self, n: Tensor, context: Tensor, value: Tensor, extra: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        if place_of(extra) not in self.features:
+            return n, context, value
         mine, strength = self.of(extra, len(n))
         if not bool(strength.any()):
             return n, context, value
@@ -92,19 +100,15 @@ class Mixing:
 
     Attributes:
         looking: at what.
-        previous: another pack's replacement, or None for plain attention.
     """
 
     looking: Looking
-    previous: Any
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Mixing":
         return self
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
         def attention(k: Tensor, v: Tensor) -> Tensor:
-            if self.previous is not None:
-                return self.previous(q, k, v, extra)
             heads, precision = extra["n_heads"], extra["attn_precision"]
             return optimized_attention(q, k, v, heads, attn_precision=precision, transformer_options=extra)
 

@@ -177,3 +177,14 @@ def test_cancel_leaves_the_model_whole(comfyui):
     stop.remove()
     comfy.model_management.interrupt_current_processing(False)
     assert torch.equal(sampled(model), expected)
+
+
+def test_anothers_self_attention_is_left_as_it_is(comfyui):
+    """Perturbed attention gives values back, of which there must be as many as queries; it stands in the middle block."""
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+    told = looking(image_model(), negative_strength=1.0)
+    made = getattr(PerturbedAttentionGuidance.execute(told, 3.0), "args", None)
+    guided = (made or PerturbedAttentionGuidance.execute(told, 3.0))[0]
+    one, other = sampled(guided, cfg=2.0), sampled(told, cfg=2.0)
+    assert torch.isfinite(one).all() and (one - other).abs().max() > 1e-3
